@@ -1,0 +1,255 @@
+//! A bump arena: scratch for one stage, freed all at once.
+//!
+//! ```text
+//!   chunk 0 [######]   chunk 1 [###########]   chunk 2 [####..........]
+//!                                                           ^ cursor
+//!   checkpoint ----------------^        rewind: the cursor goes back, chunk 2 goes home
+//! ```
+//!
+//! Allocating moves the cursor. Slices borrow the arena, so going back needs it borrowed mutably,
+//! and a rewind that would leave a slice behind does not compile:
+//!
+//! ```compile_fail,E0502
+//! # let pool = plimsoll_arena::Pool::builder().build().unwrap();
+//! let mut bump = plimsoll_arena::Bump::new(&pool);
+//! let slice = bump.alloc_zeroed::<u64>(8);
+//! bump.reset();
+//! slice[0] = 1; // the arena was reset underneath
+//! ```
+//!
+//! ```compile_fail,E0597
+//! # let pool = plimsoll_arena::Pool::builder().build().unwrap();
+//! let mut bump = plimsoll_arena::Bump::new(&pool);
+//! let slice;
+//! {
+//!     let stage = bump.checkpoint();
+//!     slice = stage.alloc_zeroed::<u64>(8);
+//! } // rewound here
+//! slice[0] = 1;
+//! ```
+//!
+//! Chunks are pool blocks, so they are charged, recycled and wiped as vectors are; a rewind sends
+//! the chunks above it home at once, where a reclaim point finds them.
+//!
+//! Source: the region allocators of Hanson, "Fast allocation and deallocation of memory based on
+//! object lifetimes", 1990.
+
+use crate::error::Error;
+use crate::plain::Plain;
+use crate::pool::Pool;
+use crate::size::GRANULE_BYTES;
+use crate::vec::PoolVec;
+use std::cell::{Cell, RefCell};
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+/// First chunk, and the least that a chunk grows by.
+const CHUNK_BYTES_MIN: usize = GRANULE_BYTES;
+
+/// Chunks double up to 64 MiB, so that at most that much lies unused behind the cursor.
+const CHUNK_BYTES_MAX: usize = 64 << 20;
+
+/// Alignment of a chunk's start: that of an OS page.
+const CHUNK_ALIGN: usize = 4096;
+
+struct Chunk {
+    memory: PoolVec<u8>,
+    start: NonNull<u8>,
+}
+
+/// See the module's header. It belongs to one thread at a time.
+pub struct Bump {
+    pool: Pool,
+    chunks: RefCell<Vec<Chunk>>,
+    /// Bytes used in the last chunk.
+    cursor: Cell<usize>,
+    limit_bytes: usize,
+}
+
+// SAFETY: the arena owns its chunks; cells are not shared between threads (it is not Sync).
+unsafe impl Send for Bump {}
+
+impl std::fmt::Debug for Bump {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bump").field("held_bytes", &self.held_bytes()).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Mark {
+    chunks: usize,
+    cursor: usize,
+}
+
+impl Bump {
+    /// Makes an empty arena on `pool`, with no limit of its own.
+    #[must_use]
+    pub fn new(pool: &Pool) -> Self {
+        Self::with_limit(pool, usize::MAX)
+    }
+
+    /// Makes an empty arena on `pool` that holds at most `limit_bytes` of chunks.
+    #[must_use]
+    pub fn with_limit(pool: &Pool, limit_bytes: usize) -> Self {
+        Self {
+            pool: pool.clone(),
+            chunks: RefCell::new(Vec::new()),
+            cursor: Cell::new(0),
+            limit_bytes,
+        }
+    }
+
+    /// Returns the bytes of the chunks held.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.chunks.borrow().iter().map(|chunk| chunk.memory.len()).sum()
+    }
+
+    /// Allocates `len` zeroes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: over the arena's or the ledger's limit, too large, or refused by the OS.
+    #[expect(clippy::mut_from_ref, reason = "every call gives out other memory")]
+    pub fn try_alloc_zeroed<T: Plain>(&self, len: usize) -> Result<&mut [T], Error> {
+        let start = self.take::<T>(len)?;
+        // SAFETY: `take` gives room for `len` elements that no other slice has.
+        unsafe { start.as_ptr().write_bytes(0, len) };
+        // SAFETY: just zeroed, which is a value of a Plain type; the arena is borrowed as long.
+        Ok(unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), len) })
+    }
+
+    /// Allocates a copy of `slice`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: over the arena's or the ledger's limit, too large, or refused by the OS.
+    #[expect(clippy::mut_from_ref, reason = "every call gives out other memory")]
+    pub fn try_alloc_copy<T: Copy>(&self, slice: &[T]) -> Result<&mut [T], Error> {
+        let start = self.take::<T>(slice.len())?;
+        // SAFETY: `take` gives room for as many elements, which no other slice has.
+        unsafe { std::ptr::copy_nonoverlapping(slice.as_ptr(), start.as_ptr(), slice.len()) };
+        // SAFETY: just initialised; the arena is borrowed as long.
+        Ok(unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), slice.len()) })
+    }
+
+    /// Allocates `len` zeroes.
+    ///
+    /// # Panics
+    ///
+    /// Where [`Bump::try_alloc_zeroed`] fails.
+    #[expect(clippy::mut_from_ref, reason = "every call gives out other memory")]
+    pub fn alloc_zeroed<T: Plain>(&self, len: usize) -> &mut [T] {
+        self.try_alloc_zeroed(len).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Allocates a copy of `slice`.
+    ///
+    /// # Panics
+    ///
+    /// Where [`Bump::try_alloc_copy`] fails.
+    #[expect(clippy::mut_from_ref, reason = "every call gives out other memory")]
+    pub fn alloc_copy<T: Copy>(&self, slice: &[T]) -> &mut [T] {
+        self.try_alloc_copy(slice).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Returns a guard through which to allocate; its drop goes back to here.
+    pub fn checkpoint(&mut self) -> Rewind<'_> {
+        let mark = self.mark();
+        Rewind { bump: self, mark }
+    }
+
+    /// Frees everything and sends all chunks home.
+    pub fn reset(&mut self) {
+        self.rewind(Mark { chunks: 0, cursor: 0 });
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { chunks: self.chunks.borrow().len(), cursor: self.cursor.get() }
+    }
+
+    fn rewind(&mut self, mark: Mark) {
+        self.chunks.get_mut().truncate(mark.chunks);
+        self.cursor.set(mark.cursor);
+    }
+
+    /// Gives out room for `len` elements, aligned, that no other call has.
+    fn take<T: Copy>(&self, len: usize) -> Result<NonNull<T>, Error> {
+        const { assert!(align_of::<T>() <= CHUNK_ALIGN, "a chunk is aligned to an OS page") };
+        let bytes = len.checked_mul(size_of::<T>()).ok_or(Error::TooLarge {
+            len,
+            element_bytes: size_of::<T>(),
+            max_bytes: crate::size::BLOCK_BYTES_MAX,
+        })?;
+        if bytes == 0 {
+            return Ok(NonNull::dangling());
+        }
+        let aligned = self.cursor.get().next_multiple_of(align_of::<T>());
+        let chunks = self.chunks.borrow();
+        let room = chunks.last().map_or(0, |c| c.memory.len().saturating_sub(aligned));
+        let offset = if bytes <= room {
+            aligned
+        } else {
+            drop(chunks);
+            self.add_chunk(bytes)?;
+            0
+        };
+        self.cursor.set(offset + bytes);
+        let start = self.chunks.borrow().last().expect("a chunk with room").start;
+        // SAFETY: offset + bytes is at most the chunk's length.
+        Ok(unsafe { start.add(offset) }.cast())
+    }
+
+    #[cold]
+    fn add_chunk(&self, bytes: usize) -> Result<(), Error> {
+        let held = self.held_bytes();
+        let room = self.limit_bytes.saturating_sub(held);
+        if bytes > room {
+            return Err(Error::BumpLimit { asked_bytes: bytes, limit_bytes: self.limit_bytes });
+        }
+        let doubled = held.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
+        let wanted = bytes.next_multiple_of(CHUNK_ALIGN).max(doubled.min(room));
+        // A chunk below a granule would come from the heap, without a page's alignment.
+        let wanted = wanted.max(CHUNK_BYTES_MIN);
+        let mut memory = self.pool.try_zeroed::<u8>(wanted)?;
+        let start = NonNull::from(memory.as_mut_slice()).cast::<u8>();
+        self.chunks.borrow_mut().push(Chunk { memory, start });
+        Ok(())
+    }
+}
+
+/// Goes back to the checkpoint when dropped. Allocate through it; slices cannot outlive it.
+#[derive(Debug)]
+pub struct Rewind<'a> {
+    bump: &'a mut Bump,
+    mark: Mark,
+}
+
+impl std::fmt::Debug for Mark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "chunk {} at {}", self.chunks, self.cursor)
+    }
+}
+
+impl Deref for Rewind<'_> {
+    type Target = Bump;
+    fn deref(&self) -> &Bump {
+        self.bump
+    }
+}
+
+impl DerefMut for Rewind<'_> {
+    fn deref_mut(&mut self) -> &mut Bump {
+        self.bump
+    }
+}
+
+impl Drop for Rewind<'_> {
+    fn drop(&mut self) {
+        let now = self.bump.mark();
+        // `reset` through the guard may have gone further back already.
+        if (now.chunks, now.cursor) > (self.mark.chunks, self.mark.cursor) {
+            self.bump.rewind(self.mark);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Memory for provers: pools of large vectors that recycle their pages, bump arenas for a stage,
+//! and a ledger that knows every byte.
+//!
+//! # Words
+//!
+//! | word | meaning | size |
+//! |---|---|---|
+//! | OS page | the kernel's unit; never just "page" | 4 KiB |
+//! | huge page | what the kernel maps at once where asked | 2 MiB |
+//! | granule | the step of the address table, and the smallest block | 64 KiB |
+//! | region | one reserved range of addresses | 64 x the machine's memory |
+//! | block | what a vector lives in: one size class, never split | 64 KiB to 4 TiB |
+//! | class | a size of block; eight a doubling | |
+//! | touched | bytes of a block that may be resident | |
+//! | dirty | bytes of a block that may be other than zero | |
+//! | live, cached | touched bytes of blocks that are owned, or on a free list | |
+//! | held | live + cached: what the ledger is charged | |
+//! | foreign | resident bytes of the process that are not held | |
+//!
+//! # The ladder (each imports only what is to its right)
+//!
+//! ```text
+//!   vec -> pool -+
+//!   bump --------+-> ledger -> region -> os -> size
+//! ```
+//!
+//! # Example
+//!
+//! ```
+//! use plimsoll_arena::Pool;
+//!
+//! let pool = Pool::builder().build()?;
+//! let a = pool.try_zeroed::<u64>(1 << 17)?; // 1 MiB, fresh pages
+//! drop(a); // stays cached
+//! let b = pool.try_zeroed::<u64>(1 << 17)?; // the same block: no page fault
+//! assert_eq!(pool.stats().reused, 1);
+//! drop(b);
+//! assert_eq!(pool.reclaim(usize::MAX), 1 << 20); // back to the kernel
+//! # Ok::<(), plimsoll_arena::Error>(())
+//! ```
+
+mod error;
+mod free_list;
+mod ledger;
+mod sync;
+
+pub use error::Error;
+pub use ledger::{Charge, Ledger, LedgerStats, OverLimit, Pressure};
+
+// Under loom only the two lock-free parts are built.
+#[cfg(not(loom))]
+mod rooms {
+    pub use crate::bump::{Bump, Rewind};
+    pub use crate::file_map::FileMap;
+    pub use crate::plain::Plain;
+    pub use crate::pool::{OverLimitRelease, Pool, PoolBuilder, Prefault, Wipe};
+    pub use crate::stats::PoolStats;
+    pub use crate::vec::{PoolVec, fill_with_zero};
+}
+#[cfg(not(loom))]
+pub use rooms::*;
+
+#[cfg(all(feature = "allocator-api2-02", not(loom)))]
+mod alloc_api;
+#[cfg(not(loom))]
+mod bump;
+#[cfg(not(loom))]
+mod file_map;
+#[cfg(not(loom))]
+pub mod os;
+#[cfg(not(loom))]
+mod plain;
+#[cfg(not(loom))]
+mod pool;
+#[cfg(not(loom))]
+mod region;
+#[cfg(not(loom))]
+pub mod size;
+#[cfg(not(loom))]
+mod stats;
+#[cfg(not(loom))]
+mod vec;

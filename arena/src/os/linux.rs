@@ -1,0 +1,135 @@
+//! The Linux backend: mmap, mprotect and madvise, one call each.
+
+use super::{Os, OsError};
+use std::ptr::{self, NonNull};
+use std::sync::OnceLock;
+
+/// The Linux kernel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Linux;
+
+fn failed(call: &'static str, bytes: usize) -> OsError {
+    let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
+    OsError { call, bytes, errno }
+}
+
+fn ok(returned: i32, call: &'static str, bytes: usize) -> Result<(), OsError> {
+    if returned == 0 { Ok(()) } else { Err(failed(call, bytes)) }
+}
+
+// SAFETY: mmap without MAP_FIXED gives ranges that overlap nothing; anonymous private memory reads
+// as zero before the first write and again after MADV_DONTNEED (madvise(2)).
+unsafe impl Os for Linux {
+    fn page_bytes(&self) -> usize {
+        static PAGE_BYTES: OnceLock<usize> = OnceLock::new();
+        *PAGE_BYTES.get_or_init(|| {
+            // SAFETY: sysconf has no preconditions.
+            let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+            usize::try_from(bytes).unwrap_or(4096)
+        })
+    }
+
+    fn reserve(&self, bytes: usize, align: usize) -> Result<NonNull<u8>, OsError> {
+        let padded =
+            bytes.checked_add(align).ok_or(OsError { call: "mmap", bytes, errno: libc::ENOMEM })?;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice.
+        let raw = unsafe { libc::mmap(ptr::null_mut(), padded, libc::PROT_NONE, flags, -1, 0) };
+        if raw == libc::MAP_FAILED {
+            return Err(failed("mmap", bytes));
+        }
+        let raw = raw.cast::<u8>();
+        let front = raw.align_offset(align);
+        let back = padded - front - bytes;
+        if front > 0 {
+            // SAFETY: the first `front` bytes of the mapping just made, below the aligned start.
+            unsafe { libc::munmap(raw.cast(), front) };
+        }
+        let start = raw.wrapping_add(front);
+        if back > 0 {
+            // SAFETY: the last `back` bytes of the mapping just made, above the aligned end.
+            unsafe { libc::munmap(start.wrapping_add(bytes).cast(), back) };
+        }
+        // Witness data and hundreds of gigabytes have no place in a core dump. Failure is harmless.
+        // SAFETY: the range is the mapping just made; the advice changes no contents.
+        unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTDUMP) };
+        NonNull::new(start).ok_or(OsError { call: "mmap", bytes, errno: libc::ENOMEM })
+    }
+
+    unsafe fn release(&self, base: NonNull<u8>, bytes: usize) {
+        // SAFETY: the caller says that the range is one reservation and that nothing uses it.
+        unsafe { libc::munmap(base.as_ptr().cast(), bytes) };
+    }
+
+    unsafe fn commit(&self, start: NonNull<u8>, bytes: usize) -> Result<(), OsError> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the caller says that the range lies inside a live reservation.
+        let returned = unsafe { libc::mprotect(start.as_ptr().cast(), bytes, access) };
+        ok(returned, "mprotect", bytes)
+    }
+
+    unsafe fn populate(&self, start: NonNull<u8>, bytes: usize) -> Result<(), OsError> {
+        loop {
+            // SAFETY: the caller says that the range is committed; populating keeps contents.
+            let returned =
+                unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_POPULATE_WRITE) };
+            match ok(returned, "madvise(MADV_POPULATE_WRITE)", bytes) {
+                Err(e) if e.errno == libc::EINTR || e.errno == libc::EAGAIN => {}
+                // Before Linux 5.14: the pages come with the first touch instead.
+                Err(e) if e.errno == libc::EINVAL => return Ok(()),
+                other => return other,
+            }
+        }
+    }
+
+    unsafe fn decommit(&self, start: NonNull<u8>, bytes: usize) -> Result<(), OsError> {
+        // SAFETY: the caller says that the range is committed and that its contents may go.
+        let returned = unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED) };
+        ok(returned, "madvise(MADV_DONTNEED)", bytes)
+    }
+
+    unsafe fn advise_huge(&self, start: NonNull<u8>, bytes: usize) {
+        // SAFETY: advice on a committed range changes no contents; refusal is harmless.
+        unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
+    }
+
+    unsafe fn resident_bytes(&self, start: NonNull<u8>, bytes: usize) -> Result<usize, OsError> {
+        let page = self.page_bytes();
+        let mut present = vec![0u8; bytes.div_ceil(page)];
+        // SAFETY: the vector has one byte for each OS page of the range.
+        let returned = unsafe { libc::mincore(start.as_ptr().cast(), bytes, present.as_mut_ptr()) };
+        ok(returned, "mincore", bytes)?;
+        Ok(present.iter().filter(|byte| *byte & 1 == 1).count() * page)
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reservation_is_aligned_zero_and_forgets_on_decommit() {
+        let os = Linux;
+        let bytes = 4 << 20;
+        let base = os.reserve(bytes, 2 << 20).expect("4 MiB of addresses");
+        assert_eq!(base.as_ptr() as usize % (2 << 20), 0);
+        // SAFETY: the range is the reservation above, in whole pages, used by this test only.
+        unsafe {
+            os.commit(base, bytes).expect("commit");
+            assert_eq!(os.resident_bytes(base, bytes), Ok(0));
+            os.populate(base, bytes / 2).expect("populate");
+            assert_eq!(os.resident_bytes(base, bytes), Ok(bytes / 2));
+            base.as_ptr().write(7);
+            os.decommit(base, bytes).expect("decommit");
+            assert_eq!(base.as_ptr().read(), 0);
+            os.release(base, bytes);
+        }
+    }
+
+    #[test]
+    fn an_impossible_reservation_is_a_typed_error() {
+        let error = Linux.reserve(1 << 60, 4096).expect_err("an exbibyte");
+        assert_eq!(error.errno, libc::ENOMEM);
+        assert!(error.to_string().contains("address space"));
+    }
+}

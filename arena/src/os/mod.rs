@@ -1,0 +1,144 @@
+//! The OS contract: every call that maps, touches or gives back memory, and nothing else.
+//!
+//! ```text
+//!            reserve          commit            populate
+//!   nothing --------> PROT_NONE -----> zero, absent -------> zero, resident
+//!      ^                                 ^    | first touch        |
+//!      |  release                        |    v                    v
+//!      +---------------- any             +--- resident, in use <---+
+//!                                   decommit
+//! ```
+//!
+//! Two backends: [`Linux`] for real, [`Fake`] for tests, Miri and fault injection. The rest of the
+//! crate sees only the trait, so that both run the same pool.
+//!
+//! Rules every backend keeps:
+//!
+//! * committed memory that was never written, or was decommitted, reads as zero;
+//! * decommit is advice on the existing mapping, never a new mapping over it, so that attributes
+//!   (huge pages, no core dump) survive;
+//! * `advise_huge` may do nothing; it never fails.
+//!
+//! Source: mmap(2), madvise(2); `MADV_POPULATE_WRITE` since Linux 5.14.
+
+mod fake;
+mod linux;
+
+pub use fake::{Fake, FakeCall};
+pub use linux::Linux;
+
+use std::fmt::Debug;
+use std::ptr::NonNull;
+
+/// A call to the operating system that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{call} of {bytes} bytes failed with OS error {errno}{}", advice(*errno))]
+pub struct OsError {
+    /// Name of the system call.
+    pub call: &'static str,
+    /// The bytes the call was about.
+    pub bytes: usize,
+    /// The error number the kernel gave.
+    pub errno: i32,
+}
+
+fn advice(errno: i32) -> &'static str {
+    match errno {
+        libc::ENOMEM => {
+            " (out of memory or address space: raise `ulimit -v` or vm.max_map_count, \
+             or set vm.overcommit_memory to 0 or 1)"
+        }
+        libc::EPERM | libc::EACCES => " (not permitted: look at the seccomp profile)",
+        _ => "",
+    }
+}
+
+/// What the arena asks of an operating system.
+///
+/// # Safety
+///
+/// An implementation gives ranges that overlap nothing else, keeps them until `release`, and keeps
+/// the rules in the module's header: the pool skips zeroing on the strength of them.
+pub unsafe trait Os: Debug + Send + Sync {
+    /// Size of an OS page in bytes, a power of two.
+    fn page_bytes(&self) -> usize;
+
+    /// Reserves `bytes` of addresses aligned to `align`, without access and without memory.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses that much address space.
+    fn reserve(&self, bytes: usize, align: usize) -> Result<NonNull<u8>, OsError>;
+
+    /// Gives a reservation back.
+    ///
+    /// # Safety
+    ///
+    /// `base` and `bytes` are those of one `reserve`; nothing uses the range any more.
+    unsafe fn release(&self, base: NonNull<u8>, bytes: usize);
+
+    /// Allows access to a part of a reservation; it reads as zero and takes no memory yet.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to account for it.
+    ///
+    /// # Safety
+    ///
+    /// The range lies inside one live reservation, in whole OS pages.
+    unsafe fn commit(&self, start: NonNull<u8>, bytes: usize) -> Result<(), OsError>;
+
+    /// Makes committed memory resident now; what was written before stays.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no memory for it.
+    ///
+    /// # Safety
+    ///
+    /// The range is committed, in whole OS pages.
+    unsafe fn populate(&self, start: NonNull<u8>, bytes: usize) -> Result<(), OsError>;
+
+    /// Gives the memory behind a committed range back; it reads as zero afterwards.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses (locked pages); the bytes then stay resident and unspecified.
+    ///
+    /// # Safety
+    ///
+    /// The range is committed, in whole OS pages, and nothing needs its contents.
+    unsafe fn decommit(&self, start: NonNull<u8>, bytes: usize) -> Result<(), OsError>;
+
+    /// Asks for huge pages on a committed range.
+    ///
+    /// # Safety
+    ///
+    /// The range is committed, in whole huge pages.
+    unsafe fn advise_huge(&self, start: NonNull<u8>, bytes: usize);
+
+    /// Counts the bytes of a range that are in memory now. For tests and benches: it walks the
+    /// range.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel cannot say.
+    ///
+    /// # Safety
+    ///
+    /// The range lies inside one live reservation, in whole OS pages.
+    unsafe fn resident_bytes(&self, start: NonNull<u8>, bytes: usize) -> Result<usize, OsError>;
+}
+
+/// Asks the C library to give its free heap pages back to the kernel.
+///
+/// This is the last rung of the reclaim ladder: memory that ordinary `Vec`s left behind. It takes
+/// the heap's locks, so it is called at reclaim points, never inside an allocation. Does nothing
+/// where the C library is not glibc.
+pub fn trim_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
+    // SAFETY: malloc_trim has no preconditions and is thread-safe (malloc_trim(3)).
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

@@ -1,0 +1,509 @@
+//! The pool: blocks that keep their pages between uses.
+//!
+//! ```text
+//!            acquire                          release
+//!   carve ----------> live (a vector's) ---------------> cached (resident, newest first)
+//!                       ^      ^                            |      |
+//!                       |      +---------- acquire ---------+      | reclaim, oldest first
+//!                       +----- acquire ----- empty <---------------+
+//!                                       (addresses only)
+//! ```
+//!
+//! A block that is reused costs no page fault and no zeroing it does not need: its record says how
+//! many bytes from its start may be resident (`touched`) and how many may be other than zero
+//! (`dirty`). Only growth of `touched` is charged to the ledger, so the ledger holds an exact upper
+//! bound of what the kernel has given us.
+//!
+//! Under the limit nothing is given back: pages are money. [`Pool::reclaim`] gives cached blocks
+//! back, largest class first, oldest first, until the target is met.
+//!
+//! Invariants: `live + cached = held = charged`; a block is on at most one free list;
+//! `dirty <= touched <= stride`. [`Pool::check`] recounts them.
+//!
+//! Never: a lock on the way of a block that is reused, a system call without a reason, a byte of a
+//! dropped secret in a pool that wipes.
+
+use crate::error::Error;
+use crate::free_list::FreeList;
+use crate::ledger::{Charge, Ledger};
+use crate::os::{Linux, Os};
+use crate::region::{Region, Slot, State};
+use crate::size::{self, BLOCK_BYTES_MAX, CLASS_COUNT, GRANULE_BYTES};
+use crate::stats::{Gauges, PoolStats, add, count, sub};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Whether a block is overwritten when its vector is dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wipe {
+    /// Contents stay in the cached block until it is reused or given back.
+    #[default]
+    Never,
+    /// Contents are overwritten with zeroes at once: for witness data.
+    OnRelease,
+}
+
+/// When the pages of a fresh block come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prefault {
+    /// When the block is acquired, in one call: several times faster than one fault a page.
+    #[default]
+    AtAcquire,
+    /// At the first touch of each page: for vectors that may stay mostly unused.
+    OnTouch,
+}
+
+/// What a pool does with a block that is dropped while the limit is exceeded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OverLimitRelease {
+    /// Gives its memory back at once.
+    #[default]
+    GiveBack,
+    /// Keeps it for reuse; the next charge or reclaim point will ask for it.
+    Keep,
+}
+
+/// Settings of a [`Pool`].
+#[derive(Debug)]
+pub struct PoolBuilder {
+    ledger: Arc<Ledger>,
+    os: Arc<dyn Os>,
+    reserve_bytes: usize,
+    wipe: Wipe,
+    prefault: Prefault,
+    over_limit_release: OverLimitRelease,
+}
+
+impl PoolBuilder {
+    /// Charges `ledger`, which other pools may share. By default the pool has one of its own,
+    /// without a limit.
+    #[must_use]
+    pub fn ledger(mut self, ledger: Arc<Ledger>) -> Self {
+        self.ledger = ledger;
+        self
+    }
+
+    /// Takes memory from `os`; by default from Linux.
+    #[must_use]
+    pub fn os(mut self, os: Arc<dyn Os>) -> Self {
+        self.os = os;
+        self
+    }
+
+    /// Reserves `bytes` of addresses (no memory). The default is 64 times the machine's memory,
+    /// at most 8 TiB. Half is tried, and half of that, where the machine allows less.
+    #[must_use]
+    pub fn reserve_bytes(mut self, bytes: usize) -> Self {
+        self.reserve_bytes = bytes;
+        self
+    }
+
+    /// Sets whether dropped vectors are overwritten.
+    #[must_use]
+    pub fn wipe(mut self, wipe: Wipe) -> Self {
+        self.wipe = wipe;
+        self
+    }
+
+    /// Sets when fresh pages come.
+    #[must_use]
+    pub fn prefault(mut self, prefault: Prefault) -> Self {
+        self.prefault = prefault;
+        self
+    }
+
+    /// Sets what happens to a block dropped while the limit is exceeded.
+    #[must_use]
+    pub fn over_limit_release(mut self, policy: OverLimitRelease) -> Self {
+        self.over_limit_release = policy;
+        self
+    }
+
+    /// Makes the pool.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] when the machine refuses even a small reservation.
+    pub fn build(self) -> Result<Pool, Error> {
+        let reserve_min = self.reserve_bytes.min(RESERVE_BYTES_MIN);
+        let region = Region::new(self.os, self.reserve_bytes, reserve_min)?;
+        let lists = || (0..CLASS_COUNT).map(|_| FreeList::new()).collect();
+        let inner = Inner {
+            region,
+            ledger: self.ledger,
+            cached: lists(),
+            empty: lists(),
+            gauges: Gauges::default(),
+            wipe: self.wipe,
+            prefault: self.prefault,
+            over_limit_release: self.over_limit_release,
+        };
+        Ok(Pool { inner: Arc::new(inner) })
+    }
+}
+
+/// A reservation below 64 MiB would not hold one proof; better to say so.
+const RESERVE_BYTES_MIN: usize = 64 << 20;
+
+/// Half of what 47 bits of user addresses leave is plenty for several pools.
+const RESERVE_BYTES_MAX: usize = 8 << 40;
+
+fn default_reserve_bytes() -> usize {
+    // SAFETY: sysconf has no preconditions.
+    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
+    let memory = usize::try_from(pages).unwrap_or(0).saturating_mul(Linux.page_bytes());
+    memory.saturating_mul(64).clamp(64 << 30, RESERVE_BYTES_MAX)
+}
+
+/// A block held by its owner; gone home only through [`Inner::release`].
+#[derive(Clone, Copy)]
+pub(crate) struct Block {
+    pub(crate) start: NonNull<u8>,
+    pub(crate) index: u32,
+}
+
+pub(crate) struct Inner {
+    region: Region,
+    ledger: Arc<Ledger>,
+    cached: Box<[FreeList]>,
+    empty: Box<[FreeList]>,
+    gauges: Gauges,
+    wipe: Wipe,
+    prefault: Prefault,
+    over_limit_release: OverLimitRelease,
+}
+
+/// A pool of blocks for large vectors; see the module's header. Clones share it.
+#[derive(Clone)]
+pub struct Pool {
+    pub(crate) inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    /// Returns the settings of a pool: own ledger, no limit, no wiping.
+    #[must_use]
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder {
+            ledger: Arc::new(Ledger::new()),
+            os: Arc::new(Linux),
+            reserve_bytes: default_reserve_bytes(),
+            wipe: Wipe::default(),
+            prefault: Prefault::default(),
+            over_limit_release: OverLimitRelease::default(),
+        }
+    }
+
+    /// Returns the ledger this pool charges.
+    #[must_use]
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.inner.ledger
+    }
+
+    /// Gives cached blocks back to the kernel, largest class first and oldest first, until
+    /// `target_bytes` are freed or none is left. Returns the bytes freed. Live vectors are never
+    /// touched.
+    pub fn reclaim(&self, target_bytes: usize) -> usize {
+        self.inner.reclaim(target_bytes)
+    }
+
+    /// Returns the gauges and counters.
+    #[must_use]
+    pub fn stats(&self) -> PoolStats {
+        self.inner.stats()
+    }
+
+    /// Counts the bytes of this pool's blocks that are in memory now, by asking the kernel. It
+    /// walks the addresses: for tests and benches.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] when the kernel cannot say.
+    pub fn resident_bytes(&self) -> Result<usize, Error> {
+        self.inner.region.resident_bytes()
+    }
+
+    /// Recounts every block and compares with the gauges.
+    ///
+    /// Returns false when calls on other threads made a recount impossible; true when it agreed.
+    ///
+    /// # Panics
+    ///
+    /// When the recount disagrees: the pool is broken, and going on could hand a block out twice.
+    pub fn check(&self) -> bool {
+        self.inner.check()
+    }
+}
+
+impl Inner {
+    /// Hands out a block of at least `bytes`, charged and, by default, resident.
+    pub(crate) fn acquire(&self, bytes: usize, charge: Charge) -> Result<Block, Error> {
+        let class = size::class_of(bytes).ok_or(Error::TooLarge {
+            len: bytes,
+            element_bytes: 1,
+            max_bytes: BLOCK_BYTES_MAX,
+        })?;
+        let _mark = self.gauges.begin();
+        let at = class.0 as usize;
+        let (index, origin) = if let Some(index) = self.cached[at].pop(&self.region) {
+            (index, State::Cached)
+        } else if let Some(index) = self.empty[at].pop(&self.region) {
+            (index, State::Empty)
+        } else {
+            (self.region.carve(class)?, State::Empty)
+        };
+        let slot = self.region.slot(index);
+        let before = slot.touched_bytes();
+        let needed = size::committed_bytes(class, bytes, self.region.page_bytes());
+        if needed > before
+            && let Err(error) = self.grow(index, before, needed, charge)
+        {
+            self.shelve(index, slot);
+            return Err(error);
+        }
+        if origin == State::Cached {
+            sub(&self.gauges.cached, before);
+        }
+        slot.set_state(State::Live);
+        add(&self.gauges.live, slot.touched_bytes());
+        count(&self.gauges.acquired, 1);
+        count(&self.gauges.reused, usize::from(needed <= before));
+        Ok(Block { start: self.region.block(index), index })
+    }
+
+    /// Charges and populates bytes `from..to` of a block that the caller holds.
+    #[cold]
+    fn grow(&self, index: u32, from: usize, to: usize, charge: Charge) -> Result<(), Error> {
+        self.ledger.charge(to - from, charge)?;
+        if self.prefault == Prefault::AtAcquire {
+            // SAFETY: the caller holds the block, and from..to are whole pages inside it.
+            if let Err(error) = unsafe { self.region.populate(index, from, to) } {
+                // Part of it may have come; it is not wanted any more.
+                // SAFETY: as above; the bytes past `from` were never handed out.
+                let _ = unsafe { self.region.decommit(index, from, to) };
+                self.ledger.uncharge(to - from);
+                return Err(error);
+            }
+        }
+        self.region.slot(index).set_touched_bytes(to);
+        count(&self.gauges.committed_total, to - from);
+        Ok(())
+    }
+
+    /// Puts a held block on the free list that fits its state.
+    fn shelve(&self, index: u32, slot: &Slot) {
+        let at = slot.class().0 as usize;
+        let (state, list) = if slot.touched_bytes() > 0 {
+            (State::Cached, &self.cached[at])
+        } else {
+            (State::Empty, &self.empty[at])
+        };
+        slot.set_state(state);
+        list.push(&self.region, index);
+    }
+
+    /// Grows a live block to `bytes` without moving it, if its class allows.
+    pub(crate) fn grow_in_place(
+        &self,
+        block: Block,
+        bytes: usize,
+        charge: Charge,
+    ) -> Result<bool, Error> {
+        let slot = self.region.slot(block.index);
+        if bytes > size::class_bytes(slot.class()) {
+            return Ok(false);
+        }
+        let _mark = self.gauges.begin();
+        let before = slot.touched_bytes();
+        let needed = size::committed_bytes(slot.class(), bytes, self.region.page_bytes());
+        if needed > before {
+            self.grow(block.index, before, needed, charge)?;
+            add(&self.gauges.live, needed - before);
+        }
+        Ok(true)
+    }
+
+    /// Takes a block home. Its first `dirty_bytes` may have been written.
+    pub(crate) fn release(&self, block: Block, dirty_bytes: usize) {
+        let _mark = self.gauges.begin();
+        let slot = self.region.slot(block.index);
+        debug_assert_eq!(slot.state(), State::Live, "released a block that is not live");
+        debug_assert!(dirty_bytes <= slot.touched_bytes(), "written past the committed bytes");
+        slot.set_dirty_bytes(dirty_bytes.max(slot.dirty_bytes()).min(slot.touched_bytes()));
+        if self.wipe == Wipe::OnRelease {
+            self.wipe(block, slot);
+        }
+        let touched = slot.touched_bytes();
+        sub(&self.gauges.live, touched);
+        add(&self.gauges.cached, touched);
+        slot.set_state(State::Cached);
+        let over =
+            self.over_limit_release == OverLimitRelease::GiveBack && self.ledger.excess_bytes() > 0;
+        if over {
+            let freed = self.decommit(block.index, slot);
+            count(&self.gauges.released_over_limit, freed);
+        }
+        self.shelve(block.index, slot);
+    }
+
+    fn wipe(&self, block: Block, slot: &Slot) {
+        use zeroize::Zeroize;
+        let dirty = slot.dirty_bytes();
+        // SAFETY: the block is held by the caller and its first `dirty` bytes are committed and
+        // were initialised (written, or zero since they were committed).
+        let bytes = unsafe { std::slice::from_raw_parts_mut(block.start.as_ptr(), dirty) };
+        bytes.zeroize();
+        slot.set_dirty_bytes(0);
+    }
+
+    /// Gives the memory of a cached block back, and says how much. The caller holds the block.
+    fn decommit(&self, index: u32, slot: &Slot) -> usize {
+        let touched = slot.touched_bytes();
+        // SAFETY: the caller holds the block; a cached block's contents are nobody's.
+        if touched == 0 || unsafe { self.region.decommit(index, 0, touched) }.is_err() {
+            // Refused (locked pages): it stays cached, resident and charged.
+            return 0;
+        }
+        slot.set_touched_bytes(0);
+        slot.set_dirty_bytes(0);
+        sub(&self.gauges.cached, touched);
+        self.ledger.uncharge(touched);
+        count(&self.gauges.reclaimed_total, touched);
+        touched
+    }
+
+    fn reclaim(&self, target_bytes: usize) -> usize {
+        let mut freed = 0;
+        for list in self.cached.iter().rev() {
+            if freed >= target_bytes {
+                break;
+            }
+            let _mark = self.gauges.begin();
+            let mut chain = list.take_all(&self.region);
+            while let Some(index) = chain.pop(&self.region) {
+                let slot = self.region.slot(index);
+                if freed < target_bytes {
+                    freed += self.decommit(index, slot);
+                }
+                self.shelve(index, slot);
+            }
+        }
+        freed
+    }
+
+    /// Makes the first `bytes` of a live block zero, and skips what is zero already.
+    pub(crate) fn zero(&self, block: Block, bytes: usize) {
+        let slot = self.region.slot(block.index);
+        let dirty = slot.dirty_bytes().min(bytes);
+        count(&self.gauges.zero_fill_skipped, bytes - dirty);
+        // SAFETY: the caller holds the block, whose first `bytes` are committed; the bytes below
+        // `dirty` were written before, so they are initialised.
+        let prefix = unsafe { std::slice::from_raw_parts_mut(block.start.as_ptr(), dirty) };
+        fill_zero(prefix);
+    }
+
+    pub(crate) fn note_allocated(&self, bytes: usize) {
+        add(&self.gauges.allocated, bytes);
+    }
+
+    pub(crate) fn note_freed(&self, bytes: usize) {
+        sub(&self.gauges.allocated, bytes);
+    }
+
+    pub(crate) fn wipes(&self) -> bool {
+        self.wipe == Wipe::OnRelease
+    }
+
+    /// Returns how many bytes of a live block its owner may use.
+    pub(crate) fn usable_bytes(&self, block: Block) -> usize {
+        let slot = self.region.slot(block.index);
+        slot.touched_bytes().min(size::class_bytes(slot.class()))
+    }
+
+    #[cfg_attr(not(feature = "allocator-api2-02"), allow(dead_code, reason = "one caller"))]
+    pub(crate) fn block_at(&self, start: NonNull<u8>) -> Option<Block> {
+        self.region.index_of(start).map(|index| Block { start, index })
+    }
+
+    fn stats(&self) -> PoolStats {
+        let g = &self.gauges;
+        let live = g.live.load(Ordering::Relaxed);
+        let cached = g.cached.load(Ordering::Relaxed);
+        PoolStats {
+            allocated_bytes: g.allocated.load(Ordering::Relaxed),
+            live_bytes: live,
+            cached_bytes: cached,
+            held_bytes: live + cached,
+            mapped_bytes: self.region.carved_bytes(),
+            reserved_bytes: self.region.reserved_bytes(),
+            metadata_bytes: self.region.metadata_bytes(),
+            acquired: g.acquired.load(Ordering::Relaxed),
+            reused: g.reused.load(Ordering::Relaxed),
+            committed_total_bytes: g.committed_total.load(Ordering::Relaxed),
+            reclaimed_total_bytes: g.reclaimed_total.load(Ordering::Relaxed),
+            released_over_limit_bytes: g.released_over_limit.load(Ordering::Relaxed),
+            zero_fill_skipped_bytes: g.zero_fill_skipped.load(Ordering::Relaxed),
+        }
+    }
+
+    fn check(&self) -> bool {
+        let Some(mark) = self.gauges.quiet() else { return false };
+        let (mut live, mut cached) = (0, 0);
+        let mut index = 0u32;
+        let mut sound = true;
+        while (index as usize) < self.region.carved_bytes() / GRANULE_BYTES {
+            let slot = self.region.slot(index);
+            let (touched, stride) = match slot.state() {
+                State::None => (0, GRANULE_BYTES),
+                _ => (slot.touched_bytes(), size::stride_bytes(slot.class())),
+            };
+            match slot.state() {
+                State::Live => live += touched,
+                State::Cached => cached += touched,
+                State::Empty => sound &= touched == 0,
+                State::None => {}
+            }
+            sound &= slot.dirty_bytes() <= touched.max(slot.touched_bytes()) && touched <= stride;
+            index += (stride / GRANULE_BYTES) as u32;
+        }
+        let stats = self.stats();
+        if !self.gauges.quiet_since(mark) {
+            return false;
+        }
+        assert!(sound, "a block's record is out of bounds");
+        assert_eq!(live, stats.live_bytes, "live blocks recounted");
+        assert_eq!(cached, stats.cached_bytes, "cached blocks recounted");
+        assert!(stats.held_bytes <= stats.mapped_bytes, "held more than was mapped");
+        true
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if cfg!(debug_assertions) && !std::thread::panicking() {
+            assert!(self.check(), "nobody else can hold a pool that is dropped");
+            assert_eq!(self.stats().live_bytes, 0, "a vector outlived its pool");
+        }
+        self.ledger.uncharge(self.stats().held_bytes);
+    }
+}
+
+/// Below this a second core costs more to wake than it fills: 4 MiB is 0.4 ms of one core.
+#[cfg(feature = "parallel")]
+const PARALLEL_FILL_BYTES: usize = 4 << 20;
+
+pub(crate) fn fill_zero(bytes: &mut [u8]) {
+    #[cfg(feature = "parallel")]
+    if bytes.len() >= PARALLEL_FILL_BYTES && rayon::current_num_threads() > 1 {
+        use rayon::prelude::*;
+        bytes.par_chunks_mut(PARALLEL_FILL_BYTES / 2).for_each(|chunk| chunk.fill(0));
+        return;
+    }
+    bytes.fill(0);
+}

@@ -1,0 +1,416 @@
+//! `PoolVec`: a vector that lives in a pool's block and goes home when dropped.
+//!
+//! It is a `Vec` for `Copy` elements: it derefs to a slice, grows by doubling, in place where the
+//! block allows. Below one granule (64 KiB) it uses the ordinary heap: a small vector has nothing
+//! to gain from a block.
+//!
+//! Invariants: `len <= capacity`; the first `len` elements are initialised; `written` is the
+//! largest `len` so far, and what lies past it was not written through this vector (so the block
+//! goes home knowing which of its bytes may be other than zero).
+//!
+//! `try_` methods return [`Error`] and charge hard; their plain twins charge softly (over the limit
+//! is a miss that is counted) and abort, as `Vec` does, when the machine has no memory.
+
+use crate::error::Error;
+use crate::ledger::Charge;
+use crate::plain::Plain;
+use crate::pool::{Block, Inner, Pool, fill_zero};
+use crate::size::{BLOCK_BYTES_MAX, GRANULE_BYTES};
+use std::alloc::Layout;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+#[derive(Clone, Copy)]
+enum Home {
+    /// No memory yet.
+    Nowhere,
+    /// The ordinary heap.
+    Heap,
+    /// A block of the pool.
+    Block(u32),
+}
+
+/// See the module's header. Holding one proves that its block is charged to the pool's ledger.
+pub struct PoolVec<T: Copy + 'static> {
+    pool: Arc<Inner>,
+    start: NonNull<T>,
+    len: usize,
+    capacity: usize,
+    written: usize,
+    home: Home,
+}
+
+// SAFETY: the vector owns its elements; the pool behind it is shared by design.
+unsafe impl<T: Copy + Send> Send for PoolVec<T> {}
+// SAFETY: a shared vector gives out shared slices only.
+unsafe impl<T: Copy + Sync> Sync for PoolVec<T> {}
+
+impl<T: Copy> std::fmt::Debug for PoolVec<T> {
+    /// Shows sizes only: contents may be a witness.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PoolVec")
+            .field("len", &self.len)
+            .field("capacity", &self.capacity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    /// Makes an empty vector with room for `capacity` elements.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: over the limit, too large, or refused by the OS.
+    pub fn try_with_capacity<T: Copy>(&self, capacity: usize) -> Result<PoolVec<T>, Error> {
+        PoolVec::allocate(&self.inner, capacity, Charge::Hard)
+    }
+
+    /// Makes an empty vector with room for `capacity` elements; aborts where
+    /// [`Pool::try_with_capacity`] fails for another reason than the limit.
+    #[must_use]
+    pub fn with_capacity<T: Copy>(&self, capacity: usize) -> PoolVec<T> {
+        or_abort::<T, _>(PoolVec::allocate(&self.inner, capacity, Charge::Soft), capacity)
+    }
+
+    /// Makes a vector of `len` zeroes. Bytes known to be zero are not filled again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: over the limit, too large, or refused by the OS.
+    pub fn try_zeroed<T: Plain>(&self, len: usize) -> Result<PoolVec<T>, Error> {
+        Ok(PoolVec::allocate(&self.inner, len, Charge::Hard)?.into_zeroed(len))
+    }
+
+    /// Makes a vector of `len` zeroes; aborts where [`Pool::try_zeroed`] fails for another reason
+    /// than the limit.
+    #[must_use]
+    pub fn zeroed<T: Plain>(&self, len: usize) -> PoolVec<T> {
+        let vector = PoolVec::allocate(&self.inner, len, Charge::Soft);
+        or_abort::<T, _>(vector, len).into_zeroed(len)
+    }
+
+    /// Makes a vector of `len` copies of `value`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: over the limit, too large, or refused by the OS.
+    pub fn try_filled<T: Copy>(&self, len: usize, value: T) -> Result<PoolVec<T>, Error> {
+        let mut vector = self.try_with_capacity(len)?;
+        vector.resize_within(len, value);
+        Ok(vector)
+    }
+
+    /// Makes a vector with the elements of `slice`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: over the limit, too large, or refused by the OS.
+    pub fn try_copied<T: Copy>(&self, slice: &[T]) -> Result<PoolVec<T>, Error> {
+        let mut vector = self.try_with_capacity(slice.len())?;
+        vector.append_within(slice);
+        Ok(vector)
+    }
+}
+
+fn or_abort<T, V>(result: Result<V, Error>, capacity: usize) -> V {
+    result.unwrap_or_else(|_| {
+        let layout = Layout::array::<T>(capacity).unwrap_or(Layout::new::<T>());
+        std::alloc::handle_alloc_error(layout)
+    })
+}
+
+impl<T: Copy> PoolVec<T> {
+    const SHAPE: () = {
+        assert!(size_of::<T>() > 0, "zero-sized elements need no pool");
+        assert!(align_of::<T>() <= 4096, "a block is aligned to an OS page");
+    };
+
+    fn too_large(len: usize) -> Error {
+        Error::TooLarge { len, element_bytes: size_of::<T>(), max_bytes: BLOCK_BYTES_MAX }
+    }
+
+    fn bytes_of(len: usize) -> Result<usize, Error> {
+        len.checked_mul(size_of::<T>())
+            .filter(|bytes| *bytes <= BLOCK_BYTES_MAX)
+            .ok_or_else(|| Self::too_large(len))
+    }
+
+    fn allocate(pool: &Arc<Inner>, capacity: usize, charge: Charge) -> Result<Self, Error> {
+        let () = Self::SHAPE;
+        let bytes = Self::bytes_of(capacity)?;
+        let (start, home) = if bytes == 0 {
+            (NonNull::dangling(), Home::Nowhere)
+        } else if bytes < GRANULE_BYTES {
+            (heap_alloc(Self::layout(capacity))?.cast(), Home::Heap)
+        } else {
+            let block = pool.acquire(bytes, charge)?;
+            (block.start.cast(), Home::Block(block.index))
+        };
+        pool.note_allocated(bytes);
+        Ok(Self { pool: Arc::clone(pool), start, len: 0, capacity, written: 0, home })
+    }
+
+    /// The layout of `capacity` elements, whose bytes were checked before.
+    fn layout(capacity: usize) -> Layout {
+        let bytes = capacity * size_of::<T>();
+        Layout::from_size_align(bytes, align_of::<T>()).expect("at most one block, aligned")
+    }
+
+    fn block(&self) -> Option<Block> {
+        match self.home {
+            Home::Block(index) => Some(Block { start: self.start.cast(), index }),
+            Home::Heap | Home::Nowhere => None,
+        }
+    }
+
+    /// Returns how many elements fit without growing.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Returns the elements.
+    #[must_use]
+    pub fn as_slice(&self) -> &[T] {
+        self
+    }
+
+    /// Returns the elements, to write.
+    #[must_use]
+    pub fn as_mut_slice(&mut self) -> &mut [T] {
+        self
+    }
+
+    /// Shortens to `len` elements; does nothing when there are fewer.
+    pub fn truncate(&mut self, len: usize) {
+        self.written = self.written.max(self.len);
+        self.len = self.len.min(len);
+    }
+
+    /// Removes all elements and keeps the memory.
+    pub fn clear(&mut self) {
+        self.truncate(0);
+    }
+
+    /// Makes room for `additional` more elements, at least doubling.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: over the limit, too large, or refused by the OS; the vector is unchanged.
+    pub fn try_reserve(&mut self, additional: usize) -> Result<(), Error> {
+        self.grow(additional, Charge::Hard)
+    }
+
+    /// Makes room for `additional` more elements; aborts where [`PoolVec::try_reserve`] fails for
+    /// another reason than the limit.
+    pub fn reserve(&mut self, additional: usize) {
+        or_abort::<T, _>(self.grow(additional, Charge::Soft), additional);
+    }
+
+    fn grow(&mut self, additional: usize, charge: Charge) -> Result<(), Error> {
+        let needed = self.len.checked_add(additional).ok_or(Self::too_large(usize::MAX))?;
+        if needed <= self.capacity {
+            return Ok(());
+        }
+        if let Some(block) = self.block()
+            && self.pool.grow_in_place(block, Self::bytes_of(needed)?, charge)?
+        {
+            let capacity = self.pool.usable_bytes(block) / size_of::<T>();
+            self.pool.note_allocated((capacity - self.capacity) * size_of::<T>());
+            self.capacity = capacity;
+            return Ok(());
+        }
+        let doubled = needed.max(self.capacity.saturating_mul(2)).max(8);
+        let larger = Self::allocate(&self.pool, doubled, charge)
+            .or_else(|_| Self::allocate(&self.pool, needed, charge))?;
+        let mut old = std::mem::replace(self, larger);
+        self.append_within(&old);
+        old.clear();
+        Ok(())
+    }
+
+    /// Appends an element.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: over the limit, too large, or refused by the OS; the vector is unchanged.
+    pub fn try_push(&mut self, value: T) -> Result<(), Error> {
+        self.try_reserve(1)?;
+        self.append_within(&[value]);
+        Ok(())
+    }
+
+    /// Appends an element; aborts where [`PoolVec::try_push`] fails for another reason than the
+    /// limit.
+    pub fn push(&mut self, value: T) {
+        self.reserve(1);
+        self.append_within(&[value]);
+    }
+
+    /// Removes the last element and returns it.
+    pub fn pop(&mut self) -> Option<T> {
+        let last = self.last().copied()?;
+        self.truncate(self.len - 1);
+        Some(last)
+    }
+
+    /// Appends the elements of `slice`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: over the limit, too large, or refused by the OS; the vector is unchanged.
+    pub fn try_extend_from_slice(&mut self, slice: &[T]) -> Result<(), Error> {
+        self.try_reserve(slice.len())?;
+        self.append_within(slice);
+        Ok(())
+    }
+
+    /// Appends the elements of `slice`; aborts where [`PoolVec::try_extend_from_slice`] fails for
+    /// another reason than the limit.
+    pub fn extend_from_slice(&mut self, slice: &[T]) {
+        self.reserve(slice.len());
+        self.append_within(slice);
+    }
+
+    /// Changes the length to `len`, filling with `value`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: over the limit, too large, or refused by the OS; the vector is unchanged.
+    pub fn try_resize(&mut self, len: usize, value: T) -> Result<(), Error> {
+        self.try_reserve(len.saturating_sub(self.len))?;
+        self.resize_within(len, value);
+        Ok(())
+    }
+
+    fn append_within(&mut self, slice: &[T]) {
+        assert!(slice.len() <= self.capacity - self.len, "room was reserved by the caller");
+        // SAFETY: `len` is at most the capacity, so the end is inside the allocation.
+        let end = unsafe { self.start.as_ptr().add(self.len) };
+        // SAFETY: there is room (asserted), and a borrowed slice cannot overlap memory past the
+        // elements of a vector that is borrowed mutably.
+        unsafe { std::ptr::copy_nonoverlapping(slice.as_ptr(), end, slice.len()) };
+        self.len += slice.len();
+    }
+
+    fn resize_within(&mut self, len: usize, value: T) {
+        assert!(len <= self.capacity, "room was reserved by the caller");
+        for index in self.len..len {
+            // SAFETY: the index is below the capacity (asserted).
+            let place = unsafe { self.start.as_ptr().add(index) };
+            // SAFETY: the place is inside the allocation and aligned for T.
+            unsafe { place.write(value) };
+        }
+        self.truncate(len);
+        self.len = len;
+    }
+
+    fn into_zeroed(mut self, len: usize) -> Self
+    where
+        T: Plain,
+    {
+        debug_assert!(len <= self.capacity);
+        match self.block() {
+            Some(block) => self.pool.zero(block, len * size_of::<T>()),
+            None => {
+                // SAFETY: `len` is at most the capacity; zero bytes are initialised bytes.
+                unsafe { self.start.as_ptr().write_bytes(0, len) };
+            }
+        }
+        // The first `len` elements are zero bytes, which are a value of every Plain type.
+        self.len = len;
+        self
+    }
+}
+
+fn heap_alloc(layout: Layout) -> Result<NonNull<u8>, Error> {
+    // SAFETY: the layout has a size: the caller handles zero bytes.
+    let raw = unsafe { std::alloc::alloc(layout) };
+    NonNull::new(raw).ok_or(Error::Os(crate::os::OsError {
+        call: "alloc",
+        bytes: layout.size(),
+        errno: libc::ENOMEM,
+    }))
+}
+
+impl<T: Copy> Drop for PoolVec<T> {
+    fn drop(&mut self) {
+        self.pool.note_freed(self.capacity * size_of::<T>());
+        let written_bytes = self.written.max(self.len) * size_of::<T>();
+        match self.home {
+            Home::Nowhere => {}
+            Home::Block(index) => {
+                self.pool.release(Block { start: self.start.cast(), index }, written_bytes);
+            }
+            Home::Heap => {
+                if self.pool.wipes() {
+                    // SAFETY: the elements below `written` were initialised; the vector owns them.
+                    let bytes = unsafe {
+                        std::slice::from_raw_parts_mut(
+                            self.start.as_ptr().cast::<std::mem::MaybeUninit<u8>>(),
+                            written_bytes,
+                        )
+                    };
+                    zeroize::Zeroize::zeroize(bytes);
+                }
+                // SAFETY: allocated by `heap_alloc` with this layout.
+                unsafe {
+                    std::alloc::dealloc(self.start.as_ptr().cast(), Self::layout(self.capacity));
+                }
+            }
+        }
+    }
+}
+
+impl<T: Copy> Deref for PoolVec<T> {
+    type Target = [T];
+    #[inline]
+    fn deref(&self) -> &[T] {
+        // SAFETY: the first `len` elements are initialised and owned by this vector.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl<T: Copy> DerefMut for PoolVec<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as in `deref`, and the vector is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl<T: Copy> AsRef<[T]> for PoolVec<T> {
+    fn as_ref(&self) -> &[T] {
+        self
+    }
+}
+
+impl<T: Copy> AsMut<[T]> for PoolVec<T> {
+    fn as_mut(&mut self) -> &mut [T] {
+        self
+    }
+}
+
+impl<'a, T: Copy> IntoIterator for &'a PoolVec<T> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<T: Copy + PartialEq> PartialEq for PoolVec<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+/// Overwrites `values` with zeroes, in parallel when large.
+pub fn fill_with_zero<T: Plain>(values: &mut [T]) {
+    // SAFETY: a Plain type has no padding, so its bytes are initialised, and any bytes are a value.
+    let bytes = unsafe {
+        std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), size_of_val(values))
+    };
+    fill_zero(bytes);
+}
