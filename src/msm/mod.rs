@@ -1,0 +1,362 @@
+//! Sums of scalars times points, streamed once, in memory that is known beforehand.
+//!
+//! ```text
+//!          chunk of bases and scalars                          (the caller's, read only)
+//!                     |  digits.rs: signed digits, tiles in parallel
+//!                     |  digits.rs: one counting sort a window, windows in parallel
+//!                     v
+//!  window 0 [b0 b0 b3 b7 ...] window 1 [...] ...               (one sorted line of additions)
+//!  |---- segment 0 ----|---- segment 1 ----|                   (equal shares, cut anywhere)
+//!                     |  buckets.rs: batches of affine additions, segments in parallel
+//!                     v
+//!  running buckets: windows * 2^(c-1) points                   (kept from chunk to chunk)
+//!                     |  finish: running sums, windows in parallel
+//!                     v
+//!                 one point
+//! ```
+//!
+//! Method: buckets (N. Pippenger, On the evaluation of powers and monomials, SIAM J. Comput. 9,
+//! 1980) with signed digits and batched affine additions. A segment owns the buckets that begin
+//! in it. The one it shares with the segment before gets a sum of its own, added when all are
+//! done: that is why a column of ones, where all work is in one bucket, keeps every thread busy.
+//!
+//! Invariants:
+//!
+//! * `sum_w 2^(c*w) * sum_k (k+1) * bucket[w][k] = sum over all points added so far`;
+//! * bytes allocated = `plan.bucket_bytes + plan.scratch_bytes`, all of it in [`Msm::new`];
+//! * the result does not depend on chunks, segments or threads.
+//!
+//! It must never allocate in [`Msm::add`], keep a reference to a chunk, or print what it holds:
+//! scalars are witness. It is not constant time. Bases must be in the prime-order subgroup.
+
+mod buckets;
+mod digits;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+pub use plan::MsmPlan;
+
+use ark_ec::short_weierstrass::{Affine, Projective, SWCurveConfig};
+use ark_ff::{AdditiveGroup, Field};
+use plimsoll_arena::{Pool, PoolVec};
+use rayon::prelude::*;
+
+use buckets::{Block, Point, Run};
+use digits::Digits;
+use plan::TILE_LEN;
+
+/// Points that [`msm`] takes at a time: past it, digits and indices outgrow the caches.
+const CHUNK_LEN: usize = 1 << 16;
+
+/// Why a multi-scalar multiplication was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MsmError {
+    /// Bases and scalars do not pair up.
+    #[error("{bases} bases but {scalars} scalars: pass slices of equal length")]
+    Lengths {
+        /// Bases passed.
+        bases: usize,
+        /// Scalars passed.
+        scalars: usize,
+    },
+    /// The pool has no room for the plan's buffers.
+    #[error(transparent)]
+    Memory(#[from] plimsoll_arena::Error),
+    /// The plan was made for another curve, or changed after it was made.
+    #[error(
+        "the plan (window_bits {}, windows {}, chunk_len {}) does not fit this curve: make it \
+         with MsmPlan::new for the curve it is used with, and do not change it",
+        plan.window_bits, plan.windows, plan.chunk_len
+    )]
+    Plan {
+        /// The plan passed.
+        plan: MsmPlan,
+    },
+}
+
+/// A sum under way: the buckets of all points added so far, and scratch for one chunk.
+pub struct Msm<P: SWCurveConfig> {
+    plan: MsmPlan,
+    /// `windows * window_buckets` points.
+    buckets: PoolVec<Point<P>>,
+    /// Digits of the chunk, by tile, window and point.
+    digits: PoolVec<i16>,
+    /// Windows written in each tile; the rest of a tile is stale.
+    used: PoolVec<u16>,
+    /// `chunk_len` entries a window, sorted by bucket.
+    order: PoolVec<u32>,
+    /// `window_ends` ends a window; stale where the window has no point in this chunk.
+    ends: PoolVec<u32>,
+    /// Points with a digit in each window, this chunk.
+    counts: PoolVec<usize>,
+    /// Points with a digit in each window, all chunks: where zero, the buckets are infinity.
+    totals: PoolVec<usize>,
+    sums: PoolVec<Projective<P>>,
+    blocks: Vec<Block<P>>,
+}
+
+impl<P: SWCurveConfig> core::fmt::Debug for Msm<P> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Msm").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+/// The only place where memory is taken.
+fn buffer<T: Copy>(pool: &Pool, len: usize, value: T) -> Result<PoolVec<T>, MsmError> {
+    Ok(pool.try_filled(len, value)?)
+}
+
+impl<P: SWCurveConfig> Msm<P> {
+    /// Takes all memory of the plan from `pool`; the sum is zero.
+    ///
+    /// # Errors
+    ///
+    /// [`MsmError::Plan`] if [`MsmPlan::new`] would not make this plan for `P`;
+    /// [`MsmError::Memory`] if the pool has no room for it.
+    pub fn new(plan: MsmPlan, pool: &Pool) -> Result<Self, MsmError> {
+        if !plan.fits::<P>() {
+            return Err(MsmError::Plan { plan });
+        }
+        let block = || -> Result<Block<P>, MsmError> {
+            Ok(Block {
+                points: buffer(pool, plan.block_len, Point::infinity())?,
+                products: buffer(pool, plan.block_len / 2, P::BaseField::ONE)?,
+                runs: buffer(pool, plan.block_len / 2, Run { target: 0, len: 0 })?,
+                filled: 0,
+                open: 0,
+                carry: Point::infinity(),
+                carry_bucket: 0,
+            })
+        };
+        let buckets = plan.windows * plan.window_buckets();
+        Ok(Self {
+            plan,
+            buckets: buffer(pool, buckets, Point::infinity())?,
+            digits: buffer(pool, plan.digits_len(), 0)?,
+            used: buffer(pool, plan.tiles(), 0)?,
+            order: buffer(pool, plan.windows * plan.chunk_len, 0)?,
+            ends: buffer(pool, plan.windows * plan.window_ends(), 0)?,
+            counts: buffer(pool, plan.windows, 0)?,
+            totals: buffer(pool, plan.windows, 0)?,
+            sums: buffer(pool, plan.windows, Projective::ZERO)?,
+            blocks: (0..plan.segments).map(|_| block()).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The plan this sum was made with.
+    pub fn plan(&self) -> &MsmPlan {
+        &self.plan
+    }
+
+    /// Adds `scalars[i] * bases[i]` for every `i`, on rayon's current pool.
+    ///
+    /// Slices longer than the plan's chunk are taken a chunk at a time. Bases lie in the
+    /// prime-order subgroup; infinity and repeats are welcome.
+    ///
+    /// # Errors
+    ///
+    /// [`MsmError::Lengths`] if the slices differ in length; nothing is added then.
+    pub fn add(&mut self, bases: &[Affine<P>], scalars: &[P::ScalarField]) -> Result<(), MsmError> {
+        if bases.len() != scalars.len() {
+            return Err(MsmError::Lengths { bases: bases.len(), scalars: scalars.len() });
+        }
+        let chunk_len = self.plan.chunk_len;
+        for (bases, scalars) in bases.chunks(chunk_len).zip(scalars.chunks(chunk_len)) {
+            self.sort_chunk(bases, scalars);
+            self.add_chunk(bases);
+        }
+        Ok(())
+    }
+
+    /// The sum.
+    pub fn finish(mut self) -> Projective<P> {
+        self.buckets
+            .par_chunks(self.plan.window_buckets())
+            .zip(self.totals.par_iter())
+            .zip(self.sums.par_iter_mut())
+            .filter(|((_, total), _)| **total > 0)
+            .for_each(|((buckets, _), sum)| *sum = buckets::weighted_sum(buckets));
+        let mut result = Projective::ZERO;
+        for sum in self.sums.iter().rev() {
+            for _ in 0..self.plan.window_bits {
+                result.double_in_place();
+            }
+            result += sum;
+        }
+        result
+    }
+
+    /// Fills `digits`, `order`, `ends` and `counts` for one chunk.
+    fn sort_chunk(&mut self, bases: &[Affine<P>], scalars: &[P::ScalarField]) {
+        let MsmPlan { window_bits, windows, chunk_len, .. } = self.plan;
+        let stride = windows * TILE_LEN;
+        self.digits
+            .par_chunks_mut(stride)
+            .zip(self.used.par_iter_mut())
+            .zip(bases.par_chunks(TILE_LEN).zip(scalars.par_chunks(TILE_LEN)))
+            .for_each(|((tile, used), (bases, scalars))| {
+                // At most as many as a modulus has bits: far below 2^16.
+                *used = digits::recode_tile(bases, scalars, window_bits, tile) as u16;
+            });
+        let digits = Digits { tiles: &self.digits, used: &self.used, stride, len: bases.len() };
+        self.order
+            .par_chunks_mut(chunk_len)
+            .zip(self.ends.par_chunks_mut(self.plan.window_ends()))
+            .zip(self.counts.par_iter_mut().zip(self.totals.par_iter_mut()))
+            .enumerate()
+            .with_max_len(1)
+            .for_each(|(window, ((order, ends), (count, total)))| {
+                *count = digits.sort_window(window, order, ends);
+                *total += *count;
+            });
+    }
+
+    /// Adds the sorted chunk to the buckets.
+    fn add_chunk(&mut self, bases: &[Affine<P>]) {
+        let sorted = Sorted {
+            bases,
+            order: &self.order,
+            ends: &self.ends,
+            counts: &self.counts,
+            chunk_len: self.plan.chunk_len,
+            window_buckets: self.plan.window_buckets(),
+            len: self.counts.iter().sum(),
+            segments: self.plan.segments,
+        };
+        sorted.add_segments(0, &mut self.blocks, 0, &mut self.buckets);
+        for block in &mut self.blocks {
+            if !block.carry.is_infinity() {
+                self.buckets[block.carry_bucket].add_alone(&block.carry);
+                block.carry = Point::infinity();
+            }
+        }
+    }
+}
+
+/// A chunk's additions as one line, sorted by window and bucket.
+struct Sorted<'a, P: SWCurveConfig> {
+    bases: &'a [Affine<P>],
+    order: &'a [u32],
+    ends: &'a [u32],
+    counts: &'a [usize],
+    chunk_len: usize,
+    window_buckets: usize,
+    /// Additions in all.
+    len: usize,
+    segments: usize,
+}
+
+impl<P: SWCurveConfig> Sorted<'_, P> {
+    /// Where a segment begins on the line.
+    fn start(&self, segment: usize) -> usize {
+        (self.len as u128 * segment as u128 / self.segments as u128) as usize
+    }
+
+    /// First bucket of a segment's own: the one after that of the last addition before it.
+    fn first_bucket(&self, segment: usize) -> usize {
+        let Some(mut last) = self.start(segment).checked_sub(1) else {
+            return 0;
+        };
+        for (window, count) in self.counts.iter().enumerate() {
+            if last < *count {
+                let first = window * self.window_buckets;
+                let ends = self.window_ends(window);
+                return first + ends.partition_point(|end| *end as usize <= last) + 1;
+            }
+            last -= count;
+        }
+        self.counts.len() * self.window_buckets
+    }
+
+    /// Ends of a window's buckets, without that of the digit zero.
+    fn window_ends(&self, window: usize) -> &[u32] {
+        let first = window * (self.window_buckets + 1);
+        &self.ends[first..first + self.window_buckets]
+    }
+
+    /// Runs a block's worth of segments each, in parallel; `buckets` begins at `first_bucket`.
+    fn add_segments(
+        &self,
+        segment: usize,
+        blocks: &mut [Block<P>],
+        first_bucket: usize,
+        buckets: &mut [Point<P>],
+    ) {
+        match blocks {
+            [] => {}
+            [block] => self.add_segment(segment, block, first_bucket, buckets),
+            _ => {
+                let half = blocks.len() / 2;
+                let (left, right) = blocks.split_at_mut(half);
+                let middle = segment + half;
+                let middle_bucket = self.first_bucket(middle).max(first_bucket);
+                let (lower, upper) = buckets.split_at_mut(middle_bucket - first_bucket);
+                rayon::join(
+                    || self.add_segments(segment, left, first_bucket, lower),
+                    || self.add_segments(middle, right, middle_bucket, upper),
+                );
+            }
+        }
+    }
+
+    /// Adds one segment to the buckets it owns, and to the carry what comes before them.
+    fn add_segment(
+        &self,
+        segment: usize,
+        block: &mut Block<P>,
+        first_bucket: usize,
+        buckets: &mut [Point<P>],
+    ) {
+        let (start, end) = (self.start(segment), self.start(segment + 1));
+        let mut line = 0;
+        for (window, count) in self.counts.iter().enumerate() {
+            let (mut next, stop) = (start.max(line) - line, end.min(line + count));
+            let Some(stop) = stop.checked_sub(line).filter(|stop| next < *stop) else {
+                line += count;
+                continue;
+            };
+            line += count;
+            let first = window * self.window_buckets;
+            let ends = self.window_ends(window);
+            let order = &self.order[window * self.chunk_len..][..stop];
+            let skipped = ends.partition_point(|end| *end as usize <= next);
+            for (bucket, end) in ends.iter().enumerate().skip(skipped) {
+                let end = (*end as usize).min(stop);
+                if let Some(own) = (first + bucket).checked_sub(first_bucket) {
+                    block.push(self.bases, &order[next..end], buckets, own);
+                } else {
+                    let mut carry = [block.carry];
+                    block.push(self.bases, &order[next..end], &mut carry, 0);
+                    block.flush(&mut carry);
+                    (block.carry, block.carry_bucket) = (carry[0], first + bucket);
+                }
+                next = end;
+                if next == stop {
+                    break;
+                }
+            }
+        }
+        block.flush(buckets);
+    }
+}
+
+/// `sum_i scalars[i] * bases[i]`, on rayon's current pool.
+///
+/// Bases lie in the prime-order subgroup. Transient memory is that of
+/// `MsmPlan::new::<P>(len, 2^16, threads)`.
+///
+/// # Errors
+///
+/// [`MsmError::Lengths`] if the slices differ in length.
+pub fn msm<P: SWCurveConfig>(
+    pool: &Pool,
+    bases: &[Affine<P>],
+    scalars: &[P::ScalarField],
+) -> Result<Projective<P>, MsmError> {
+    let threads = rayon::current_num_threads();
+    let mut sum = Msm::new(MsmPlan::new::<P>(scalars.len(), CHUNK_LEN, threads), pool)?;
+    sum.add(bases, scalars)?;
+    Ok(sum.finish())
+}
