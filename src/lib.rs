@@ -1,1 +1,50 @@
-//! x
+//! A memory runtime for large zero-knowledge proofs: a byte budget that is kept.
+//!
+//! * **Pools** recycle field vectors without a page fault ([`Pool`], [`PoolVec`]).
+//! * **A soft limit** over everything the process uses ([`Runtime`], [`limit`]): memory is given
+//!   back only when the limit asks for it, cheapest first ([`reclaim`]).
+//! * **Reclaim points** before heavy stages are synchronous and deterministic
+//!   ([`Runtime::reclaim_point`], [`Runtime::stage`]).
+//! * **Kernels** that run inside a budget known beforehand: [`ntt`], [`msm`], and a Groth16 prover
+//!   built on them ([`groth16`]).
+//!
+//! ```
+//! use plimsoll::Runtime;
+//!
+//! let runtime = Runtime::builder().limit_bytes(512 << 20).build()?;
+//! let pool = runtime.pool();
+//! for _proof in 0..3 {
+//!     let _stage = runtime.stage("commit", 32 << 20)?;
+//!     let column = pool.try_zeroed::<u64>(4 << 20)?; // 32 MiB; faulted in once, then reused
+//!     assert_eq!(column.len(), 4 << 20);
+//! }
+//! assert_eq!(pool.stats().reused, 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Features: `ark` (types and kernels of arkworks; default), `groth16` (the prover), `cli` (the
+//! binary; default, implies `groth16`). They only add; none changes what another does.
+
+#![forbid(unsafe_code)]
+
+pub mod error;
+#[cfg(feature = "groth16")]
+pub mod groth16;
+pub mod limit;
+pub mod meter;
+#[cfg(feature = "ark")]
+pub mod msm;
+#[cfg(feature = "ark")]
+pub mod ntt;
+pub mod reclaim;
+pub mod runtime;
+pub mod stage;
+pub mod thrash;
+
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
+
+pub use error::Error;
+pub use plimsoll_arena::{Bump, Plain, Pool, PoolVec};
+pub use runtime::Runtime;

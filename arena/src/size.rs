@@ -106,6 +106,17 @@ pub(crate) fn committed_bytes(class: Class, bytes: usize, page_bytes: usize) -> 
     }
 }
 
+/// Returns how many bytes a vector of `bytes` may make resident: the block's committed bytes, or
+/// `bytes` themselves below a granule, where the ordinary heap serves. For planning; an impossible
+/// size gives itself back.
+#[must_use]
+pub fn vector_bytes(bytes: usize) -> usize {
+    match class_of(bytes) {
+        Some(class) if bytes >= GRANULE_BYTES => committed_bytes(class, bytes, UNIT_BYTES),
+        _ => bytes,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,67 @@
+//! Everything that can go wrong, and what to do about it.
+
+use crate::limit::{LimitError, format_bytes};
+use crate::meter::MeterError;
+use crate::reclaim::Held;
+
+/// An error of the runtime. [`Error::OverLimit`] is the one that a limit is about.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A stage, or a vector of it, does not fit under the limit.
+    #[error("{}", over_limit_text(stage, *asked_bytes, *short_bytes, *limit_bytes, *fits_bytes, holders))]
+    OverLimit {
+        /// The stage.
+        stage: String,
+        /// Bytes it asked for.
+        asked_bytes: u64,
+        /// Bytes missing.
+        short_bytes: u64,
+        /// The limit in force.
+        limit_bytes: u64,
+        /// The smallest limit that would do, as far as is known here.
+        fits_bytes: u64,
+        /// Who holds memory, largest first.
+        holders: Vec<Held>,
+    },
+
+    /// The limit's text is wrong, or the machine cannot give it.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+
+    /// The kernel's figures could not be read.
+    #[error(transparent)]
+    Meter(#[from] MeterError),
+
+    /// Memory could not be had for another reason than the limit.
+    #[error(transparent)]
+    Arena(#[from] plimsoll_arena::Error),
+}
+
+/// Holders named in an error: three say where the memory is; more is a list.
+const HOLDERS_NAMED: usize = 3;
+
+fn over_limit_text(
+    stage: &str,
+    asked: u64,
+    short: u64,
+    limit: u64,
+    fits: u64,
+    holders: &[Held],
+) -> String {
+    let mut text = format!(
+        "stage \"{stage}\" needs {} but {} of them do not fit under the limit of {}",
+        format_bytes(asked),
+        format_bytes(short),
+        format_bytes(limit),
+    );
+    let mut named = holders.iter().take(HOLDERS_NAMED).peekable();
+    if named.peek().is_some() {
+        let list: Vec<String> =
+            named.map(|h| format!("{} {}", h.name, format_bytes(h.bytes as u64))).collect();
+        text += &format!("; largest holders: {}", list.join(", "));
+    }
+    // The figure in whole MiB, rounded up, so that it can be typed back.
+    text += &format!("; the smallest limit that would do is {}MiB", fits.div_ceil(1 << 20));
+    text
+}

@@ -1,0 +1,139 @@
+//! Stages: a named part of a proof, with what it needed, took and left.
+//!
+//! A stage begins with a reclaim point for the bytes it needs and ends when its guard is dropped.
+//! In between it is a `tracing` span. Its report goes to the runtime's log, which keeps the last
+//! [`STAGE_LOG_LEN`] of them.
+//!
+//! The peak is the largest `held + foreign` the ledger saw during the stage; where the process's
+//! own high-water mark (VmHWM) rose during the stage, it is that mark, which is then exact. Stages
+//! follow one another: the peak of a nested stage is also its parent's, but the parent's peak
+//! before it is not seen again.
+
+use crate::error::Error;
+use crate::reclaim::Freed;
+use crate::runtime::Runtime;
+use nix::sys::resource::{Usage, UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use std::time::Instant;
+
+/// Reports kept: a run of thousands of proofs must not grow by its own log.
+pub const STAGE_LOG_LEN: usize = 1024;
+
+/// What a stage needed, took and left.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct StageReport {
+    /// The stage's name.
+    pub name: String,
+    /// Bytes it said it needs beyond what was held.
+    pub need_bytes: u64,
+    /// Largest memory of the process during the stage.
+    pub peak_bytes: u64,
+    /// Bytes its reclaim point gave back.
+    pub freed_bytes: u64,
+    /// Memory of the process at its end.
+    pub exit_bytes: u64,
+    /// Wall time in seconds.
+    pub wall_seconds: f64,
+    /// CPU time in seconds, all threads, user and system.
+    pub cpu_seconds: f64,
+    /// CPU time over wall time and threads: 1.0 is every core busy.
+    pub cpu_use: f64,
+    /// Page faults served without I/O.
+    pub minor_faults: u64,
+    /// Page faults that read from a disk.
+    pub major_faults: u64,
+}
+
+/// Ends the stage when dropped, and files its report.
+#[must_use = "a stage ends when its guard is dropped"]
+pub struct Stage {
+    runtime: Runtime,
+    report: StageReport,
+    started: Instant,
+    usage: Option<Usage>,
+    peak_rss_at_start: u64,
+    _span: tracing::span::EnteredSpan,
+}
+
+impl std::fmt::Debug for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stage").field("name", &self.report.name).finish_non_exhaustive()
+    }
+}
+
+impl Runtime {
+    /// Begins the stage `name`, which needs `need_bytes` beyond what is held now: a reclaim point
+    /// first, then the span and the clock.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OverLimit`] when the bytes cannot be made free: better now than half-way.
+    pub fn stage(&self, name: &str, need_bytes: usize) -> Result<Stage, Error> {
+        let started = Instant::now();
+        let usage = getrusage(UsageWho::RUSAGE_SELF).ok();
+        self.ledger().sample();
+        let reclaimed = self.reclaim_point(name, need_bytes);
+        if reclaimed.short_bytes > 0 {
+            return Err(self.over_limit(name, need_bytes, reclaimed.short_bytes));
+        }
+        self.ledger().restart_peak();
+        let span = tracing::info_span!("stage", name, need_bytes).entered();
+        Ok(Stage {
+            runtime: self.clone(),
+            report: StageReport {
+                name: name.to_owned(),
+                need_bytes: need_bytes as u64,
+                freed_bytes: freed(&reclaimed.freed),
+                ..StageReport::default()
+            },
+            started,
+            usage,
+            peak_rss_at_start: self.meter().peak_rss_bytes().unwrap_or(0),
+            _span: span,
+        })
+    }
+}
+
+fn freed(freed: &Freed) -> u64 {
+    freed.total_bytes() as u64
+}
+
+/// CPU seconds and faults between two readings.
+fn usage_between(before: &Usage, after: &Usage) -> (f64, u64, u64) {
+    let micros = |usage: &Usage| {
+        usage.user_time().num_microseconds() + usage.system_time().num_microseconds()
+    };
+    let faults = |after: i64, before: i64| u64::try_from(after - before).unwrap_or(0);
+    (
+        (micros(after) - micros(before)) as f64 / 1e6,
+        faults(after.minor_page_faults(), before.minor_page_faults()),
+        faults(after.major_page_faults(), before.major_page_faults()),
+    )
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let ledger = self.runtime.ledger();
+        ledger.sample();
+        let report = &mut self.report;
+        report.exit_bytes = ledger.counted_bytes() as u64;
+        report.peak_bytes = ledger.stats().peak_bytes as u64;
+        let peak_rss = self.runtime.meter().peak_rss_bytes().unwrap_or(0);
+        if peak_rss > self.peak_rss_at_start {
+            report.peak_bytes = peak_rss;
+        }
+        report.wall_seconds = self.started.elapsed().as_secs_f64();
+        let after = getrusage(UsageWho::RUSAGE_SELF).ok();
+        if let (Some(before), Some(after)) = (&self.usage, &after) {
+            let (cpu, minor, major) = usage_between(before, after);
+            report.cpu_seconds = cpu;
+            report.minor_faults = minor;
+            report.major_faults = major;
+            let capacity = report.wall_seconds * rayon::current_num_threads() as f64;
+            report.cpu_use = if capacity > 0.0 { cpu / capacity } else { 0.0 };
+        }
+        self.runtime.file_report(std::mem::take(report));
+    }
+}
