@@ -1,0 +1,255 @@
+//! Files of the circom world: keys and witnesses in, proofs out.
+//!
+//! `.zkey` and `.wtns` share one container, iden3's binary file format. This file reads the
+//! container; [`zkey`] and [`wtns`] read what is inside; [`json`] writes what snarkjs verifies.
+//!
+//! ```text
+//!   magic 4 | version u32 | sections u32 | section ...          little-endian
+//!   section:  id u32 | bytes u64 | that many bytes              in any order
+//! ```
+//!
+//! Invariants:
+//!
+//! * every section lies inside the file, and the last one ends where the file does;
+//! * a section with an id that the reader knows is there at most once; ids above
+//!   [`ID_MAX`] are stepped over, since later versions of the tools may add some;
+//! * at most [`SECTIONS_MAX`] sections are believed: snarkjs writes ten.
+//!
+//! It must never trust the order of sections, and never size anything by a claimed count: the
+//! table has a fixed number of places. Source: iden3's specification of the binary format,
+//! <https://github.com/iden3/r1csfile/blob/master/doc/r1cs_bin_format.md>.
+
+pub mod json;
+#[cfg(test)]
+mod tests;
+pub mod wtns;
+pub mod zkey;
+
+use ark_bn254::{Fq, Fr};
+use ark_ff::{BigInt, PrimeField};
+
+use super::error::{Fault, FileError, FileKind};
+use super::key::KeyFile;
+use super::key::little_endian;
+use super::key::records::Source;
+use wtns::WitnessFile;
+
+/// The largest section id that either format uses.
+const ID_MAX: usize = 10;
+
+/// The most sections a file may claim; more is damage.
+const SECTIONS_MAX: u32 = 64;
+
+/// Magic, version and count.
+const CONTAINER_BYTES: u64 = 12;
+
+/// Id and size, before a section's bytes.
+const SECTION_HEAD_BYTES: u64 = 12;
+
+/// What the first eight bytes of a file say about its kind. A short file is of no known kind.
+pub(super) fn file_kind(source: &Source) -> FileKind {
+    let Ok(bytes) = source.array::<8>("first bytes", 0) else { return FileKind::Unknown };
+    // The version is looked at too: an arkworks key starts with a random coordinate, which is a
+    // magic and a small version once in 2^60 keys.
+    match (&bytes[..4], u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]])) {
+        (b"zkey", 0..=15) => FileKind::Zkey,
+        (b"wtns", 0..=15) => FileKind::Wtns,
+        (b"r1cs", 0..=15) => FileKind::R1cs,
+        (b"ptau", 0..=15) => FileKind::Ptau,
+        _ => FileKind::Unknown,
+    }
+}
+
+/// Where one section's bytes are. Holding one proves that they lie inside the file.
+#[derive(Clone, Copy, Debug)]
+struct Section {
+    offset: u64,
+    len_bytes: u64,
+}
+
+/// The sections of an open file by id.
+struct SectionTable {
+    sections: [Option<Section>; ID_MAX + 1],
+}
+
+/// What a container must start with.
+struct Container {
+    magic: FileKind,
+    wanted: &'static str,
+    version: u32,
+}
+
+impl SectionTable {
+    /// Reads the table of `source` and checks that the sections fill the file exactly.
+    fn read(source: &Source, container: &Container) -> Result<SectionTable, FileError> {
+        let count = read_container_head(source, container)?;
+        let mut table = SectionTable { sections: [None; ID_MAX + 1] };
+        let mut offset = CONTAINER_BYTES;
+        for _ in 0..count {
+            let id = source.u32(PLACE_TABLE, offset)?;
+            let len_bytes = source.u64(PLACE_TABLE, offset + 4)?;
+            offset += SECTION_HEAD_BYTES;
+            let end = offset.saturating_add(len_bytes);
+            if end > source.len() {
+                let fault = Fault::Truncated { needed: end, present: source.len() };
+                return Err(source.error(PLACE_TABLE, fault));
+            }
+            if let Some(place) = table.sections.get_mut(id as usize)
+                && place.replace(Section { offset, len_bytes }).is_some()
+            {
+                return Err(source.error(PLACE_TABLE, Fault::DuplicateSection { id }));
+            }
+            offset = end;
+        }
+        if offset < source.len() {
+            let extra = source.len() - offset;
+            return Err(source.error(PLACE_TABLE, Fault::TrailingBytes { extra }));
+        }
+        Ok(table)
+    }
+
+    /// Section `id`.
+    fn section(&self, source: &Source, id: u32) -> Result<Section, FileError> {
+        let section = self.sections.get(id as usize).copied().flatten();
+        section.ok_or_else(|| source.error(PLACE_TABLE, Fault::MissingSection { id }))
+    }
+
+    /// Section `id`, which must have `expected` bytes.
+    fn section_of(
+        &self,
+        source: &Source,
+        id: u32,
+        place: &'static str,
+        expected: u64,
+    ) -> Result<Section, FileError> {
+        let section = self.section(source, id)?;
+        check_size(source, place, &section, expected)?;
+        Ok(section)
+    }
+}
+
+const PLACE_TABLE: &str = "section table";
+
+/// Checks magic and version; returns the number of sections.
+fn read_container_head(source: &Source, container: &Container) -> Result<u32, FileError> {
+    let place = "first bytes";
+    let found = file_kind(source);
+    if found != container.magic && source.len() >= CONTAINER_BYTES {
+        let version = source.u32(place, 4)?;
+        let magic = source.array::<4>(place, 0)?;
+        if magic_of(container.magic) == magic {
+            let expected = container.version;
+            return Err(source.error(place, Fault::Version { found: version, expected }));
+        }
+        let expected = container.wanted;
+        return Err(source.error(place, Fault::WrongKind { expected, found }));
+    }
+    let found = source.u32(place, 4)?;
+    if found != container.version {
+        let expected = container.version;
+        return Err(source.error(place, Fault::Version { found, expected }));
+    }
+    let found = source.u32(place, 8)?;
+    if found > SECTIONS_MAX {
+        let fault = Fault::SectionCount { found, max: SECTIONS_MAX };
+        return Err(source.error(place, fault));
+    }
+    Ok(found)
+}
+
+/// The four bytes that a file of `kind` starts with.
+fn magic_of(kind: FileKind) -> [u8; 4] {
+    match kind {
+        FileKind::Zkey => *b"zkey",
+        FileKind::Wtns => *b"wtns",
+        FileKind::R1cs => *b"r1cs",
+        FileKind::Ptau => *b"ptau",
+        FileKind::Unknown => [0; 4],
+    }
+}
+
+/// Checks that `section` has `expected` bytes.
+fn check_size(
+    source: &Source,
+    place: &'static str,
+    section: &Section,
+    expected: u64,
+) -> Result<(), FileError> {
+    if section.len_bytes == expected {
+        return Ok(());
+    }
+    let found = section.len_bytes;
+    Err(source.error(place, Fault::SectionSize { expected, found }))
+}
+
+/// Moduli of other curves that circom and snarkjs know, to say whose file this is.
+const OTHER_PRIMES: [(&str, BigInt<4>); 4] = [
+    (
+        "BLS12-381's",
+        BigInt([
+            0xffff_ffff_0000_0001,
+            0x53bd_a402_fffe_5bfe,
+            0x3339_d808_09a1_d805,
+            0x73ed_a753_299d_7d48,
+        ]),
+    ),
+    ("Pallas's", BigInt([0x992d_30ed_0000_0001, 0x2246_98fc_094c_f91b, 0, 0x4000_0000_0000_0000])),
+    ("Vesta's", BigInt([0x8c46_eb21_0000_0001, 0x2246_98fc_0994_a8dd, 0, 0x4000_0000_0000_0000])),
+    ("secp256r1's", BigInt([u64::MAX, 0xffff_ffff, 0, 0xffff_ffff_0000_0001])),
+];
+
+/// Checks the 4-byte element size and the modulus at `offset`: 32, and BN254's q or r.
+fn check_prime(
+    source: &Source,
+    place: &'static str,
+    field: &'static str,
+    offset: u64,
+) -> Result<(), FileError> {
+    let found = source.u32(place, offset)?;
+    if found != 32 {
+        return Err(source.error(place, Fault::FieldBytes { field, found }));
+    }
+    let prime = little_endian(&source.array(place, offset + 4)?);
+    let (wanted, other) =
+        if field == "q" { (Fq::MODULUS, Fr::MODULUS) } else { (Fr::MODULUS, Fq::MODULUS) };
+    if prime == wanted {
+        return Ok(());
+    }
+    let known = OTHER_PRIMES.iter().find(|(_, modulus)| *modulus == prime);
+    let curve = match known {
+        Some((name, _)) => name,
+        None if prime == other => "BN254's other modulus (Grumpkin's)",
+        None => "of no curve known here",
+    };
+    Err(source.error(place, Fault::WrongPrime { field, curve }))
+}
+
+/// What a key expects of a witness.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ExpectedShape {
+    /// Values of the witness, with the leading one.
+    pub variables: usize,
+    /// Public inputs, without the leading one.
+    pub public_inputs: usize,
+}
+
+impl ExpectedShape {
+    /// What `key` expects.
+    #[must_use]
+    pub fn of(key: &KeyFile) -> ExpectedShape {
+        ExpectedShape { variables: key.variables(), public_inputs: key.public_inputs() }
+    }
+
+    /// Checks that `witness` can be one of the key's circuit: it has a value for each variable.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::WitnessCount`] when it has not: the two files are of different circuits.
+    pub fn check(&self, witness: &WitnessFile) -> Result<(), FileError> {
+        if witness.len() == self.variables {
+            return Ok(());
+        }
+        let (witness_len, variables) = (witness.len() as u64, self.variables as u64);
+        Err(witness.error(Fault::WitnessCount { witness: witness_len, variables }))
+    }
+}

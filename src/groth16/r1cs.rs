@@ -1,0 +1,407 @@
+//! The constraint matrices of an arkworks circuit, in a file that a proof streams through.
+//!
+//! ```text
+//!   0    magic "PLMATRIX"                        8
+//!   8    version, 1                              u32
+//!   12   rows a block, 4096                      u32
+//!   16   scalar field modulus                    32 bytes, little-endian
+//!   48   constraints                             u64
+//!   56   instance variables, with the one        u64
+//!   64   variables in all                        u64
+//!   72   coefficients in the dictionary          u64
+//!   80   fingerprint of the proving key          u64
+//!   88   checksum of all before the blocks but this field (XXH3)   u64
+//!   96   index: for matrix A, B, C, for each block: offset u64, bytes u64, checksum u64
+//!   ...  dictionary: 32 bytes little-endian each, below the modulus
+//!   ...  blocks: the row lengths, u32 each; then the terms, (variable u32, coefficient u32) each
+//! ```
+//!
+//! A circuit uses few coefficients (powers of two, plus and minus one), so a term is eight bytes
+//! instead of the forty that the constraint system keeps. A block is read, checked against its
+//! checksum, used and let go: no row is ever kept.
+//!
+//! Invariants: every variable index is below `variables`, every coefficient index below the
+//! dictionary's length; both are checked for every term of every block before use.
+//!
+//! Never: a vector sized by a number in the file that was not checked against the file's length.
+
+use crate::groth16::prover::ProveError;
+use ark_bn254::Fr;
+use ark_ff::{BigInteger, PrimeField, Zero};
+use plimsoll_arena::FileMap;
+use rayon::prelude::*;
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+const MAGIC: &[u8; 8] = b"PLMATRIX";
+const VERSION: u32 = 1;
+const HEADER_BYTES: usize = 96;
+const CHECKSUM_AT: usize = 88;
+const INDEX_ENTRY_BYTES: usize = 24;
+const TERM_BYTES: usize = 8;
+
+/// Rows a block. 4096 rows of a few terms are some hundred kilobytes: large enough that a read
+/// costs nothing, small enough that every thread can hold one.
+pub const BLOCK_ROWS: usize = 4096;
+
+/// A matrix as arkworks gives it: for each row, the coefficients and variables of its terms.
+pub type ArkMatrix = Vec<Vec<(Fr, usize)>>;
+
+/// One of the three matrices of a rank-1 constraint system `A z * B z = C z`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Matrix {
+    /// Left factors.
+    A = 0,
+    /// Right factors.
+    B = 1,
+    /// Products.
+    C = 2,
+}
+
+/// A matrix file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {why}; run `plimsoll setup` again", path = path.display())]
+pub struct MatrixError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// What the matrices are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MatrixShape {
+    /// Rows of each matrix.
+    pub constraints: usize,
+    /// Public inputs and the leading one.
+    pub instance: usize,
+    /// All variables, the one included.
+    pub variables: usize,
+    /// Fingerprint of the proving key they belong to.
+    pub key_fingerprint: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    offset: u64,
+    bytes: usize,
+    checksum: u64,
+}
+
+/// An opened matrix file. Holding one proves that its header, index and dictionary were checked;
+/// blocks are checked as they are read.
+#[derive(Debug)]
+pub struct MatrixFile {
+    path: PathBuf,
+    map: FileMap,
+    shape: MatrixShape,
+    dictionary: Vec<Fr>,
+    blocks: [Vec<Block>; 3],
+}
+
+fn modulus_bytes() -> Vec<u8> {
+    Fr::MODULUS.to_bytes_le()
+}
+
+/// The dictionary while matrices are written.
+#[derive(Default)]
+struct Dictionary {
+    index: HashMap<Fr, u32>,
+    values: Vec<Fr>,
+}
+
+impl Dictionary {
+    fn index_of(&mut self, value: Fr) -> u32 {
+        *self.index.entry(value).or_insert_with(|| {
+            self.values.push(value);
+            (self.values.len() - 1) as u32
+        })
+    }
+}
+
+fn encode_block(rows: &[Vec<(Fr, usize)>], dictionary: &mut Dictionary, out: &mut Vec<u8>) {
+    out.clear();
+    for row in rows {
+        out.extend_from_slice(&(row.len() as u32).to_le_bytes());
+    }
+    for (coefficient, variable) in rows.iter().flatten() {
+        out.extend_from_slice(&(*variable as u32).to_le_bytes());
+        out.extend_from_slice(&dictionary.index_of(*coefficient).to_le_bytes());
+    }
+}
+
+/// Writes the three matrices, all with `shape.constraints` rows.
+///
+/// # Errors
+///
+/// What the writer says; `InvalidInput` for more than 2^32 variables.
+pub fn write_matrices(
+    mut out: impl Write,
+    matrices: [&ArkMatrix; 3],
+    shape: MatrixShape,
+) -> std::io::Result<()> {
+    let fits = u32::try_from(shape.variables).is_ok();
+    if !fits || matrices.iter().any(|m| m.len() != shape.constraints) {
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::InvalidInput,
+            "three matrices of equal height and at most 2^32 variables can be written",
+        ));
+    }
+    // Two passes: the first makes the dictionary and the index, the second writes the blocks.
+    let mut dictionary = Dictionary::default();
+    let mut scratch = Vec::new();
+    let mut entries = Vec::new();
+    for rows in matrices.iter().flat_map(|matrix| matrix.chunks(BLOCK_ROWS)) {
+        encode_block(rows, &mut dictionary, &mut scratch);
+        entries.push((scratch.len() as u64, xxh3_64(&scratch)));
+    }
+    let mut head = Vec::with_capacity(HEADER_BYTES);
+    head.extend_from_slice(MAGIC);
+    head.extend_from_slice(&VERSION.to_le_bytes());
+    head.extend_from_slice(&(BLOCK_ROWS as u32).to_le_bytes());
+    head.extend_from_slice(&modulus_bytes());
+    for number in [shape.constraints, shape.instance, shape.variables, dictionary.values.len()] {
+        head.extend_from_slice(&(number as u64).to_le_bytes());
+    }
+    head.extend_from_slice(&shape.key_fingerprint.to_le_bytes());
+    let mut tail = Vec::new();
+    let preamble = HEADER_BYTES + entries.len() * INDEX_ENTRY_BYTES + dictionary.values.len() * 32;
+    let mut offset = preamble as u64;
+    for (bytes, checksum) in &entries {
+        for number in [offset, *bytes, *checksum] {
+            tail.extend_from_slice(&number.to_le_bytes());
+        }
+        offset += bytes;
+    }
+    for value in &dictionary.values {
+        tail.extend_from_slice(&value.into_bigint().to_bytes_le());
+    }
+    let mut hasher = Xxh3::new();
+    hasher.update(&head);
+    hasher.update(&tail);
+    out.write_all(&head)?;
+    out.write_all(&hasher.digest().to_le_bytes())?;
+    out.write_all(&tail)?;
+    for rows in matrices.iter().flat_map(|matrix| matrix.chunks(BLOCK_ROWS)) {
+        encode_block(rows, &mut dictionary, &mut scratch);
+        out.write_all(&scratch)?;
+    }
+    out.flush()
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+/// Reads a little-endian number below the modulus.
+fn scalar(bytes: &[u8]) -> Option<Fr> {
+    let mut limbs = [0u64; 4];
+    for (limb, bytes) in limbs.iter_mut().zip(bytes.chunks_exact(8)) {
+        *limb = u64_at(bytes, 0);
+    }
+    Fr::from_bigint(ark_ff::BigInt(limbs))
+}
+
+impl MatrixFile {
+    /// Opens the file and checks its header, index and dictionary.
+    ///
+    /// # Errors
+    ///
+    /// [`MatrixError`], naming what is wrong.
+    pub fn open(path: &Path) -> Result<Self, MatrixError> {
+        let map = FileMap::open(path)
+            .map_err(|error| MatrixError { path: path.to_owned(), why: error.to_string() })?;
+        Self::parse(path, map)
+            .map_err(|why| MatrixError { path: path.to_owned(), why: why.to_owned() })
+    }
+
+    fn parse(path: &Path, map: FileMap) -> Result<Self, &'static str> {
+        const CUT: &str = "the file is cut short";
+        let mut header = [0u8; HEADER_BYTES];
+        map.read_at(0, &mut header).map_err(|_| "not a matrix file: too short")?;
+        if &header[..8] != MAGIC {
+            return Err("not a matrix file: wrong magic bytes");
+        }
+        if u32_at(&header, 8) != VERSION || u32_at(&header, 12) as usize != BLOCK_ROWS {
+            return Err("written by another version of plimsoll");
+        }
+        if header[16..48] != modulus_bytes() {
+            return Err("the matrices are over another field than BN254's scalars");
+        }
+        let count = |at| usize::try_from(u64_at(&header, at)).map_err(|_| "a count is too large");
+        let (constraints, instance) = (count(48)?, count(56)?);
+        let (variables, dictionary_len) = (count(64)?, count(72)?);
+        if instance == 0 || instance > variables || variables > u32::MAX as usize {
+            return Err("the numbers of variables contradict each other");
+        }
+        let blocks_each = constraints.div_ceil(BLOCK_ROWS);
+        let index_bytes = blocks_each.checked_mul(3 * INDEX_ENTRY_BYTES).ok_or(CUT)?;
+        let tail_bytes = dictionary_len
+            .checked_mul(32)
+            .and_then(|bytes| bytes.checked_add(index_bytes))
+            .filter(|bytes| (*bytes as u64) < map.len())
+            .ok_or(CUT)?;
+        let mut tail = vec![0u8; tail_bytes];
+        map.read_at(HEADER_BYTES as u64, &mut tail).map_err(|_| CUT)?;
+        let mut hasher = Xxh3::new();
+        hasher.update(&header[..CHECKSUM_AT]);
+        hasher.update(&tail);
+        if hasher.digest() != u64_at(&header, CHECKSUM_AT) {
+            return Err("the checksum of header, index and dictionary is wrong");
+        }
+        let shape =
+            MatrixShape { constraints, instance, variables, key_fingerprint: u64_at(&header, 80) };
+        let (index, values) = tail.split_at(index_bytes);
+        let blocks = Self::parse_index(index, blocks_each, &map)?;
+        let dictionary = values
+            .chunks_exact(32)
+            .map(scalar)
+            .collect::<Option<Vec<_>>>()
+            .ok_or("a coefficient is not below the modulus")?;
+        Ok(Self { path: path.to_owned(), map, shape, dictionary, blocks })
+    }
+
+    fn parse_index(
+        index: &[u8],
+        blocks_each: usize,
+        map: &FileMap,
+    ) -> Result<[Vec<Block>; 3], &'static str> {
+        let mut blocks = [const { Vec::new() }; 3];
+        for (i, entry) in index.chunks_exact(INDEX_ENTRY_BYTES).enumerate() {
+            let (offset, bytes) = (u64_at(entry, 0), u64_at(entry, 8));
+            let end = offset.checked_add(bytes).filter(|end| *end <= map.len());
+            if end.is_none() {
+                return Err("the file is cut short");
+            }
+            let block = Block { offset, bytes: bytes as usize, checksum: u64_at(entry, 16) };
+            blocks[i / blocks_each].push(block);
+        }
+        Ok(blocks)
+    }
+
+    /// Returns what the matrices are of.
+    #[must_use]
+    pub fn shape(&self) -> MatrixShape {
+        self.shape
+    }
+
+    /// Returns the heap bytes that [`MatrixFile::evaluate`] takes at most, a thread.
+    #[must_use]
+    pub fn scratch_bytes(&self) -> usize {
+        self.blocks.iter().flatten().map(|block| block.bytes).max().unwrap_or(0)
+    }
+
+    /// Returns the heap bytes that the open file itself keeps.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let blocks = self.blocks.iter().map(Vec::len).sum::<usize>();
+        self.dictionary.len() * size_of::<Fr>() + blocks * size_of::<Block>()
+    }
+
+    fn error(&self, why: impl Into<String>) -> ProveError {
+        ProveError::Matrices(MatrixError { path: self.path.clone(), why: why.into() })
+    }
+
+    /// Calls `row(index, value)` with the product of every row of `matrix` and `assignment`, in
+    /// parallel, a block of rows at a time: `out` is cut into blocks of [`BLOCK_ROWS`], and the
+    /// results of `row` written there.
+    ///
+    /// # Errors
+    ///
+    /// [`ProveError::Matrices`] for a damaged block, or what `row` returns.
+    ///
+    /// # Panics
+    ///
+    /// When `assignment` or `out` has another length than the shape says.
+    pub fn evaluate(
+        &self,
+        matrix: Matrix,
+        assignment: &[Fr],
+        out: &mut [Fr],
+    ) -> Result<(), ProveError> {
+        assert_eq!(assignment.len(), self.shape.variables, "the assignment is the circuit's");
+        assert_eq!(out.len(), self.shape.constraints, "one place a row");
+        let rows = out.par_chunks_mut(BLOCK_ROWS).zip(&self.blocks[matrix as usize]);
+        rows.try_for_each_init(Vec::new, |scratch, (rows, block)| {
+            let len = rows.len();
+            let store = |i: usize, value| {
+                rows[i] = value;
+                Ok(())
+            };
+            self.evaluate_block(*block, len, scratch, assignment, store)
+        })
+    }
+
+    /// Checks that `a[i] * b[i]` is the product of row `i` of C and `assignment`, for all rows.
+    ///
+    /// # Errors
+    ///
+    /// [`ProveError::Unsatisfied`] with the first row of a block that is not, or
+    /// [`ProveError::Matrices`] for a damaged block.
+    ///
+    /// # Panics
+    ///
+    /// When a slice has another length than the shape says.
+    pub fn check_products(&self, assignment: &[Fr], a: &[Fr], b: &[Fr]) -> Result<(), ProveError> {
+        assert_eq!(assignment.len(), self.shape.variables, "the assignment is the circuit's");
+        assert!(a.len() == self.shape.constraints && b.len() == a.len(), "one place a row");
+        a.par_chunks(BLOCK_ROWS)
+            .zip(b.par_chunks(BLOCK_ROWS))
+            .zip(&self.blocks[Matrix::C as usize])
+            .enumerate()
+            .try_for_each_init(Vec::new, |scratch, (at, ((a, b), block))| {
+                let check = |i: usize, value: Fr| {
+                    let row = at * BLOCK_ROWS + i;
+                    if a[i] * b[i] == value { Ok(()) } else { Err(ProveError::Unsatisfied { row }) }
+                };
+                self.evaluate_block(*block, a.len(), scratch, assignment, check)
+            })
+    }
+
+    fn evaluate_block(
+        &self,
+        block: Block,
+        rows: usize,
+        scratch: &mut Vec<u8>,
+        assignment: &[Fr],
+        mut row: impl FnMut(usize, Fr) -> Result<(), ProveError>,
+    ) -> Result<(), ProveError> {
+        scratch.resize(block.bytes, 0);
+        self.map.read_at(block.offset, scratch).map_err(|error| self.error(error.to_string()))?;
+        self.map.drop_behind(block.offset..block.offset + block.bytes as u64);
+        if xxh3_64(scratch) != block.checksum {
+            return Err(
+                self.error(format!("the checksum of the block at {} is wrong", block.offset))
+            );
+        }
+        let lengths_bytes = rows * 4;
+        let damaged = || self.error(format!("the block at {} contradicts itself", block.offset));
+        let (lengths, mut terms) = scratch.split_at_checked(lengths_bytes).ok_or_else(damaged)?;
+        for i in 0..rows {
+            let bytes = u32_at(lengths, i * 4) as usize * TERM_BYTES;
+            let (mine, rest) = terms.split_at_checked(bytes).ok_or_else(damaged)?;
+            terms = rest;
+            let mut sum = Fr::zero();
+            for term in mine.chunks_exact(TERM_BYTES) {
+                let value = assignment.get(u32_at(term, 0) as usize).ok_or_else(damaged)?;
+                let factor = self.dictionary.get(u32_at(term, 4) as usize).ok_or_else(damaged)?;
+                sum += multiply(*factor, *value);
+            }
+            row(i, sum)?;
+        }
+        if terms.is_empty() { Ok(()) } else { Err(damaged()) }
+    }
+}
+
+/// Multiplies, at no cost where the value is zero or the coefficient one: most of a bit circuit.
+#[inline]
+fn multiply(factor: Fr, value: Fr) -> Fr {
+    use ark_ff::One;
+    if value.is_zero() || factor.is_one() { value } else { factor * value }
+}

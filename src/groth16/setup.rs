@@ -1,0 +1,139 @@
+//! Makes the key of an arkworks circuit, and the files that proofs read.
+//!
+//! The key is what ark-groth16's own generator makes, written as its uncompressed bytes; beside it
+//! goes the matrix file of [`super::r1cs`]. The generator keeps the key, its tables and the
+//! constraint system on the heap at once, about ten times what a proof needs: run it in a process
+//! of its own, as `plimsoll prove` does.
+//!
+//! A key made here has one party's randomness. Whoever knew it could forge proofs: fine for
+//! measuring and for tests, not for a deployment, which takes a key from a ceremony.
+
+use crate::groth16::prover::fingerprint_of;
+use crate::groth16::r1cs::{MatrixShape, write_matrices};
+use ark_bn254::{Bn254, Fr};
+use ark_groth16::Groth16;
+use ark_groth16::r1cs_to_qap::LibsnarkReduction;
+use ark_relations::gr1cs::{
+    ConstraintSynthesizer, ConstraintSystem, OptimizationGoal, R1CS_PREDICATE_LABEL,
+    SynthesisError, SynthesisMode,
+};
+use ark_serialize::CanonicalSerialize;
+use ark_std::rand::Rng;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Why no key was made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The circuit or the generator failed.
+    #[error("the generator failed: {0}")]
+    Synthesis(#[from] SynthesisError),
+    /// The circuit has a variable index past 2^32, or matrices of unequal height.
+    #[error("the circuit's matrices cannot be written: {0}")]
+    Shape(io::Error),
+    /// A file could not be written.
+    #[error("{}: cannot be written: {why}; choose another folder or make room", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        why: io::Error,
+    },
+}
+
+/// What was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetupReport {
+    /// Constraints of the circuit.
+    pub constraints: usize,
+    /// Its variables, the one included.
+    pub variables: usize,
+    /// Bytes of the key file.
+    pub key_bytes: u64,
+    /// Bytes of the matrix file.
+    pub matrix_bytes: u64,
+}
+
+/// Makes the key of `circuit` with ark-groth16's generator and writes key and matrices.
+///
+/// Both files appear whole or not at all, the key last.
+///
+/// # Errors
+///
+/// [`SetupError`].
+pub fn setup<C>(
+    circuit: C,
+    rng: &mut impl Rng,
+    key_path: &Path,
+    matrix_path: &Path,
+) -> Result<SetupReport, SetupError>
+where
+    C: ConstraintSynthesizer<Fr> + Clone,
+{
+    let key = Groth16::<Bn254, LibsnarkReduction>::generate_random_parameters_with_reduction(
+        circuit.clone(),
+        rng,
+    )?;
+    let key_fingerprint = fingerprint_of(&key.vk);
+    let key_file = Staged::write(key_path, |out| {
+        key.serialize_uncompressed(out).map_err(|error| io::Error::other(error.to_string()))
+    })?;
+    drop(key);
+    let cs = ConstraintSystem::<Fr>::new_ref();
+    cs.set_optimization_goal(OptimizationGoal::Constraints);
+    cs.set_mode(SynthesisMode::Setup);
+    circuit.generate_constraints(cs.clone())?;
+    cs.finalize();
+    let mut matrices = cs.to_matrices()?;
+    let matrices = matrices.remove(R1CS_PREDICATE_LABEL).unwrap_or_default();
+    let [a, b, c] = matrices.as_slice() else {
+        return Err(SetupError::Shape(io::Error::other("not a rank-1 constraint system")));
+    };
+    let shape = MatrixShape {
+        constraints: cs.num_constraints(),
+        instance: cs.num_instance_variables(),
+        variables: cs.num_variables(),
+        key_fingerprint,
+    };
+    let matrix_file = Staged::write(matrix_path, |out| write_matrices(out, [a, b, c], shape))?;
+    let matrix_bytes = matrix_file.commit()?;
+    let key_bytes = key_file.commit()?;
+    Ok(SetupReport {
+        constraints: shape.constraints,
+        variables: shape.variables,
+        key_bytes,
+        matrix_bytes,
+    })
+}
+
+/// A file under a temporary name; dropped without `commit`, it is removed.
+struct Staged {
+    file: tempfile::NamedTempFile,
+    path: PathBuf,
+}
+
+impl Staged {
+    fn write(
+        path: &Path,
+        fill: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
+    ) -> Result<Self, SetupError> {
+        let failed = |why| SetupError::Write { path: path.to_owned(), why };
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+        let mut file =
+            tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(failed)?;
+        let mut out = BufWriter::with_capacity(1 << 20, file.as_file_mut());
+        fill(&mut out).and_then(|()| out.flush()).map_err(failed)?;
+        drop(out);
+        Ok(Self { file, path: path.to_owned() })
+    }
+
+    fn commit(self) -> Result<u64, SetupError> {
+        let failed = |why| SetupError::Write { path: self.path.clone(), why };
+        let bytes = self.file.as_file().metadata().map_err(failed)?.len();
+        self.file.as_file().sync_all().map_err(failed)?;
+        self.file.persist(&self.path).map_err(|error| failed(error.error))?;
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,153 @@
+//! From an assignment to the quotient: the scalars of the H query.
+//!
+//! With `a`, `b`, `c` the products of the three matrices and the assignment, over a domain of n
+//! points, the prover needs the values or coefficients of `(a b - c) / Z`.
+//!
+//! ```text
+//!   arkworks (libsnark's reduction)            circom (snarkjs's reduction)
+//!   a, b   over H  -> over gH                  a, b, c = a o b  over H -> over wH
+//!   a <- a o b                                 h = a o b - c    (values; the H query is in the
+//!   c      over H  -> over gH                                    Lagrange basis of the odd points)
+//!   a <- (a - c) / Z(g)                        w: root of order 2n
+//!   h = coefficients of a from gH
+//!   2 vectors of n at once                     3 vectors of n at once
+//! ```
+//!
+//! `Z` is constant on `gH`, so dividing is one multiplication. `c` is evaluated after `b` is gone
+//! and takes its block. Vectors come from the secret pool: they are the witness in other clothes.
+//!
+//! Source: J. Groth, "On the Size of Pairing-Based Non-interactive Arguments", 2016; the two
+//! reductions as ark-groth16 0.6 and snarkjs 0.7 define them.
+
+use crate::Runtime;
+use crate::groth16::circom::zkey::{Coefficient, Matrix as Side};
+use crate::groth16::key::KeyFile;
+use crate::groth16::prover::ProveError;
+use crate::groth16::r1cs::{Matrix, MatrixFile};
+use crate::ntt::{Radix2, twiddle_len};
+use ark_bn254::Fr;
+use ark_ff::{FftField, Field, One};
+use plimsoll_arena::{PoolVec, fill_with_zero};
+use rayon::prelude::*;
+
+/// Coefficients of a zkey read at a time: 2^14 of 48 bytes, under a megabyte.
+pub(crate) const COEFFICIENTS_AT_ONCE: usize = 1 << 14;
+
+/// Elements a task of a pointwise loop takes.
+const POINTWISE_CHUNK: usize = 1 << 12;
+
+fn domain(runtime: &Runtime, n: usize) -> Result<Radix2<Fr, PoolVec<Fr>>, ProveError> {
+    let log_n = n.ilog2();
+    let table = runtime
+        .pool()
+        .try_zeroed(twiddle_len(log_n))
+        .map_err(|error| runtime.explain("quotient", error))?;
+    Ok(Radix2::new(log_n, table)?)
+}
+
+fn vector(runtime: &Runtime, n: usize) -> Result<PoolVec<Fr>, ProveError> {
+    let zeroed = runtime.secret_pool().try_zeroed(n);
+    Ok(zeroed.map_err(|error| runtime.explain("quotient", error))?)
+}
+
+/// Calls `f` on every element of `a` and its partner in `b`.
+fn pointwise(a: &mut [Fr], b: &[Fr], f: impl Fn(&mut Fr, &Fr) + Sync) {
+    a.par_chunks_mut(POINTWISE_CHUNK)
+        .zip(b.par_chunks(POINTWISE_CHUNK))
+        .for_each(|(a, b)| a.iter_mut().zip(b).for_each(|(a, b)| f(a, b)));
+}
+
+/// Returns the coefficients of the quotient, of which the last is zero, for a key of arkworks.
+///
+/// # Errors
+///
+/// [`ProveError::Unsatisfied`] when a constraint does not hold, and whatever memory or files say.
+pub(crate) fn quotient_coefficients(
+    runtime: &Runtime,
+    matrices: &MatrixFile,
+    n: usize,
+    assignment: &[Fr],
+) -> Result<PoolVec<Fr>, ProveError> {
+    let shape = matrices.shape();
+    let (rows, instance) = (shape.constraints, shape.instance);
+    let offset = Fr::GENERATOR;
+    let mut a = vector(runtime, n)?;
+    let mut b = vector(runtime, n)?;
+    matrices.evaluate(Matrix::A, assignment, &mut a[..rows])?;
+    matrices.evaluate(Matrix::B, assignment, &mut b[..rows])?;
+    matrices.check_products(assignment, &a[..rows], &b[..rows])?;
+    a[rows..rows + instance].copy_from_slice(&assignment[..instance]);
+    let domain = domain(runtime, n)?;
+    domain.shift_to_coset(&mut a, offset)?;
+    domain.shift_to_coset(&mut b, offset)?;
+    pointwise(&mut a, &b, |a, b| *a *= b);
+    let mut c = b;
+    fill_with_zero(&mut c[rows..]);
+    matrices.evaluate(Matrix::C, assignment, &mut c[..rows])?;
+    domain.shift_to_coset(&mut c, offset)?;
+    // Z(g) = g^n - 1 is not zero: the coset does not meet the domain.
+    let vanishing = offset.pow([n as u64]) - Fr::one();
+    let inverse = vanishing.inverse().ok_or(ProveError::Domain { size: n })?;
+    pointwise(&mut a, &c, |a, c| *a = (*a - c) * inverse);
+    drop(c);
+    domain.coset_ifft(&mut a, offset)?;
+    Ok(a)
+}
+
+/// Returns the values of the quotient on the odd points of the doubled domain, for a zkey.
+///
+/// # Errors
+///
+/// Whatever memory or files say. A zkey has no third matrix: that a witness does not satisfy the
+/// circuit shows when the proof is verified.
+pub(crate) fn quotient_values(
+    runtime: &Runtime,
+    key: &KeyFile,
+    n: usize,
+    assignment: &[Fr],
+) -> Result<PoolVec<Fr>, ProveError> {
+    let offset = Fr::get_root_of_unity(2 * n as u64).ok_or(ProveError::Domain { size: n })?;
+    let mut a = vector(runtime, n)?;
+    let mut b = vector(runtime, n)?;
+    evaluate_coefficients(runtime, key, assignment, &mut a, &mut b)?;
+    let mut c = vector(runtime, n)?;
+    c.copy_from_slice(&a);
+    pointwise(&mut c, &b, |c, b| *c *= b);
+    let domain = domain(runtime, n)?;
+    for values in [&mut a, &mut b, &mut c] {
+        domain.shift_to_coset(values, offset)?;
+    }
+    pointwise(&mut a, &b, |a, b| *a *= b);
+    pointwise(&mut a, &c, |a, c| *a -= c);
+    Ok(a)
+}
+
+/// Adds every coefficient of the zkey times its signal to its row of `a` or `b`.
+fn evaluate_coefficients(
+    runtime: &Runtime,
+    key: &KeyFile,
+    assignment: &[Fr],
+    a: &mut [Fr],
+    b: &mut [Fr],
+) -> Result<(), ProveError> {
+    let explain = |error| runtime.explain("quotient", error);
+    let coefficients = key.coefficients().ok_or(ProveError::NoMatrices)?;
+    let len = COEFFICIENTS_AT_ONCE.min(coefficients.len());
+    let mut buffer = runtime.pool().try_filled(len, Coefficient::ZERO).map_err(explain)?;
+    let mut products = runtime.secret_pool().try_zeroed::<Fr>(len).map_err(explain)?;
+    coefficients.for_each_chunk_in(&mut buffer, |chunk| {
+        // The multiplications in parallel, the additions in order: rows come in runs.
+        products
+            .par_iter_mut()
+            .zip(chunk)
+            .with_min_len(1 << 10)
+            .for_each(|(product, c)| *product = c.value * assignment[c.signal as usize]);
+        for (product, c) in products.iter().zip(chunk) {
+            match c.matrix {
+                Side::A => a[c.row as usize] += product,
+                Side::B => b[c.row as usize] += product,
+            }
+        }
+        Ok(())
+    })
+}
