@@ -1,0 +1,139 @@
+//! Arguments, and what `--help` says of them.
+
+use crate::limit::LimitSpec;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Most threads that can be asked for: more is a typing error.
+const THREADS_MAX: u64 = 1024;
+
+/// Most compressions: 2^27 points of domain at 2^15 constraints each.
+const COMPRESSIONS_MAX: u64 = 1 << 12;
+
+/// Makes large zero-knowledge proofs inside a memory limit.
+#[derive(Debug, Parser)]
+#[command(name = "plimsoll", version, about, max_term_width = 100)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make and verify a Groth16 proof inside a memory limit.
+    ///
+    /// Without files it proves a built-in circuit: a chain of SHA-256 compressions, over BN254. Its
+    /// key is made at the first run and kept in the cache folder.
+    #[command(after_help = PROVE_HELP)]
+    Prove(ProveArgs),
+    /// Make the key of the built-in circuit.
+    Setup(SetupArgs),
+    /// Say what memory a proof will need, stage by stage, and the smallest limit that will do.
+    Plan(PlanArgs),
+}
+
+const PROVE_HELP: &str = "\
+Exit codes: 0 proof made and verified; 1 over the limit, or the witness is no solution; 2 bad input.
+
+Examples:
+  plimsoll prove
+  plimsoll prove --limit 512MiB --json
+  plimsoll prove --zkey circuit.zkey --wtns witness.wtns --limit 75% --out proofs/";
+
+#[derive(Debug, Args)]
+pub(super) struct ProveArgs {
+    /// SHA-256 compressions of the built-in circuit, about 26 thousand constraints each.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=COMPRESSIONS_MAX))]
+    pub(super) compressions: u64,
+
+    /// Key of a circom circuit, as snarkjs writes it (groth16, bn128).
+    #[arg(long, value_name = "FILE", requires = "wtns", conflicts_with = "compressions")]
+    pub(super) zkey: Option<PathBuf>,
+
+    /// Witness of a circom circuit.
+    #[arg(long, value_name = "FILE", requires = "zkey")]
+    pub(super) wtns: Option<PathBuf>,
+
+    /// Folder for proof.json and public.json. With --zkey the default is the current folder;
+    /// without, they are written only if this is given.
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+
+    /// Memory limit of the whole process: 12GiB, 800MB, 75% (of the machine or its cgroup), auto.
+    #[arg(long, default_value = "auto", value_name = "SIZE")]
+    pub(super) limit: LimitSpec,
+
+    /// Threads; as many as there are cores by default.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=THREADS_MAX))]
+    pub(super) threads: Option<u64>,
+
+    /// Seed for the proof's randomness. For tests: whoever knows it can learn the witness.
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u64>,
+
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// Folder where keys of the built-in circuit are kept; plimsoll's own in the user's cache
+    /// folder by default.
+    #[arg(long, value_name = "DIR")]
+    pub(super) key_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SetupArgs {
+    /// SHA-256 compressions of the built-in circuit.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=COMPRESSIONS_MAX))]
+    pub(super) compressions: u64,
+
+    /// Folder where keys are kept.
+    #[arg(long, value_name = "DIR")]
+    pub(super) key_dir: Option<PathBuf>,
+
+    /// Seed for the key's randomness. For tests: whoever knows it can forge proofs.
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u64>,
+
+    /// Threads; as many as there are cores by default.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=THREADS_MAX))]
+    pub(super) threads: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "what", required = false, multiple = false)]
+pub(super) struct PlanTarget {
+    /// Plan for an arkworks circuit of about this many constraints.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=(1 << 27)))]
+    pub(super) constraints: Option<u64>,
+
+    /// Plan for this circom key.
+    #[arg(long, value_name = "FILE")]
+    pub(super) zkey: Option<PathBuf>,
+
+    /// Plan for the built-in circuit with this many compressions (its key must be made already).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=COMPRESSIONS_MAX))]
+    pub(super) compressions: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    #[command(flatten)]
+    pub(super) target: PlanTarget,
+
+    /// Say whether the proof fits under this limit; exit with 1 if it does not.
+    #[arg(long, value_name = "SIZE")]
+    pub(super) limit: Option<LimitSpec>,
+
+    /// Threads; as many as there are cores by default.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=THREADS_MAX))]
+    pub(super) threads: Option<u64>,
+
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// Folder where keys of the built-in circuit are kept.
+    #[arg(long, value_name = "DIR")]
+    pub(super) key_dir: Option<PathBuf>,
+}

@@ -1,0 +1,76 @@
+//! Where keys of the built-in circuit are kept, and how a missing one is made.
+
+use super::Failure;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The two files of one built-in circuit.
+#[derive(Clone, Debug)]
+pub(super) struct KeyPaths {
+    pub(super) key: PathBuf,
+    pub(super) matrices: PathBuf,
+}
+
+impl KeyPaths {
+    /// Names the files for `compressions` in `folder`, or in the user's cache folder.
+    pub(super) fn of(compressions: u64, folder: Option<&Path>) -> Result<Self, Failure> {
+        let folder = match folder {
+            Some(folder) => folder.to_owned(),
+            None => cache_folder()?,
+        };
+        let name = format!("sha256-chain-{compressions}");
+        Ok(Self {
+            key: folder.join(format!("{name}.pk")),
+            matrices: folder.join(format!("{name}.matrices")),
+        })
+    }
+
+    /// Says whether both files are there.
+    pub(super) fn exist(&self) -> bool {
+        self.key.is_file() && self.matrices.is_file()
+    }
+
+    /// Makes the folder.
+    pub(super) fn create_folder(&self) -> Result<(), Failure> {
+        let folder = self.key.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).map_err(|why| {
+            let shown = folder.display();
+            Failure::Input(format!("{shown}: cannot be made: {why}; choose another --key-dir"))
+        })
+    }
+}
+
+fn cache_folder() -> Result<PathBuf, Failure> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    absolute("XDG_CACHE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+        .map(|cache| cache.join("plimsoll"))
+        .ok_or_else(|| {
+            Failure::Input("neither XDG_CACHE_HOME nor HOME is set; pass --key-dir DIR".into())
+        })
+}
+
+/// Makes the key in a process of its own: the generator needs many times the memory of a proof,
+/// and none of it stays in ours.
+pub(super) fn make_in_child(
+    compressions: u64,
+    folder: Option<&Path>,
+    threads: Option<u64>,
+) -> Result<(), Failure> {
+    let program = std::env::current_exe()
+        .map_err(|why| Failure::Input(format!("cannot find the plimsoll program: {why}")))?;
+    let mut child = Command::new(program);
+    child.arg("setup").args(["--compressions", &compressions.to_string()]);
+    if let Some(folder) = folder {
+        child.arg("--key-dir").arg(folder);
+    }
+    if let Some(threads) = threads {
+        child.args(["--threads", &threads.to_string()]);
+    }
+    let status = child.stdin(Stdio::null()).stdout(Stdio::null()).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Failure::Input(format!("making the key failed ({status})"))),
+        Err(why) => Err(Failure::Input(format!("the setup process did not start: {why}"))),
+    }
+}

@@ -1,0 +1,93 @@
+//! The command line: parse, call, print.
+//!
+//! Exit codes: 0 done; 1 no proof (over the limit, witness not a solution, not verified); 2 bad
+//! input (arguments, files, a limit that is no limit). Results go to standard output, progress and
+//! errors to standard error.
+
+mod args;
+mod keys;
+mod plan;
+mod prove;
+mod report;
+mod setup;
+
+use crate::error::Error;
+use crate::groth16::error::FileError;
+use crate::groth16::prover::ProveError;
+use crate::groth16::setup::SetupError;
+use args::{Arguments, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Exit code when there is no proof.
+const EXIT_NO_PROOF: u8 = 1;
+
+/// Exit code for input that cannot be used.
+const EXIT_BAD_INPUT: u8 = 2;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Prove(#[from] ProveError),
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    #[error("{0}")]
+    Input(String),
+    #[error("{0}")]
+    NoProof(String),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Prove(ProveError::Runtime(error))
+    }
+}
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Self {
+        Self::Prove(ProveError::File(error))
+    }
+}
+
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Input(_) | Self::Setup(_) => EXIT_BAD_INPUT,
+            Self::NoProof(_) => EXIT_NO_PROOF,
+            Self::Prove(error) => match error {
+                ProveError::Unsatisfied { .. } | ProveError::NotVerified => EXIT_NO_PROOF,
+                ProveError::Runtime(Error::OverLimit { .. } | Error::Arena(_)) => EXIT_NO_PROOF,
+                _ => EXIT_BAD_INPUT,
+            },
+        }
+    }
+}
+
+/// Runs the command that the process's arguments name.
+#[must_use]
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match &arguments.command {
+        Command::Prove(args) => prove::run(args),
+        Command::Setup(args) => setup::run(args),
+        Command::Plan(args) => plan::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// Runs `work` on `threads` threads, or on as many as there are cores.
+fn on_threads<R: Send>(
+    threads: Option<usize>,
+    work: impl FnOnce() -> R + Send,
+) -> Result<R, Failure> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build();
+    let pool = pool.map_err(|error| Failure::Input(format!("no threads: {error}")))?;
+    Ok(pool.install(work))
+}

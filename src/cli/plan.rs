@@ -1,0 +1,53 @@
+//! `plimsoll plan`.
+
+use super::args::PlanArgs;
+use super::keys::KeyPaths;
+use super::report::print_plan;
+use super::{Failure, on_threads};
+use crate::Runtime;
+use crate::groth16::key::KeyFile;
+use crate::groth16::plan::{CHUNK_LEN_MAX, CHUNK_LEN_MIN, ProofPlan, Shape};
+use crate::groth16::prover::ProveError;
+use crate::groth16::r1cs::MatrixFile;
+
+/// The size planned for when none is named.
+const DEFAULT_CONSTRAINTS: u64 = 1 << 20;
+
+pub(super) fn run(args: &PlanArgs) -> Result<(), Failure> {
+    let shape = shape(args)?;
+    let mut builder = Runtime::builder();
+    if let Some(spec) = &args.limit {
+        builder = builder.limit(spec.clone());
+    }
+    let runtime = builder.build()?;
+    on_threads(args.threads.map(|n| n as usize), || {
+        let threads = rayon::current_num_threads();
+        let base = runtime.meter().rss_bytes().map_err(crate::Error::from)? as usize;
+        let smallest = ProofPlan::new(&shape, base, CHUNK_LEN_MIN, threads);
+        let fitted = ProofPlan::for_runtime(&shape, &runtime);
+        let largest = ProofPlan::new(&shape, base, CHUNK_LEN_MAX, threads);
+        let shown = fitted.as_ref().unwrap_or(&largest);
+        print_plan(shape.domain_size, threads, shown, &smallest, args.json);
+        fitted.map(|_| ()).map_err(Failure::from)
+    })?
+}
+
+fn shape(args: &PlanArgs) -> Result<Shape, Failure> {
+    if let Some(zkey) = &args.target.zkey {
+        return Ok(Shape::of(&KeyFile::open_zkey(zkey)?, None));
+    }
+    if let Some(compressions) = args.target.compressions {
+        let paths = KeyPaths::of(compressions, args.key_dir.as_deref())?;
+        if !paths.exist() {
+            return Err(Failure::Input(format!(
+                "no key for {compressions} compressions; make it with `plimsoll setup \
+                 --compressions {compressions}`"
+            )));
+        }
+        let key = KeyFile::open_arkworks(&paths.key)?;
+        let matrices = MatrixFile::open(&paths.matrices).map_err(ProveError::from)?;
+        return Ok(Shape::of(&key, Some(&matrices)));
+    }
+    let constraints = args.target.constraints.unwrap_or(DEFAULT_CONSTRAINTS);
+    Ok(Shape::of_constraints(constraints as usize))
+}

@@ -1,0 +1,142 @@
+//! `plimsoll prove`.
+
+use super::args::ProveArgs;
+use super::keys::{KeyPaths, make_in_child};
+use super::report::{Bar, ProofReport};
+use super::{Failure, on_threads};
+use crate::Runtime;
+use crate::groth16::circom::json::write_proof_and_public;
+use crate::groth16::circom::wtns::WitnessFile;
+use crate::groth16::circuit::{DIGEST_BYTES, Sha256Chain};
+use crate::groth16::key::KeyFile;
+use crate::groth16::prover::{ProveError, Prover};
+use crate::groth16::r1cs::MatrixFile;
+use crate::limit::format_bytes;
+use ark_bn254::{Bn254, Fr};
+use ark_ff::UniformRand;
+use ark_groth16::Proof;
+use plimsoll_arena::PoolVec;
+use rand::{RngCore, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// A proof, its public inputs, and the size of its domain.
+struct Proved {
+    proof: Proof<Bn254>,
+    public: Vec<Fr>,
+    domain_size: usize,
+}
+
+pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
+    let started = Instant::now();
+    let out = output_paths(args)?;
+    let runtime = Runtime::builder().limit(args.limit.clone()).build()?;
+    let mut rng = match args.seed {
+        Some(seed) => ChaCha20Rng::seed_from_u64(seed),
+        None => ChaCha20Rng::from_entropy(),
+    };
+    let bar = Bar::new();
+    let proved = on_threads(args.threads.map(|n| n as usize), || match (&args.zkey, &args.wtns) {
+        (Some(zkey), Some(wtns)) => prove_circom(&runtime, zkey, wtns, &mut rng, &bar),
+        _ => prove_built_in(&runtime, args, &mut rng, &bar),
+    })?;
+    bar.finish();
+    let proved = proved?;
+    let peak_rss_bytes = runtime.meter().peak_rss_bytes().map_err(crate::Error::from)?;
+    let limit_bytes = runtime.limit_bytes().map_or(u64::MAX, |bytes| bytes as u64);
+    if peak_rss_bytes > limit_bytes {
+        return Err(Failure::NoProof(format!(
+            "a proof was made, but the process took {} at its peak, over the limit of {}; please \
+             report it with the output of `plimsoll plan`, and raise the limit meanwhile",
+            format_bytes(peak_rss_bytes),
+            format_bytes(limit_bytes),
+        )));
+    }
+    if let Some((proof_path, public_path)) = &out {
+        write_proof_and_public(proof_path, &proved.proof, public_path, &proved.public)?;
+    }
+    let report = ProofReport {
+        verified: true,
+        limit_bytes,
+        limit_source: runtime.limit().map_or_else(String::new, ToString::to_string),
+        peak_rss_bytes,
+        wall_seconds: started.elapsed().as_secs_f64(),
+        domain_size: proved.domain_size,
+        stages: runtime.take_stages(),
+    };
+    if args.json {
+        report.print_json();
+    } else {
+        report.print_table();
+        if let Some((proof_path, public_path)) = &out {
+            println!("wrote {} and {}", proof_path.display(), public_path.display());
+        }
+    }
+    Ok(())
+}
+
+/// Names the output files and checks that their folder can be written, before any work is done.
+fn output_paths(args: &ProveArgs) -> Result<Option<(PathBuf, PathBuf)>, Failure> {
+    let folder = match (&args.out, &args.zkey) {
+        (Some(folder), _) => folder.clone(),
+        (None, Some(_)) => PathBuf::from("."),
+        (None, None) => return Ok(None),
+    };
+    let shown = folder.display();
+    tempfile::Builder::new().prefix(".plimsoll").tempfile_in(&folder).map_err(|why| {
+        Failure::Input(format!("{shown}: cannot be written to: {why}; choose another --out"))
+    })?;
+    Ok(Some((folder.join("proof.json"), folder.join("public.json"))))
+}
+
+fn prove_circom(
+    runtime: &Runtime,
+    zkey: &Path,
+    wtns: &Path,
+    rng: &mut ChaCha20Rng,
+    bar: &Bar,
+) -> Result<Proved, Failure> {
+    let key = KeyFile::open_zkey(zkey)?;
+    let witness = WitnessFile::open(wtns)?;
+    let prover = Prover::new(runtime, &key, None)?.progress(bar);
+    let assignment = prover.assign_witness(&witness)?;
+    Ok(finish(&prover, &key, assignment, rng)?)
+}
+
+fn prove_built_in(
+    runtime: &Runtime,
+    args: &ProveArgs,
+    rng: &mut ChaCha20Rng,
+    bar: &Bar,
+) -> Result<Proved, Failure> {
+    let paths = KeyPaths::of(args.compressions, args.key_dir.as_deref())?;
+    if !paths.exist() {
+        paths.create_folder()?;
+        if std::io::stderr().is_terminal() {
+            eprintln!("making the key for {} compressions (once)", args.compressions);
+        }
+        make_in_child(args.compressions, args.key_dir.as_deref(), args.threads)?;
+    }
+    let key = KeyFile::open_arkworks(&paths.key)?;
+    let matrices = MatrixFile::open(&paths.matrices).map_err(ProveError::from)?;
+    let mut secret = [0u8; DIGEST_BYTES];
+    rng.fill_bytes(&mut secret);
+    let circuit = Sha256Chain::new(secret, args.compressions as usize);
+    let prover = Prover::new(runtime, &key, Some(&matrices))?.progress(bar);
+    let assignment = prover.assign_circuit(circuit)?;
+    Ok(finish(&prover, &key, assignment, rng)?)
+}
+
+fn finish(
+    prover: &Prover<'_>,
+    key: &KeyFile,
+    assignment: PoolVec<Fr>,
+    rng: &mut ChaCha20Rng,
+) -> Result<Proved, ProveError> {
+    let public = assignment.get(1..=key.public_inputs()).unwrap_or_default().to_vec();
+    let (r, s) = (Fr::rand(rng), Fr::rand(rng));
+    let proof = prover.prove(assignment, r, s)?;
+    Ok(Proved { proof, public, domain_size: key.domain_size() })
+}
