@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# The checks of this project, by name. CI and people run the same lines.
+#
+#   scripts/ci.sh            what every change must pass (fmt clippy test features benches shell loom)
+#   scripts/ci.sh JOB...     these jobs only; `scripts/ci.sh --help` lists them
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly DEFAULT_JOBS=(fmt clippy test features benches shell loom)
+
+usage() {
+    cat <<'TEXT'
+usage: scripts/ci.sh [JOB...]
+
+  fmt       rustfmt finds nothing to change
+  clippy    no warning in any target, all features
+  test      cargo test --workspace: the tests and the documentation's examples
+  features  each feature alone, and none, builds without warnings
+  benches   every bench is built and makes a short run
+  shell     shellcheck on every script
+  loom      the free list and the ledger under every interleaving
+  valgrind  the arena's tests under Valgrind (minutes)
+  circom    proofs of a SHA-256 circom circuit, checked by snarkjs (an hour; needs npm)
+TEXT
+}
+
+say() {
+    printf '\n== %s\n' "$*"
+}
+
+# Prints why a job cannot run here. Where CI is set that is an error.
+skip() {
+    printf 'SKIPPED: %s\n' "$*" >&2
+    [[ -z ${CI:-} ]]
+}
+
+job_fmt() {
+    cargo fmt --all -- --check
+}
+
+job_clippy() {
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
+}
+
+job_test() {
+    cargo test --workspace
+}
+
+job_features() {
+    local feature
+    cargo check -p plimsoll --no-default-features
+    for feature in ark groth16 serde cli; do
+        cargo check -p plimsoll --no-default-features --features "$feature"
+    done
+    cargo check -p plimsoll-arena --no-default-features
+    for feature in parallel ark allocator-api2-02; do
+        cargo check -p plimsoll-arena --no-default-features --features "$feature"
+    done
+    # A library user who leaves `cli` out pulls in neither a command line nor ark-groth16.
+    local tree
+    tree=$(cargo tree -p plimsoll --no-default-features --features ark --edges normal)
+    if grep -E ' (clap|indicatif|ark-groth16) ' <<<"$tree"; then
+        echo "feature ark alone pulls in the crates above" >&2
+        return 1
+    fi
+}
+
+job_benches() {
+    PLIMSOLL_BENCH_SMOKE=1 cargo bench --workspace --profile dev --benches -- --test
+}
+
+job_shell() {
+    if ! command -v shellcheck >/dev/null; then
+        if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
+            skip "shellcheck is not installed"
+            return
+        fi
+        apt-get update -qq && apt-get install -y -qq shellcheck >/dev/null
+    fi
+    shellcheck scripts/*.sh .ci/run
+}
+
+job_loom() {
+    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
+        cargo test -p plimsoll-arena --lib --release
+}
+
+job_valgrind() {
+    if ! command -v valgrind >/dev/null; then
+        skip "valgrind is not installed"
+        return
+    fi
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind --quiet --error-exitcode=1" \
+        PLIMSOLL_PROGRAMS=20 cargo test -p plimsoll-arena --tests
+}
+
+job_circom() {
+    local work
+    work=$(mktemp -d)
+    scripts/circom-fixtures.sh sha256 "$work"
+    cargo run --release -- prove --zkey "$work/sha256.zkey" --wtns "$work/sha256.wtns" --out "$work"
+    scripts/circom-fixtures.sh verify "$work" "$work"
+    rm -rf "$work"
+}
+
+main() {
+    local jobs=("$@") job
+    case ${1:-} in
+        -h | --help) usage && return ;;
+        "") jobs=("${DEFAULT_JOBS[@]}") ;;
+    esac
+    for job in "${jobs[@]}"; do
+        if ! declare -F "job_$job" >/dev/null; then
+            printf 'no job called %s\n' "$job" >&2
+            usage >&2
+            exit 2
+        fi
+    done
+    for job in "${jobs[@]}"; do
+        say "$job"
+        "job_$job"
+    done
+    say "done: ${jobs[*]}"
+}
+
+main "$@"

@@ -1,0 +1,5 @@
+//! Whole-system tests, through the public face: proofs, limits, the command.
+
+mod command;
+mod proofs;
+mod support;
