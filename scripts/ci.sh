@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The checks of this project, by name. CI and people run the same lines.
 #
-#   scripts/ci.sh            what every change must pass (fmt clippy test features benches shell loom)
+#   scripts/ci.sh            what every change must pass
 #   scripts/ci.sh JOB...     these jobs only; `scripts/ci.sh --help` lists them
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -9,7 +9,10 @@ use crate::reclaim::Held;
 #[non_exhaustive]
 pub enum Error {
     /// A stage, or a vector of it, does not fit under the limit.
-    #[error("{}", over_limit_text(stage, *asked_bytes, *short_bytes, *limit_bytes, *fits_bytes, holders))]
+    #[error(
+        "{}",
+        over_limit(stage, [*asked_bytes, *short_bytes, *limit_bytes, *fits_bytes], holders)
+    )]
     OverLimit {
         /// The stage.
         stage: String,
@@ -41,14 +44,9 @@ pub enum Error {
 /// Holders named in an error: three say where the memory is; more is a list.
 const HOLDERS_NAMED: usize = 3;
 
-fn over_limit_text(
-    stage: &str,
-    asked: u64,
-    short: u64,
-    limit: u64,
-    fits: u64,
-    holders: &[Held],
-) -> String {
+/// The text of [`Error::OverLimit`]; `sizes` are asked, short, limit and fits.
+fn over_limit(stage: &str, sizes: [u64; 4], holders: &[Held]) -> String {
+    let [asked, short, limit, fits] = sizes;
     let mut text = format!(
         "stage \"{stage}\" needs {} but {} of them do not fit under the limit of {}",
         format_bytes(asked),

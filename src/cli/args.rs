@@ -1,6 +1,7 @@
 //! Arguments, and what `--help` says of them.
 
 use crate::limit::LimitSpec;
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -9,6 +10,21 @@ const THREADS_MAX: u64 = 1024;
 
 /// Most compressions: 2^27 points of domain at 2^15 constraints each.
 const COMPRESSIONS_MAX: u64 = 1 << 12;
+
+/// Most constraints: BN254's scalar field has domains of up to 2^28 points, circom uses half.
+const CONSTRAINTS_MAX: u64 = 1 << 27;
+
+fn threads() -> RangedU64ValueParser {
+    RangedU64ValueParser::new().range(1..=THREADS_MAX)
+}
+
+fn compressions() -> RangedU64ValueParser {
+    RangedU64ValueParser::new().range(1..=COMPRESSIONS_MAX)
+}
+
+fn constraints() -> RangedU64ValueParser {
+    RangedU64ValueParser::new().range(1..=CONSTRAINTS_MAX)
+}
 
 /// Makes large zero-knowledge proofs inside a memory limit.
 #[derive(Debug, Parser)]
@@ -43,7 +59,7 @@ Examples:
 #[derive(Debug, Args)]
 pub(super) struct ProveArgs {
     /// SHA-256 compressions of the built-in circuit, about 26 thousand constraints each.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=COMPRESSIONS_MAX))]
+    #[arg(long, default_value_t = 8, value_parser = compressions())]
     pub(super) compressions: u64,
 
     /// Key of a circom circuit, as snarkjs writes it (groth16, bn128).
@@ -64,7 +80,7 @@ pub(super) struct ProveArgs {
     pub(super) limit: LimitSpec,
 
     /// Threads; as many as there are cores by default.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=THREADS_MAX))]
+    #[arg(long, value_name = "N", value_parser = threads())]
     pub(super) threads: Option<u64>,
 
     /// Seed for the proof's randomness. For tests: whoever knows it can learn the witness.
@@ -84,7 +100,7 @@ pub(super) struct ProveArgs {
 #[derive(Debug, Args)]
 pub(super) struct SetupArgs {
     /// SHA-256 compressions of the built-in circuit.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=COMPRESSIONS_MAX))]
+    #[arg(long, default_value_t = 8, value_parser = compressions())]
     pub(super) compressions: u64,
 
     /// Folder where keys are kept.
@@ -96,7 +112,7 @@ pub(super) struct SetupArgs {
     pub(super) seed: Option<u64>,
 
     /// Threads; as many as there are cores by default.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=THREADS_MAX))]
+    #[arg(long, value_name = "N", value_parser = threads())]
     pub(super) threads: Option<u64>,
 }
 
@@ -104,7 +120,7 @@ pub(super) struct SetupArgs {
 #[group(id = "what", required = false, multiple = false)]
 pub(super) struct PlanTarget {
     /// Plan for an arkworks circuit of about this many constraints.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=(1 << 27)))]
+    #[arg(long, value_name = "N", value_parser = constraints())]
     pub(super) constraints: Option<u64>,
 
     /// Plan for this circom key.
@@ -112,7 +128,7 @@ pub(super) struct PlanTarget {
     pub(super) zkey: Option<PathBuf>,
 
     /// Plan for the built-in circuit with this many compressions (its key must be made already).
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=COMPRESSIONS_MAX))]
+    #[arg(long, value_name = "N", value_parser = compressions())]
     pub(super) compressions: Option<u64>,
 }
 
@@ -126,7 +142,7 @@ pub(super) struct PlanArgs {
     pub(super) limit: Option<LimitSpec>,
 
     /// Threads; as many as there are cores by default.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=THREADS_MAX))]
+    #[arg(long, value_name = "N", value_parser = threads())]
     pub(super) threads: Option<u64>,
 
     /// Print one JSON object instead of a table.

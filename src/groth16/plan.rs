@@ -9,10 +9,10 @@
 //!   minimum         = largest peak, with the smallest chunks
 //! ```
 //!
-//! `base` is what the process uses before the first stage, plus [`PROGRAM_BYTES`]. Chunks of a
-//! multi-scalar multiplication are as large as the limit allows, down to [`CHUNK_LEN_MIN`].
+//! `base` is [`PROGRAM_BYTES`], or what the process uses before the first stage and
+//! [`GROWTH_BYTES`], if that is more. Chunks of a multi-scalar multiplication are as large as the
+//! limit allows, down to [`CHUNK_LEN_MIN`].
 
-use crate::Runtime;
 use crate::error::Error;
 use crate::groth16::circom::zkey::Coefficient;
 use crate::groth16::key::{KeyFile, KeyKind, Query};
@@ -29,9 +29,12 @@ pub const CHUNK_LEN_MAX: usize = 1 << 16;
 /// Points a chunk at least: 2^12 is where buckets, not chunks, take the memory.
 pub const CHUNK_LEN_MIN: usize = 1 << 12;
 
-/// What the program itself comes to use after it started: code pages, stacks of the threads, the
-/// heap's own slack, tables of the verifier. Measured at 9 to 13 MiB.
+/// What the program comes to use besides, at least: its code pages, the C library, the stacks of
+/// its threads, the heap's slack, the verifier's tables. The command was measured at 8 to 10 MiB.
 pub const PROGRAM_BYTES: usize = 16 << 20;
+
+/// What a program that is larger already grows by while it proves, beyond what the plan counts.
+pub const GROWTH_BYTES: usize = 8 << 20;
 
 /// Heap bytes an arkworks circuit takes for each variable while its witness is made: the value
 /// (32 bytes) in a vector that doubles, whose touched part is what counts, and gadget state.
@@ -181,9 +184,9 @@ fn fr_vector(len: usize) -> usize {
 
 impl ProofPlan {
     /// Plans a proof of `shape` with chunks of `chunk_len` points, on `threads` threads, for a
-    /// process that uses `base_bytes` before the first stage.
+    /// process that uses `used_bytes` before the first stage.
     #[must_use]
-    pub fn new(shape: &Shape, base_bytes: usize, chunk_len: usize, threads: usize) -> Self {
+    pub fn new(shape: &Shape, used_bytes: usize, chunk_len: usize, threads: usize) -> Self {
         let assignment = fr_vector(shape.variables);
         let values = fr_vector(shape.domain_size);
         let stages = StageName::ALL
@@ -204,7 +207,8 @@ impl ProofPlan {
                 PlannedStage { name, before_bytes, need_bytes }
             })
             .collect();
-        Self { base_bytes: base_bytes.saturating_add(PROGRAM_BYTES), chunk_len, stages }
+        let base_bytes = used_bytes.saturating_add(GROWTH_BYTES).max(PROGRAM_BYTES);
+        Self { base_bytes, chunk_len, stages }
     }
 
     /// Plans a proof under the limit of `runtime`, with the largest chunks that fit.

@@ -146,6 +146,10 @@ impl<'a> Prover<'a> {
         } else if key.kind() == KeyKind::Arkworks {
             return Err(ProveError::NoMatrices);
         }
+        // Opening has read here and there; the pages are not part of what the program uses.
+        for query in Query::ALL {
+            key.drop_behind(query, 0..key.len(query));
+        }
         let shape = Shape::of(key, matrices);
         let plan = ProofPlan::for_runtime(&shape, runtime)?;
         Ok(Self { runtime, key, matrices, progress: &(), plan })

@@ -300,7 +300,7 @@ fn held_bytes<P: SWCurveConfig>(sum: &Msm<P>) -> usize {
         + bytes(&sum.counts)
         + bytes(&sum.totals)
         + bytes(&sum.sums)
-        + sum.blocks.capacity() * size_of::<super::buckets::Block<P>>()
+        + sum.blocks.len() * size_of::<super::buckets::Block<P>>()
         + sum.blocks.iter().map(block).sum::<usize>()
 }
 
