@@ -13,6 +13,7 @@
 //! [`GROWTH_BYTES`], if that is more. Chunks of a multi-scalar multiplication are as large as the
 //! limit allows, down to [`CHUNK_LEN_MIN`].
 
+use crate::Runtime;
 use crate::error::Error;
 use crate::groth16::circom::zkey::Coefficient;
 use crate::groth16::key::{KeyFile, KeyKind, Query};
