@@ -48,3 +48,8 @@ pub mod cli;
 pub use error::Error;
 pub use plimsoll_arena::{Bump, Plain, Pool, PoolVec};
 pub use runtime::Runtime;
+
+/// The README's program is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -138,7 +138,6 @@ impl Bump {
     /// # Panics
     ///
     /// Where [`Bump::try_alloc_zeroed`] fails.
-    #[expect(clippy::mut_from_ref, reason = "every call gives out other memory")]
     pub fn alloc_zeroed<T: Plain>(&self, len: usize) -> &mut [T] {
         self.try_alloc_zeroed(len).unwrap_or_else(|error| panic!("{error}"))
     }
@@ -148,7 +147,6 @@ impl Bump {
     /// # Panics
     ///
     /// Where [`Bump::try_alloc_copy`] fails.
-    #[expect(clippy::mut_from_ref, reason = "every call gives out other memory")]
     pub fn alloc_copy<T: Copy>(&self, slice: &[T]) -> &mut [T] {
         self.try_alloc_copy(slice).unwrap_or_else(|error| panic!("{error}"))
     }

@@ -12,6 +12,7 @@
 //! Source: mmap(2), madvise(2) `MADV_DONTNEED` on a shared file mapping: the pages leave the
 //! process and stay in the page cache.
 
+use crate::os::{Linux, Os};
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use std::fs::File;
 use std::io;
@@ -91,7 +92,7 @@ impl FileMap {
     pub fn drop_behind(&self, range: Range<u64>) {
         let Some((map, start, len)) = self.inside(range) else { return };
         // Inner whole pages only; the neighbours may still be wanted.
-        let page = 4096;
+        let page = Linux.page_bytes();
         let first = start.next_multiple_of(page);
         let last = (start + len) / page * page;
         if first < last {

@@ -17,7 +17,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<(), Failure> {
     let shape = shape(args)?;
     let mut builder = Runtime::builder();
     if let Some(spec) = &args.limit {
-        builder = builder.limit(spec.clone());
+        builder = builder.limit(*spec);
     }
     let runtime = builder.build()?;
     on_threads(args.threads.map(|n| n as usize), || {

@@ -18,7 +18,6 @@ use ark_groth16::Proof;
 use plimsoll_arena::PoolVec;
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha20Rng;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -32,7 +31,7 @@ struct Proved {
 pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
     let started = Instant::now();
     let out = output_paths(args)?;
-    let runtime = Runtime::builder().limit(args.limit.clone()).build()?;
+    let runtime = Runtime::builder().limit(args.limit).build()?;
     let mut rng = match args.seed {
         Some(seed) => ChaCha20Rng::seed_from_u64(seed),
         None => ChaCha20Rng::from_entropy(),
@@ -114,9 +113,7 @@ fn prove_built_in(
     let paths = KeyPaths::of(args.compressions, args.key_dir.as_deref())?;
     if !paths.exist() {
         paths.create_folder()?;
-        if std::io::stderr().is_terminal() {
-            eprintln!("making the key for {} compressions (once)", args.compressions);
-        }
+        eprintln!("making the key for {} compressions (once)", args.compressions);
         make_in_child(args.compressions, args.key_dir.as_deref(), args.threads)?;
     }
     let key = KeyFile::open_arkworks(&paths.key)?;

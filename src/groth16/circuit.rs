@@ -30,6 +30,7 @@ use ark_relations::gr1cs::{
     OptimizationGoal, SynthesisError, SynthesisMode, Variable,
 };
 use plimsoll_arena::PoolVec;
+use zeroize::Zeroize;
 
 /// Bytes of a SHA-256 digest, and of the secret the chain begins with.
 pub const DIGEST_BYTES: usize = 32;
@@ -157,7 +158,7 @@ where
     assignment.try_extend_from_slice(system.instance_assignment()?).map_err(explain)?;
     assignment.try_extend_from_slice(system.witness_assignment()?).map_err(explain)?;
     // The library's own copy is as secret as ours.
-    system.assignments.witness_assignment.fill(Fr::default());
+    system.assignments.witness_assignment.zeroize();
     drop(system);
     plimsoll_arena::os::trim_heap();
     Ok(assignment)

@@ -124,31 +124,26 @@ impl KeyFile {
     }
 
     /// `alpha` in G1.
-    #[must_use]
     pub fn alpha_g1(&self) -> G1Affine {
         self.verifying_key.alpha_g1
     }
 
     /// `beta` in G1.
-    #[must_use]
     pub fn beta_g1(&self) -> G1Affine {
         self.beta_g1
     }
 
     /// `beta` in G2.
-    #[must_use]
     pub fn beta_g2(&self) -> G2Affine {
         self.verifying_key.beta_g2
     }
 
     /// `delta` in G1.
-    #[must_use]
     pub fn delta_g1(&self) -> G1Affine {
         self.delta_g1
     }
 
     /// `delta` in G2.
-    #[must_use]
     pub fn delta_g2(&self) -> G2Affine {
         self.verifying_key.delta_g2
     }
@@ -173,7 +168,6 @@ impl KeyFile {
 
     /// Number of points of `query`.
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "a length of a query, not of the key")]
     pub fn len(&self, query: Query) -> usize {
         self.records(query).len()
     }

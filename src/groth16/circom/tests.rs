@@ -196,7 +196,7 @@ fn reads_past_the_end_are_errors() {
 
 #[test]
 fn no_text_shows_a_value_of_the_witness() {
-    let secret = Fr::from(0x5ec2_e7_u64);
+    let secret = Fr::from(0x5ec2_e700_u64);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bad.wtns");
     let mut bytes = fs::read(fixture("multiplier.wtns")).unwrap();
