@@ -10,11 +10,11 @@
 //! gave them back pays for them again, a page at a time; one that kept them does not, and then the
 //! ratio tends to 1: the write is all that is left.
 //!
-//! A thread has its own vector, and times each use. A round is a batch of uses of 64 MiB in all
+//! A thread has its own vector, and times each use. A round is a batch of uses of 128 MiB in all
 //! (one use, if larger) between two barriers, after one use that is not timed; its time is the
 //! median use, averaged over the threads, so that being preempted once shows little. Peers take
 //! turns, round by round. The figure is the median round of a process, and of several processes
-//! their median: a page's place in memory is luck, and up to 32 MiB it shows. (The fastest round
+//! their median: a page's place in memory is luck, and up to 128 MiB it shows. (The fastest round
 //! would say who met a moment when nobody else used the memory bus.)
 //!
 //! zk-alloc frees only between phases: with one thread each use is a phase of its own; with two,
@@ -28,7 +28,7 @@ mod common;
 #[path = "common/peer.rs"]
 mod peer;
 
-use common::{Effort, Figure, Helper, Unit};
+use common::{Effort, Figure, Helper, PATTERN_LEN, Pattern, Unit};
 use peer::{Dispatch, PEERS, Peer, Phase, Setting};
 use plimsoll_arena::{Pool, PoolVec};
 use std::hint::black_box;
@@ -40,15 +40,12 @@ use std::time::{Duration, Instant};
 #[global_allocator]
 static GLOBAL: Dispatch = Dispatch;
 
-/// Words of the pattern: 16 KiB, a third of the first cache.
-const PATTERN_LEN: usize = 2048;
-
-/// Bytes a thread writes between two barriers, at least: a few milliseconds, about a time slice.
-const BATCH_BYTES: usize = 64 << 20;
+/// Bytes a thread writes between two barriers, at least: 5 ms and more, above a time slice.
+const BATCH_BYTES: usize = 128 << 20;
 
 /// Up to here the place of a vector's pages in the caches decides more than the allocator: several
 /// processes are measured.
-const PLACEMENT_BYTES_MAX: usize = 32 << 20;
+const PLACEMENT_BYTES_MAX: usize = 128 << 20;
 
 /// Where others use the machine too, more seconds for each process find more quiet moments.
 const SECONDS_VARIABLE: &str = "PLIMSOLL_BENCH_SECONDS";
@@ -56,41 +53,12 @@ const SECONDS_VARIABLE: &str = "PLIMSOLL_BENCH_SECONDS";
 /// A peer this many times slower than ours needs no more rounds: decimals would change nothing.
 const CLEARLY_SLOWER: f64 = 3.0;
 
+/// Steps through the peers: each is coprime to their number, so that a round meets all of them.
+const STRIDES: [usize; 6] = [1, 2, 4, 5, 7, 8];
+const _: () = assert!(PEERS.len() == 9, "the strides fit this number");
+
 const DEFAULT_RATIO_MAX: f64 = 0.2;
 const KEEP_RATIO_MAX: f64 = 1.05;
-
-/// The words that are written, and what they must sum to.
-struct Pattern {
-    words: Vec<u64>,
-    sum: u64,
-}
-
-impl Pattern {
-    fn new() -> Self {
-        // Multiples of the golden ratio: no two alike, no zero.
-        let word = |index: usize| (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let words: Vec<u64> = (0..PATTERN_LEN).map(word).collect();
-        let sum = sum(&words);
-        Self { words, sum }
-    }
-
-    /// Asserts that every word of `vector` is the pattern's.
-    fn check(&self, vector: &[u64]) {
-        let expected = self.sum.wrapping_mul((vector.len() / PATTERN_LEN) as u64);
-        assert_eq!(sum(vector), expected, "checksum of what was written");
-    }
-
-    /// Asserts it of sixteen words: cheap enough to be timed.
-    fn check_some(&self, vector: &[u64]) {
-        for index in (0..vector.len()).step_by(vector.len() / 16 + 1) {
-            assert_eq!(vector[index], self.words[index % PATTERN_LEN], "word {index}");
-        }
-    }
-}
-
-fn sum(words: &[u64]) -> u64 {
-    words.iter().fold(0, |sum, word| sum.wrapping_add(*word))
-}
 
 /// A vector of ours or of the global allocator's.
 enum Vector {
@@ -128,14 +96,14 @@ impl Source {
             Some(pool) => {
                 let mut vector = pool.with_capacity(len);
                 for _ in 0..len / PATTERN_LEN {
-                    vector.extend_from_slice(&self.pattern.words);
+                    vector.extend_from_slice(self.pattern.words());
                 }
                 Vector::Ours(black_box(vector))
             }
             None => {
                 let mut vector = Vec::with_capacity(len);
                 for _ in 0..len / PATTERN_LEN {
-                    vector.extend_from_slice(&self.pattern.words);
+                    vector.extend_from_slice(self.pattern.words());
                 }
                 Vector::Peer(black_box(vector))
             }
@@ -253,8 +221,8 @@ impl Plan {
     fn of(bytes: usize, effort: Effort) -> Self {
         let (processes, rounds, seconds) = match effort {
             Effort::Smoke => (1, 2, 0),
-            Effort::Full if bytes <= PLACEMENT_BYTES_MAX / 4 => (5, 15, 0),
-            Effort::Full if bytes <= PLACEMENT_BYTES_MAX => (3, 15, 0),
+            Effort::Full if bytes <= PLACEMENT_BYTES_MAX / 16 => (5, 15, 0),
+            Effort::Full if bytes <= PLACEMENT_BYTES_MAX => (3, 15, 2),
             Effort::Full => (1, 7, 5),
         };
         let asked = std::env::var(SECONDS_VARIABLE).ok().and_then(|text| text.parse().ok());
@@ -263,20 +231,23 @@ impl Plan {
     }
 }
 
-/// Measures one process of each peer; the peers take turns, and another begins each round.
-fn take_turns(bytes: usize, threads: usize, plan: &Plan, all: &mut [Samples]) {
+/// Measures one process of each peer; the peers take turns. Another begins each round, and who
+/// follows whom changes: a peer that streams leaves its lines in the caches to the next. Peer
+/// `first` is started first.
+fn take_turns(bytes: usize, threads: usize, plan: &Plan, first: usize, all: &mut [Samples]) {
     let words = ["reuse".to_owned(), bytes.to_string(), threads.to_string()];
-    let mut helpers: Vec<Helper> = Vec::new();
-    for peer in PEERS {
+    let started = PEERS.iter().cycle().skip(first).take(PEERS.len()).map(|peer| {
         let mut helper = Helper::spawn(peer.name, peer.variables, &words);
         helper.answer();
-        helpers.push(helper);
-    }
+        helper
+    });
+    let mut helpers: Vec<Helper> = started.collect();
+    helpers.rotate_right(first);
     let mut rounds = vec![Vec::new(); PEERS.len()];
     let (start, mut round) = (Instant::now(), 0);
     while round < plan.rounds || start.elapsed() < plan.time {
         for turn in 0..PEERS.len() {
-            let index = (turn + round) % PEERS.len();
+            let index = (turn * STRIDES[round % STRIDES.len()] + round) % PEERS.len();
             if round > 0 && common::least(&rounds[index]) > CLEARLY_SLOWER * rounds[0][0] {
                 continue;
             }
@@ -303,8 +274,9 @@ fn reuse(bytes: usize, threads: usize, effort: Effort, missed: &mut Vec<String>)
     }
     let plan = Plan::of(bytes * threads, effort);
     let mut all = vec![Samples::default(); PEERS.len()];
-    for _ in 0..plan.processes {
-        take_turns(bytes, threads, &plan, &mut all);
+    for process in 0..plan.processes {
+        let first = process * PEERS.len() / plan.processes;
+        take_turns(bytes, threads, &plan, first, &mut all);
     }
     let seconds: Vec<f64> = all
         .iter()

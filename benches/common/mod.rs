@@ -185,6 +185,49 @@ pub(crate) fn minor_faults() -> u64 {
     u64::try_from(usage.ru_minflt).unwrap_or(0)
 }
 
+/// Words of the pattern: 16 KiB, a third of the first cache.
+pub(crate) const PATTERN_LEN: usize = 2048;
+
+/// The words that are written, and what they must sum to.
+#[derive(Debug)]
+pub(crate) struct Pattern {
+    words: Vec<u64>,
+    sum: u64,
+}
+
+impl Pattern {
+    /// Makes the pattern: no two words alike, none zero.
+    pub(crate) fn new() -> Self {
+        // Multiples of the golden ratio.
+        let word = |index: usize| (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let words: Vec<u64> = (0..PATTERN_LEN).map(word).collect();
+        let sum = sum(&words);
+        Self { words, sum }
+    }
+
+    /// Returns the words.
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// Asserts that every word of `vector` is the pattern's.
+    pub(crate) fn check(&self, vector: &[u64]) {
+        let expected = self.sum.wrapping_mul((vector.len() / PATTERN_LEN) as u64);
+        assert_eq!(sum(vector), expected, "checksum of what was written");
+    }
+
+    /// Asserts it of sixteen words: cheap enough to be timed.
+    pub(crate) fn check_some(&self, vector: &[u64]) {
+        for index in (0..vector.len()).step_by(vector.len() / 16 + 1) {
+            assert_eq!(vector[index], self.words[index % PATTERN_LEN], "word {index}");
+        }
+    }
+}
+
+fn sum(words: &[u64]) -> u64 {
+    words.iter().fold(0, |sum, word| sum.wrapping_add(*word))
+}
+
 /// A process of this same program that measures one peer. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Helper {
