@@ -286,6 +286,7 @@ impl Runtime {
     }
 
     /// Turns a refusal of the arena into the error that names the stage and the largest holders.
+    #[cfg(feature = "groth16")]
     pub(crate) fn explain(&self, stage: &str, error: plimsoll_arena::Error) -> Error {
         match error {
             plimsoll_arena::Error::OverLimit(over) => {

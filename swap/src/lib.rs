@@ -1,1 +1,54 @@
-//! x
+//! Where cold bytes go: exact codecs for vectors that a prover does not need just now.
+//!
+//! Between two uses a vector of a proof may be idle for seconds. This crate makes it small, and
+//! exact: what comes back is what went in, to the bit, whatever the bytes are.
+//!
+//! # Words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | lane | one element: 32 bytes of a large field, 8 or 4 of a small one |
+//! | raw bytes | a vector as it is in memory |
+//! | payload | the same bytes after a codec |
+//! | frame | header, payload, padding: what is stored, checksummed |
+//! | group | 1024 lanes that share a width |
+//! | exception | a lane that does not fit the width, stored verbatim |
+//!
+//! # The ladder (each imports only what is to its right)
+//!
+//! ```text
+//!   frame -> codec::{pack, unpack, shuffle} -> codec::lane -> codec::field -> error
+//! ```
+//!
+//! # Contract
+//!
+//! * `decode(codec, encode(spec, x)) == x` for every `x` and every `spec`: a wrong `spec` costs
+//!   ratio, never a bit.
+//! * No decoder panics or allocates by a size it has read, whatever the bytes are.
+//! * A frame with any bit changed is [`Error::Corrupt`] on reading.
+//! * No error, `Debug` or log shows data: the bytes may be a witness. Lengths do show, and packed
+//!   lengths tell how large the values are.
+//!
+//! # Example
+//!
+//! ```
+//! use plimsoll_swap::codec::{LaneSpec, decode, encode};
+//!
+//! let column: Vec<u8> = (0..4096u64).flat_map(|row| (row % 2).to_le_bytes()).collect();
+//! let mut scratch = Vec::new();
+//! let packed = encode(LaneSpec::U64, &column, &mut scratch);
+//! assert!(packed.payload().len() * 50 < column.len());
+//!
+//! let mut back = vec![0; column.len()];
+//! decode(packed.codec(), packed.payload(), &mut back)?;
+//! assert_eq!(back, column);
+//! # Ok::<(), plimsoll_swap::Error>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub mod codec;
+mod error;
+pub mod frame;
+
+pub use error::Error;
