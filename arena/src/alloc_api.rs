@@ -38,6 +38,12 @@ unsafe impl Allocator for Pool {
 
     unsafe fn deallocate(&self, start: NonNull<u8>, layout: Layout) {
         if !is_block(layout) {
+            if self.inner.wipes() {
+                // SAFETY: the caller gives up these bytes, initialised or not.
+                let bytes =
+                    unsafe { std::slice::from_raw_parts_mut(start.cast().as_ptr(), layout.size()) };
+                <[std::mem::MaybeUninit<u8>] as zeroize::Zeroize>::zeroize(bytes);
+            }
             // SAFETY: the same test sent this layout to `Global` when it was allocated.
             return unsafe { Global.deallocate(start, layout) };
         }
@@ -75,17 +81,26 @@ unsafe impl Allocator for Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::Fake;
     use allocator_api2::vec::Vec as ApiVec;
+    use std::sync::Arc;
+
+    const LEN: u64 = if cfg!(miri) { 20_000 } else { 300_000 };
+
+    fn fake_pool() -> Pool {
+        let builder = Pool::builder().os(Arc::new(Fake::new())).reserve_bytes(32 << 20);
+        builder.build().expect("32 MiB")
+    }
 
     #[test]
     fn a_vector_grows_through_heap_blocks_and_in_place() {
-        let pool = Pool::builder().reserve_bytes(1 << 30).build().expect("pool");
+        let pool = fake_pool();
         let mut vector = ApiVec::new_in(pool.clone());
-        for i in 0..300_000u64 {
+        for i in 0..LEN {
             vector.push(i);
         }
-        assert!(pool.stats().live_bytes >= 300_000 * 8);
-        assert!(vector.iter().copied().eq(0..300_000));
+        assert!(pool.stats().live_bytes >= LEN as usize * 8);
+        assert!(vector.iter().copied().eq(0..LEN));
         vector.shrink_to(1000);
         vector.truncate(1000);
         vector.shrink_to_fit();
@@ -97,7 +112,7 @@ mod tests {
 
     #[test]
     fn zeroed_memory_is_zero_after_reuse() {
-        let pool = Pool::builder().reserve_bytes(1 << 30).build().expect("pool");
+        let pool = fake_pool();
         let layout = Layout::from_size_align(100_000, 64).expect("layout");
         for _ in 0..2 {
             let memory = pool.allocate_zeroed(layout).expect("memory").cast::<u8>();

@@ -37,7 +37,7 @@
 use crate::error::Error;
 use crate::plain::Plain;
 use crate::pool::Pool;
-use crate::size::GRANULE_BYTES;
+use crate::size::{BLOCK_BYTES_MAX, GRANULE_BYTES};
 use crate::vec::PoolVec;
 use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
@@ -52,9 +52,12 @@ const CHUNK_BYTES_MAX: usize = 64 << 20;
 /// Alignment of a chunk's start: that of an OS page.
 const CHUNK_ALIGN: usize = 4096;
 
+/// Slices of a chunk are lent out, so its bytes are reached through `start` alone: a reference to
+/// the whole of it, which even `memory.len()` makes, would alias them.
 struct Chunk {
-    memory: PoolVec<u8>,
+    _memory: PoolVec<u8>,
     start: NonNull<u8>,
+    bytes: usize,
 }
 
 /// See the module's header. It belongs to one thread at a time.
@@ -63,6 +66,8 @@ pub struct Bump {
     chunks: RefCell<Vec<Chunk>>,
     /// Bytes used in the last chunk.
     cursor: Cell<usize>,
+    /// How far it went back since the innermost checkpoint: to it, or below by a `reset`.
+    lowest: Mark,
     limit_bytes: usize,
 }
 
@@ -75,10 +80,15 @@ impl std::fmt::Debug for Bump {
     }
 }
 
-#[derive(Clone, Copy)]
+/// A place to go back to; the order is that of allocation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Mark {
     chunks: usize,
     cursor: usize,
+}
+
+impl Mark {
+    const EMPTY: Self = Self { chunks: 0, cursor: 0 };
 }
 
 impl Bump {
@@ -88,13 +98,15 @@ impl Bump {
         Self::with_limit(pool, usize::MAX)
     }
 
-    /// Makes an empty arena on `pool` that holds at most `limit_bytes` of chunks.
+    /// Makes an empty arena on `pool` that holds at most `limit_bytes` of chunks. A chunk has at
+    /// least 64 KiB, so a limit below that leaves room for nothing.
     #[must_use]
     pub fn with_limit(pool: &Pool, limit_bytes: usize) -> Self {
         Self {
             pool: pool.clone(),
             chunks: RefCell::new(Vec::new()),
             cursor: Cell::new(0),
+            lowest: Mark::EMPTY,
             limit_bytes,
         }
     }
@@ -102,7 +114,7 @@ impl Bump {
     /// Returns the bytes of the chunks held.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.chunks.borrow().iter().map(|chunk| chunk.memory.len()).sum()
+        self.chunks.borrow().iter().map(|chunk| chunk.bytes).sum()
     }
 
     /// Allocates `len` zeroes.
@@ -154,12 +166,13 @@ impl Bump {
     /// Returns a guard through which to allocate; its drop goes back to here.
     pub fn checkpoint(&mut self) -> Rewind<'_> {
         let mark = self.mark();
-        Rewind { bump: self, mark }
+        let outer = std::mem::replace(&mut self.lowest, mark);
+        Rewind { bump: self, outer }
     }
 
     /// Frees everything and sends all chunks home.
     pub fn reset(&mut self) {
-        self.rewind(Mark { chunks: 0, cursor: 0 });
+        self.rewind(Mark::EMPTY);
     }
 
     fn mark(&self) -> Mark {
@@ -169,22 +182,24 @@ impl Bump {
     fn rewind(&mut self, mark: Mark) {
         self.chunks.get_mut().truncate(mark.chunks);
         self.cursor.set(mark.cursor);
+        self.lowest = self.lowest.min(mark);
     }
 
     /// Gives out room for `len` elements, aligned, that no other call has.
     fn take<T: Copy>(&self, len: usize) -> Result<NonNull<T>, Error> {
         const { assert!(align_of::<T>() <= CHUNK_ALIGN, "a chunk is aligned to an OS page") };
-        let bytes = len.checked_mul(size_of::<T>()).ok_or(Error::TooLarge {
+        let bytes = len.checked_mul(size_of::<T>()).filter(|bytes| *bytes <= BLOCK_BYTES_MAX);
+        let bytes = bytes.ok_or(Error::TooLarge {
             len,
             element_bytes: size_of::<T>(),
-            max_bytes: crate::size::BLOCK_BYTES_MAX,
+            max_bytes: BLOCK_BYTES_MAX,
         })?;
         if bytes == 0 {
             return Ok(NonNull::dangling());
         }
         let aligned = self.cursor.get().next_multiple_of(align_of::<T>());
         let chunks = self.chunks.borrow();
-        let room = chunks.last().map_or(0, |c| c.memory.len().saturating_sub(aligned));
+        let room = chunks.last().map_or(0, |c| c.bytes.saturating_sub(aligned));
         let offset = if bytes <= room {
             aligned
         } else {
@@ -202,25 +217,31 @@ impl Bump {
     fn add_chunk(&self, bytes: usize) -> Result<(), Error> {
         let held = self.held_bytes();
         let room = self.limit_bytes.saturating_sub(held);
-        if bytes > room {
+        // A chunk below a granule would come from the heap, without a page's alignment.
+        let needed = bytes.next_multiple_of(CHUNK_ALIGN).max(CHUNK_BYTES_MIN);
+        if needed > room {
             return Err(Error::BumpLimit { asked_bytes: bytes, limit_bytes: self.limit_bytes });
         }
-        let doubled = held.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
-        let wanted = bytes.next_multiple_of(CHUNK_ALIGN).max(doubled.min(room));
-        // A chunk below a granule would come from the heap, without a page's alignment.
-        let wanted = wanted.max(CHUNK_BYTES_MIN);
-        let mut memory = self.pool.try_zeroed::<u8>(wanted)?;
+        let doubled = held.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX).min(room).max(needed);
+        let mut memory = match self.pool.try_zeroed::<u8>(doubled) {
+            Err(_) if doubled > needed => self.pool.try_zeroed::<u8>(needed)?,
+            result => result?,
+        };
+        let bytes = memory.len();
         let start = NonNull::from(memory.as_mut_slice()).cast::<u8>();
-        self.chunks.borrow_mut().push(Chunk { memory, start });
+        self.chunks.borrow_mut().push(Chunk { _memory: memory, start, bytes });
         Ok(())
     }
 }
 
-/// Goes back to the checkpoint when dropped. Allocate through it; slices cannot outlive it.
+/// Goes back to the checkpoint when dropped, or to nothing after a `reset` through it.
+///
+/// Allocate through it; slices cannot outlive it.
 #[derive(Debug)]
 pub struct Rewind<'a> {
     bump: &'a mut Bump,
-    mark: Mark,
+    /// `lowest` of the checkpoint around this one.
+    outer: Mark,
 }
 
 impl std::fmt::Debug for Mark {
@@ -244,10 +265,8 @@ impl DerefMut for Rewind<'_> {
 
 impl Drop for Rewind<'_> {
     fn drop(&mut self) {
-        let now = self.bump.mark();
-        // `reset` through the guard may have gone further back already.
-        if (now.chunks, now.cursor) > (self.mark.chunks, self.mark.cursor) {
-            self.bump.rewind(self.mark);
-        }
+        let mark = self.bump.lowest;
+        self.bump.rewind(mark);
+        self.bump.lowest = self.outer.min(mark);
     }
 }

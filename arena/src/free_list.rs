@@ -157,7 +157,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    for _ in 0..20_000 {
+                    for _ in 0..if cfg!(miri) { 50 } else { 20_000 } {
                         let Some(index) = list.pop(&links) else { continue };
                         let before = owned[index as usize].fetch_add(1, Ordering::Relaxed);
                         assert_eq!(before, 0, "two owners of block {index}");
@@ -176,13 +176,26 @@ mod tests {
 #[cfg(all(test, loom))]
 mod loom_tests {
     use super::*;
+    use loom::cell::UnsafeCell;
     use loom::sync::Arc;
     use loom::thread;
 
     struct Shared {
         list: FreeList,
         links: [AtomicU32; 2],
-        owners: [AtomicU32; 2],
+        /// What each holder writes without synchronisation of its own: loom panics when two hold
+        /// a record at once, and when one does not see what the last one left.
+        records: [UnsafeCell<u32>; 2],
+    }
+
+    // SAFETY: a record is touched only by who popped its index.
+    unsafe impl Sync for Shared {}
+
+    impl Shared {
+        fn write_record(&self, index: u32) {
+            // SAFETY: the caller popped the index; loom checks that this is enough.
+            self.records[index as usize].with_mut(|record| unsafe { *record += 1 });
+        }
     }
 
     impl Links for Shared {
@@ -192,8 +205,9 @@ mod loom_tests {
     }
 
     fn shared() -> Arc<Shared> {
-        let zeroes = || [AtomicU32::new(0), AtomicU32::new(0)];
-        let shared = Shared { list: FreeList::new(), links: zeroes(), owners: zeroes() };
+        let links = [AtomicU32::new(0), AtomicU32::new(0)];
+        let records = [UnsafeCell::new(0), UnsafeCell::new(0)];
+        let shared = Shared { list: FreeList::new(), links, records };
         shared.list.push(&shared, 0);
         shared.list.push(&shared, 1);
         Arc::new(shared)
@@ -202,8 +216,7 @@ mod loom_tests {
     fn hold_and_return(shared: &Shared, rounds: usize) {
         for _ in 0..rounds {
             if let Some(index) = shared.list.pop(shared) {
-                assert_eq!(shared.owners[index as usize].fetch_add(1, Ordering::Relaxed), 0);
-                shared.owners[index as usize].fetch_sub(1, Ordering::Relaxed);
+                shared.write_record(index);
                 shared.list.push(shared, index);
             }
         }
@@ -228,6 +241,27 @@ mod loom_tests {
         });
     }
 
+    /// The ABA case: the other thread takes both and puts the first back, so the old head stands
+    /// on another link while this thread may be between its load and its exchange.
+    #[test]
+    fn a_head_that_came_back_is_not_the_old_one() {
+        loom::model(|| {
+            let shared = shared();
+            let other = Arc::clone(&shared);
+            let thread = thread::spawn(move || {
+                let (first, second) = (other.list.pop(&*other), other.list.pop(&*other));
+                first.into_iter().for_each(|index| other.list.push(&*other, index));
+                second.into_iter().for_each(|index| {
+                    other.write_record(index);
+                    other.list.push(&*other, index);
+                });
+            });
+            hold_and_return(&shared, 1);
+            thread.join().expect("the other thread passed");
+            assert_all_returned(&shared);
+        });
+    }
+
     #[test]
     fn reclaim_races_with_pop() {
         loom::model(|| {
@@ -236,8 +270,7 @@ mod loom_tests {
             let thread = thread::spawn(move || hold_and_return(&other, 1));
             let mut chain = shared.list.take_all(&*shared);
             while let Some(index) = chain.pop(&*shared) {
-                assert_eq!(shared.owners[index as usize].fetch_add(1, Ordering::Relaxed), 0);
-                shared.owners[index as usize].fetch_sub(1, Ordering::Relaxed);
+                shared.write_record(index);
                 shared.list.push(&*shared, index);
             }
             thread.join().expect("the other thread passed");

@@ -194,8 +194,8 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// [`OverLimit`] when the charge is hard and there is no room even after relief; nothing is
-    /// charged then.
+    /// [`OverLimit`] when the charge is hard and there is no room even after relief, or when the
+    /// sum is beyond any number of bytes; nothing is charged then.
     pub fn charge(&self, bytes: usize, charge: Charge) -> Result<(), OverLimit> {
         self.sample();
         if self.try_add(bytes) {
@@ -215,13 +215,11 @@ impl Ledger {
             }
         }
         match charge {
-            Charge::Soft => {
+            Charge::Soft if self.add_over(bytes) => {
                 self.missed.fetch_add(1, Ordering::Relaxed);
-                let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
-                self.note_peak(held);
                 Ok(())
             }
-            Charge::Hard => {
+            Charge::Soft | Charge::Hard => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 Err(OverLimit {
                     asked_bytes: bytes,
@@ -265,6 +263,14 @@ impl Ledger {
         self.peak.fetch_max(held.saturating_add(foreign), Ordering::Relaxed);
     }
 
+    /// Adds `bytes` whether they fit or not, unless the sum is no number.
+    fn add_over(&self, bytes: usize) -> bool {
+        let sum = |held: usize| held.checked_add(bytes);
+        // Relaxed: as in `try_add`.
+        let before = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
+        before.map(|held| self.note_peak(held + bytes)).is_ok()
+    }
+
     /// Adds `bytes` if they fit.
     fn try_add(&self, bytes: usize) -> bool {
         let foreign = self.foreign.load(Ordering::Relaxed);
@@ -289,6 +295,7 @@ impl Ledger {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use std::sync::Weak;
     use std::sync::atomic::AtomicUsize as StdUsize;
 
     #[test]
@@ -314,7 +321,7 @@ mod tests {
 
     struct Cache {
         bytes: StdUsize,
-        ledger: OnceLock<Arc<Ledger>>,
+        ledger: OnceLock<Weak<Ledger>>,
     }
 
     impl Pressure for Cache {
@@ -324,7 +331,8 @@ mod tests {
         fn relieve(&self, short: usize) -> usize {
             let freed = self.bytes.load(Ordering::Relaxed).min(short);
             self.bytes.fetch_sub(freed, Ordering::Relaxed);
-            self.ledger.get().expect("connected").uncharge(freed);
+            let ledger = self.ledger.get().and_then(Weak::upgrade);
+            ledger.expect("connected, and charged just now").uncharge(freed);
             freed
         }
     }
@@ -333,7 +341,7 @@ mod tests {
     fn relief_makes_room_for_exactly_what_is_short() {
         let ledger = Arc::new(Ledger::with_limit(100));
         let cache = Arc::new(Cache { bytes: StdUsize::new(60), ledger: OnceLock::new() });
-        cache.ledger.set(Arc::clone(&ledger)).expect("first");
+        cache.ledger.set(Arc::downgrade(&ledger)).expect("first");
         assert!(ledger.connect(cache.clone()));
         assert!(!ledger.connect(cache.clone()));
         ledger.charge(60, Charge::Hard).expect("the cache");

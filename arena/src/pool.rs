@@ -30,6 +30,7 @@ use crate::os::{Linux, Os};
 use crate::region::{Region, Slot, State};
 use crate::size::{self, BLOCK_BYTES_MAX, CLASS_COUNT, GRANULE_BYTES};
 use crate::stats::{Gauges, PoolStats, add, count, sub};
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -69,7 +70,8 @@ pub enum OverLimitRelease {
 pub struct PoolBuilder {
     ledger: Arc<Ledger>,
     os: Arc<dyn Os>,
-    reserve_bytes: usize,
+    /// `None`: [`default_reserve_bytes`], which asks the machine.
+    reserve_bytes: Option<usize>,
     wipe: Wipe,
     prefault: Prefault,
     over_limit_release: OverLimitRelease,
@@ -95,7 +97,7 @@ impl PoolBuilder {
     /// at most 8 TiB. Half is tried, and half of that, where the machine allows less.
     #[must_use]
     pub fn reserve_bytes(mut self, bytes: usize) -> Self {
-        self.reserve_bytes = bytes;
+        self.reserve_bytes = Some(bytes);
         self
     }
 
@@ -126,8 +128,9 @@ impl PoolBuilder {
     ///
     /// [`Error::Os`] when the machine refuses even a small reservation.
     pub fn build(self) -> Result<Pool, Error> {
-        let reserve_min = self.reserve_bytes.min(RESERVE_BYTES_MIN);
-        let region = Region::new(self.os, self.reserve_bytes, reserve_min)?;
+        let reserve_bytes = self.reserve_bytes.unwrap_or_else(default_reserve_bytes);
+        let reserve_min = reserve_bytes.min(RESERVE_BYTES_MIN);
+        let region = Region::new(self.os, reserve_bytes, reserve_min)?;
         let lists = || (0..CLASS_COUNT).map(|_| FreeList::new()).collect();
         let inner = Inner {
             region,
@@ -193,7 +196,7 @@ impl Pool {
         PoolBuilder {
             ledger: Arc::new(Ledger::new()),
             os: Arc::new(Linux),
-            reserve_bytes: default_reserve_bytes(),
+            reserve_bytes: None,
             wipe: Wipe::default(),
             prefault: Prefault::default(),
             over_limit_release: OverLimitRelease::default(),
@@ -264,6 +267,7 @@ impl Inner {
         if needed > before
             && let Err(error) = self.grow(index, before, needed, charge)
         {
+            add(&self.gauges.cached, slot.touched_bytes() - before);
             self.shelve(index, slot);
             return Err(error);
         }
@@ -277,7 +281,8 @@ impl Inner {
         Ok(Block { start: self.region.block(index), index })
     }
 
-    /// Charges and populates bytes `from..to` of a block that the caller holds.
+    /// Charges and populates bytes `from..to` of a block that the caller holds, and moves its
+    /// touched bytes to match what is charged, error or not; the caller moves the gauges.
     #[cold]
     fn grow(&self, index: u32, from: usize, to: usize, charge: Charge) -> Result<(), Error> {
         self.ledger.charge(to - from, charge)?;
@@ -286,14 +291,21 @@ impl Inner {
             if let Err(error) = unsafe { self.region.populate(index, from, to) } {
                 // Part of it may have come; it is not wanted any more.
                 // SAFETY: as above; the bytes past `from` were never handed out.
-                let _ = unsafe { self.region.decommit(index, from, to) };
-                self.ledger.uncharge(to - from);
+                match unsafe { self.region.decommit(index, from, to) } {
+                    Ok(()) => self.ledger.uncharge(to - from),
+                    // What came is still there: it stays charged.
+                    Err(_) => self.note_touched(index, from, to),
+                }
                 return Err(error);
             }
         }
+        self.note_touched(index, from, to);
+        Ok(())
+    }
+
+    fn note_touched(&self, index: u32, from: usize, to: usize) {
         self.region.slot(index).set_touched_bytes(to);
         count(&self.gauges.committed_total, to - from);
-        Ok(())
     }
 
     /// Puts a held block on the free list that fits its state.
@@ -323,8 +335,9 @@ impl Inner {
         let before = slot.touched_bytes();
         let needed = size::committed_bytes(slot.class(), bytes, self.region.page_bytes());
         if needed > before {
-            self.grow(block.index, before, needed, charge)?;
-            add(&self.gauges.live, needed - before);
+            let grown = self.grow(block.index, before, needed, charge);
+            add(&self.gauges.live, slot.touched_bytes() - before);
+            grown?;
         }
         Ok(true)
     }
@@ -355,10 +368,10 @@ impl Inner {
     fn wipe(&self, block: Block, slot: &Slot) {
         use zeroize::Zeroize;
         let dirty = slot.dirty_bytes();
-        // SAFETY: the block is held by the caller and its first `dirty` bytes are committed and
-        // were initialised (written, or zero since they were committed).
-        let bytes = unsafe { std::slice::from_raw_parts_mut(block.start.as_ptr(), dirty) };
-        bytes.zeroize();
+        // SAFETY: the block is held by the caller and its first `dirty` bytes are committed; they
+        // need not be initialised (a `Copy` type may have padding).
+        let bytes = unsafe { std::slice::from_raw_parts_mut(block.start.cast().as_ptr(), dirty) };
+        <[MaybeUninit<u8>]>::zeroize(bytes);
         slot.set_dirty_bytes(0);
     }
 
@@ -403,8 +416,8 @@ impl Inner {
         let dirty = slot.dirty_bytes().min(bytes);
         count(&self.gauges.zero_fill_skipped, bytes - dirty);
         // SAFETY: the caller holds the block, whose first `bytes` are committed; the bytes below
-        // `dirty` were written before, so they are initialised.
-        let prefix = unsafe { std::slice::from_raw_parts_mut(block.start.as_ptr(), dirty) };
+        // `dirty` need not be initialised.
+        let prefix = unsafe { std::slice::from_raw_parts_mut(block.start.cast().as_ptr(), dirty) };
         fill_zero(prefix);
     }
 
@@ -498,12 +511,16 @@ impl Drop for Inner {
 #[cfg(feature = "parallel")]
 const PARALLEL_FILL_BYTES: usize = 4 << 20;
 
-pub(crate) fn fill_zero(bytes: &mut [u8]) {
+pub(crate) fn fill_zero(bytes: &mut [MaybeUninit<u8>]) {
+    let fill = |part: &mut [MaybeUninit<u8>]| {
+        // SAFETY: these are the bytes of `part`, borrowed to write.
+        unsafe { part.as_mut_ptr().write_bytes(0, part.len()) };
+    };
     #[cfg(feature = "parallel")]
     if bytes.len() >= PARALLEL_FILL_BYTES && rayon::current_num_threads() > 1 {
         use rayon::prelude::*;
-        bytes.par_chunks_mut(PARALLEL_FILL_BYTES / 2).for_each(|chunk| chunk.fill(0));
+        bytes.par_chunks_mut(PARALLEL_FILL_BYTES / 2).for_each(fill);
         return;
     }
-    bytes.fill(0);
+    fill(bytes);
 }

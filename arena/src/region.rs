@@ -30,6 +30,9 @@ const COMMIT_STEP_BYTES: usize = 64 << 20;
 #[cfg(test)]
 const COMMIT_STEP_BYTES: usize = GRANULE_BYTES;
 
+/// No machine has half of all addresses to give: such a reservation fails, and half is tried.
+const RESERVE_BYTES_LAST: usize = 1 << (usize::BITS - 1);
+
 /// What a block is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -135,7 +138,9 @@ impl Region {
     /// Reserves `bytes` of addresses, or half, or a quarter and so on down to `bytes_min`, where
     /// the machine allows no more (`ulimit -v`).
     pub(crate) fn new(os: Arc<dyn Os>, bytes: usize, bytes_min: usize) -> Result<Self, Error> {
-        let mut bytes = bytes.max(bytes_min).next_multiple_of(HUGE_BYTES);
+        // At least one huge page, and nothing that wraps when padded or rounded up.
+        let bytes = bytes.max(bytes_min).clamp(HUGE_BYTES, RESERVE_BYTES_LAST);
+        let mut bytes = bytes.next_multiple_of(HUGE_BYTES);
         let blocks = loop {
             match reserve(&os, bytes) {
                 Err(_) if bytes / 2 >= bytes_min.max(HUGE_BYTES) => {

@@ -3,7 +3,7 @@
 //! Identities, exact whenever no call is under way: `live + cached = held`, and
 //! `allocated <= held <= mapped <= reserved`. Resident bytes are at most `held`, plus the table.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 /// A pool's gauges in bytes, and its counters since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,8 +78,10 @@ impl Drop for InFlight<'_> {
 
 impl Gauges {
     pub(crate) fn begin(&self) -> InFlight<'_> {
-        // Acquire: what follows is not moved before the mark.
-        self.in_flight.fetch_add(1, Ordering::Acquire);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        // Release: pairs with the fence in `quiet_since`. Who read anything this call will have
+        // written sees the mark.
+        fence(Ordering::Release);
         InFlight(self)
     }
 
@@ -92,6 +94,8 @@ impl Gauges {
 
     /// Says whether no call ran since `quiet` returned `mark`.
     pub(crate) fn quiet_since(&self, mark: u64) -> bool {
+        // Acquire: pairs with the fence in `begin`, for every gauge and record read so far.
+        fence(Ordering::Acquire);
         self.quiet() == Some(mark)
     }
 }

@@ -17,6 +17,7 @@ use crate::plain::Plain;
 use crate::pool::{Block, Inner, Pool, fill_zero};
 use crate::size::{BLOCK_BYTES_MAX, GRANULE_BYTES};
 use std::alloc::Layout;
+use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -145,9 +146,9 @@ impl<T: Copy> PoolVec<T> {
             (heap_alloc(Self::layout(capacity))?.cast(), Home::Heap)
         } else {
             let block = pool.acquire(bytes, charge)?;
+            pool.note_allocated(bytes);
             (block.start.cast(), Home::Block(block.index))
         };
-        pool.note_allocated(bytes);
         Ok(Self { pool: Arc::clone(pool), start, len: 0, capacity, written: 0, home })
     }
 
@@ -336,11 +337,11 @@ fn heap_alloc(layout: Layout) -> Result<NonNull<u8>, Error> {
 
 impl<T: Copy> Drop for PoolVec<T> {
     fn drop(&mut self) {
-        self.pool.note_freed(self.capacity * size_of::<T>());
         let written_bytes = self.written.max(self.len) * size_of::<T>();
         match self.home {
             Home::Nowhere => {}
             Home::Block(index) => {
+                self.pool.note_freed(self.capacity * size_of::<T>());
                 self.pool.release(Block { start: self.start.cast(), index }, written_bytes);
             }
             Home::Heap => {
@@ -348,7 +349,7 @@ impl<T: Copy> Drop for PoolVec<T> {
                     // SAFETY: the elements below `written` were initialised; the vector owns them.
                     let bytes = unsafe {
                         std::slice::from_raw_parts_mut(
-                            self.start.as_ptr().cast::<std::mem::MaybeUninit<u8>>(),
+                            self.start.as_ptr().cast::<MaybeUninit<u8>>(),
                             written_bytes,
                         )
                     };
@@ -408,9 +409,9 @@ impl<T: Copy + PartialEq> PartialEq for PoolVec<T> {
 
 /// Overwrites `values` with zeroes, in parallel when large.
 pub fn fill_with_zero<T: Plain>(values: &mut [T]) {
-    // SAFETY: a Plain type has no padding, so its bytes are initialised, and any bytes are a value.
-    let bytes = unsafe {
-        std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), size_of_val(values))
-    };
+    let start = values.as_mut_ptr().cast::<MaybeUninit<u8>>();
+    // SAFETY: these are the bytes of `values`, borrowed as long; zeroes, which are all that is
+    // written, are a value of every Plain type.
+    let bytes = unsafe { std::slice::from_raw_parts_mut(start, size_of_val(values)) };
     fill_zero(bytes);
 }

@@ -108,6 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one reservation, one argument")]
     fn a_reservation_is_aligned_zero_and_forgets_on_decommit() {
         let os = Linux;
         let bytes = 4 << 20;
