@@ -5,13 +5,18 @@
 //! data: a witness must not be found in a log.
 //!
 //! ```text
-//!   reading   -> Corrupt, Version        the bytes are not what was written: never use them
-//!   framing   -> Frame                   the buffer and the header do not go together
-//!   codec set-up -> Modulus              the caller's field is outside what can be packed
+//!   reading   Corrupt, Version     the bytes are not what was written: never use them
+//!   framing   Frame                the buffer and the header do not go together
+//!   extents   Quota, NotLive       no room under the quota; an extent given back wrongly
+//!   disk      DiskFull             no space; before any byte is lost, if from a reservation
+//!             Io, Short            a request failed, or ended early
+//!             Unaligned            the caller's buffer or range is not made of whole blocks
+//!             Open, RamDisk        no spill file can be made in this folder
+//!   codecs    Modulus              the caller's field is outside what can be packed
 //! ```
 //!
-//! Invariant: after an error, an output buffer's contents are unspecified but initialised, and
-//! nothing else has changed.
+//! Invariant: after an error, an output buffer's contents are unspecified but initialised, the
+//! range of a failed write holds anything, and nothing else has changed.
 
 /// A failure to keep cold bytes, or to give them back.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +49,109 @@ pub enum Error {
     Frame {
         /// The rule that does not hold.
         why: &'static str,
+    },
+
+    /// The spill file may not grow by what was asked for.
+    #[error(
+        "the spill quota of {quota_bytes} bytes leaves no room for {asked_bytes} more: \
+         {live_bytes} are live, the longest free run is {hole_bytes_max}; raise the quota, or \
+         drop vectors"
+    )]
+    Quota {
+        /// Bytes asked for.
+        asked_bytes: u64,
+        /// Bytes in live extents.
+        live_bytes: u64,
+        /// The longest extent that would be given.
+        hole_bytes_max: u64,
+        /// The quota.
+        quota_bytes: u64,
+    },
+
+    /// An extent that was given back twice, in part, or to another map.
+    #[error(
+        "the extent of {bytes} bytes at {offset_bytes} is not live; give each extent back once, as \
+         it was handed out, to the map that it came from"
+    )]
+    NotLive {
+        /// Its first byte.
+        offset_bytes: u64,
+        /// Its length.
+        bytes: u64,
+    },
+
+    /// The disk has no room, or this user's share of it is used up.
+    #[error(
+        "the disk is full: no room for {asked_bytes} bytes; free some, name a spill folder on \
+         another disk, or lower the spill quota"
+    )]
+    DiskFull {
+        /// Bytes asked for.
+        asked_bytes: u64,
+    },
+
+    /// The operating system refused a request.
+    #[error(
+        "cannot {what} {bytes} bytes at {offset_bytes} of the spill file: {}; look at the kernel's \
+         log, and name a spill folder on another disk",
+        std::io::Error::from_raw_os_error(*os_error)
+    )]
+    Io {
+        /// read, write, reserve or release.
+        what: &'static str,
+        /// Where.
+        offset_bytes: u64,
+        /// How many.
+        bytes: u64,
+        /// The number of errno(3).
+        os_error: i32,
+    },
+
+    /// A request was done in part and cannot be finished.
+    #[error(
+        "the {what} of {bytes} bytes at {offset_bytes} of the spill file ended early; reserve an \
+         extent before using it, and look at the kernel's log"
+    )]
+    Short {
+        /// read or write.
+        what: &'static str,
+        /// Where.
+        offset_bytes: u64,
+        /// How many were asked for.
+        bytes: u64,
+    },
+
+    /// A request that is not made of whole blocks.
+    #[error("the {what} is {rest_bytes} bytes past a multiple of 4096; use `AlignedBytes`")]
+    Unaligned {
+        /// offset, length or address.
+        what: &'static str,
+        /// What is left over.
+        rest_bytes: u64,
+    },
+
+    /// The spill file cannot be made.
+    #[error(
+        "cannot make a spill file in {folder}: {}; name a folder that exists and may be written",
+        std::io::Error::from_raw_os_error(*os_error)
+    )]
+    Open {
+        /// The folder.
+        folder: String,
+        /// The number of errno(3).
+        os_error: i32,
+    },
+
+    /// The folder's files are in RAM.
+    #[error(
+        "{folder} is on {file_system}, which is RAM: spilling there frees nothing; name a folder \
+         on a disk, or accept it with `RamDisk::Accept`"
+    )]
+    RamDisk {
+        /// The folder.
+        folder: String,
+        /// tmpfs or ramfs.
+        file_system: &'static str,
     },
 
     /// A modulus that field packing does not take.

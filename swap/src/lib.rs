@@ -11,13 +11,15 @@
 //! | raw bytes | a vector as it is in memory |
 //! | payload | the same bytes after a codec |
 //! | frame | header, payload, padding: what is stored, checksummed |
+//! | extent | a range of the spill file, in blocks of 4 KiB |
 //! | group | 1024 lanes that share a width |
 //! | exception | a lane that does not fit the width, stored verbatim |
 //!
 //! # The ladder (each imports only what is to its right)
 //!
 //! ```text
-//!   frame -> codec::{pack, unpack, shuffle} -> codec::lane -> codec::field -> error
+//!   file -> backend -> extent -> frame -> codec -> error
+//!   codec: {pack, unpack, shuffle} -> lane -> field
 //! ```
 //!
 //! # Contract
@@ -47,8 +49,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backend;
 pub mod codec;
 mod error;
+pub mod extent;
+pub mod file;
 pub mod frame;
 
 pub use error::Error;

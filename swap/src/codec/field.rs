@@ -127,9 +127,20 @@ impl FieldSpec {
     #[inline(always)]
     fn reduce(&self, value: [u64; LIMBS], top: u64) -> [u64; LIMBS] {
         let factor = value[0].wrapping_mul(self.neg_inv);
-        let (sum, carry) = add_product(value, factor, &self.modulus);
+        // The lowest limb of the sum is zero; it carries unless both its terms are.
+        let low = u128::from(factor) * u128::from(self.modulus[0]);
+        let mut carry = (low >> 64) as u64 + u64::from(value[0] != 0);
+        let mut quotient = [0; LIMBS];
+        for i in 1..LIMBS {
+            let wide = u128::from(factor) * u128::from(self.modulus[i])
+                + u128::from(value[i])
+                + u128::from(carry);
+            quotient[i - 1] = wide as u64;
+            carry = (wide >> 64) as u64;
+        }
         // The quotient is below 2p, so the top limb does not overflow.
-        [sum[1], sum[2], sum[3], top.wrapping_add(carry)]
+        quotient[LIMBS - 1] = top.wrapping_add(carry);
+        quotient
     }
 }
 

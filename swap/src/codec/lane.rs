@@ -1,7 +1,7 @@
 //! A lane and its value: what packing needs to know of an element type.
 //!
 //! ```text
-//!   lane (bytes in memory) -- open --> value (N limbs, small where the witness is) -- close --> lane
+//!   lane (bytes in memory) -- open --> value (N limbs, mostly small) -- close --> lane
 //! ```
 //!
 //! Plain integers are their own value; a field's lanes leave Montgomery form. `open` makes the
@@ -21,6 +21,11 @@ pub(crate) trait Lane<const N: usize> {
 
     /// The value whose `close` is this lane, if there is one.
     fn open(&self, lane: &[u8]) -> Option<[u64; N]>;
+
+    /// The value without the round trip: for estimates, where a wrong one costs only ratio.
+    fn guess(&self, lane: &[u8]) -> Option<[u64; N]> {
+        self.open(lane)
+    }
 
     /// Writes the lane of a value; any value is taken, what is above the lane's range is lost.
     fn close(&self, value: [u64; N], lane: &mut [u8]);
@@ -84,6 +89,11 @@ impl Lane<LIMBS> for FieldSpec {
             _ => self.enter(value),
         };
         (again == lane).then_some(value)
+    }
+
+    #[inline(always)]
+    fn guess(&self, lane: &[u8]) -> Option<[u64; LIMBS]> {
+        Some(self.leave(limbs(lane)))
     }
 
     #[inline(always)]

@@ -77,12 +77,12 @@ impl<const N: usize, const LANES_MAX: usize> Opened<N, LANES_MAX> {
     }
 
     /// Opens the lanes of `input`; those past `LANES_MAX` are left out.
-    fn open<L: Lane<N>>(&mut self, lane: &L, input: &[u8]) {
-        self.lanes = (input.len() / L::BYTES).min(LANES_MAX);
+    fn open(&mut self, lane_bytes: usize, input: &[u8], open: impl Fn(&[u8]) -> Option<[u64; N]>) {
+        self.lanes = (input.len() / lane_bytes).min(LANES_MAX);
         self.base = u64::MAX;
         let slots = self.values.iter_mut().zip(&mut self.canonical);
-        for (bytes, (slot, canonical)) in input.chunks_exact(L::BYTES).zip(slots) {
-            let value = lane.open(bytes);
+        for (bytes, (slot, canonical)) in input.chunks_exact(lane_bytes).zip(slots) {
+            let value = open(bytes);
             *canonical = value.is_some();
             *slot = value.unwrap_or([0; N]);
             if *canonical && is_small(slot) {
@@ -142,7 +142,7 @@ impl<const N: usize, const LANES_MAX: usize> Opened<N, LANES_MAX> {
 /// Bytes that packing would take for these few lanes, their header left out.
 pub(crate) fn estimate<const N: usize, L: Lane<N>>(lane: &L, sample: &[u8]) -> usize {
     let mut opened = Opened::<N, ESTIMATE_LANES_MAX>::blank();
-    opened.open(lane, sample);
+    opened.open(L::BYTES, sample, |bytes| lane.guess(bytes));
     let (shape, bytes, _) = opened.shape(L::BYTES);
     match shape {
         Shape::Bits { .. } => bytes - HEADER_BYTES - BASE_BYTES,
@@ -181,7 +181,7 @@ fn pack_group<const N: usize, L: Lane<N>>(
     if !is_promising(lane, group) {
         return verbatim(group, out);
     }
-    opened.open(lane, group);
+    opened.open(L::BYTES, group, |bytes| lane.open(bytes));
     let (shape, _, exceptions) = opened.shape(L::BYTES);
     let count = (exceptions as u16).to_le_bytes();
     match shape {
@@ -231,7 +231,7 @@ fn is_promising<const N: usize, L: Lane<N>>(lane: &L, group: &[u8]) -> bool {
     }
     (0..PROBE_LANES).any(|probe| {
         let at = probe * lanes / PROBE_LANES * L::BYTES;
-        let value = lane.open(&group[at..at + L::BYTES]);
+        let value = lane.guess(&group[at..at + L::BYTES]);
         value.is_some_and(|value| bytes_of(&value)[L::BYTES - 2..] == [0, 0])
     })
 }

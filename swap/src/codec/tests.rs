@@ -245,41 +245,6 @@ fn debug_shows_no_data() {
     assert_eq!(shown, "Encoded { codec: Constant, payload_bytes: 32 }");
 }
 
-/// Run by hand: `cargo test --release -p plimsoll-swap -- --ignored --nocapture speed`.
-#[test]
-#[ignore = "prints speeds, proves nothing"]
-fn speed() {
-    let mut rng = rng();
-    let lanes = 1 << 16; // 2 MiB
-    for (name, bits) in [("bits", 1), ("bytes", 8), ("u16", 16), ("u32", 32), ("uniform", 0)] {
-        let mut draw = || match bits {
-            0 => Fr::from(rng.next_u64()).pow([5]),
-            bits => Fr::from(rng.next_u64() >> (64 - bits)),
-        };
-        let input = column((0..lanes).map(|_| draw()));
-        let mut scratch = Vec::new();
-        let mut back = vec![0; input.len()];
-        let (mut pack, mut unpack, mut bytes) = (f64::MAX, f64::MAX, 0);
-        for _ in 0..40 {
-            let start = std::time::Instant::now();
-            let encoded = encode(bn254(), &input, &mut scratch);
-            pack = pack.min(start.elapsed().as_secs_f64());
-            let start = std::time::Instant::now();
-            decode(encoded.codec(), encoded.payload(), &mut back).unwrap();
-            unpack = unpack.min(start.elapsed().as_secs_f64());
-            bytes = encoded.payload().len();
-        }
-        let rate = |seconds: f64| input.len() as f64 / seconds / 1e9;
-        println!(
-            "{name}: ratio {:.1}, pack {:.2} GB/s ({:.1} us), unpack {:.2} GB/s",
-            input.len() as f64 / bytes as f64,
-            rate(pack),
-            pack * 1e6,
-            rate(unpack)
-        );
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 256, failure_persistence: None, ..ProptestConfig::default()
