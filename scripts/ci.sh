@@ -48,13 +48,14 @@ job_test() {
 
 job_features() {
     local feature
-    cargo check -p plimsoll --no-default-features
+    local -a only=(cargo clippy --no-default-features)
+    "${only[@]}" -p plimsoll -- -D warnings
     for feature in ark groth16 serde cli; do
-        cargo check -p plimsoll --no-default-features --features "$feature"
+        "${only[@]}" -p plimsoll --features "$feature" -- -D warnings
     done
-    cargo check -p plimsoll-arena --no-default-features
+    "${only[@]}" -p plimsoll-arena -- -D warnings
     for feature in parallel ark allocator-api2-02; do
-        cargo check -p plimsoll-arena --no-default-features --features "$feature"
+        "${only[@]}" -p plimsoll-arena --features "$feature" -- -D warnings
     done
     # A library user who leaves `cli` out pulls in neither a command line nor ark-groth16.
     local tree
