@@ -39,7 +39,10 @@ pub enum Error {
     },
 
     /// A bump arena reached its own limit.
-    #[error("the bump arena's limit of {limit_bytes} bytes leaves no room for {asked_bytes} more")]
+    #[error(
+        "the bump arena's limit of {limit_bytes} bytes leaves no room for {asked_bytes} more; \
+         make it with a higher limit, or rewind before"
+    )]
     BumpLimit {
         /// Bytes asked for.
         asked_bytes: usize,

@@ -20,8 +20,7 @@
 //! # The ladder (each imports only what is to its right)
 //!
 //! ```text
-//!   vec -> pool -+
-//!   bump --------+-> ledger -> region -> os -> size
+//!   bump -> vec -> pool -> ledger, region -> os -> size
 //! ```
 //!
 //! # Example

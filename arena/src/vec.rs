@@ -194,7 +194,8 @@ impl<T: Copy> PoolVec<T> {
         self.truncate(0);
     }
 
-    /// Makes room for `additional` more elements, at least doubling.
+    /// Makes room for `additional` more elements: in place where the block allows, or in a block of
+    /// at least twice the size.
     ///
     /// # Errors
     ///

@@ -50,6 +50,10 @@ unsafe impl Os for Linux {
             // SAFETY: the last `back` bytes of the mapping just made, above the aligned end.
             unsafe { libc::munmap(start.wrapping_add(bytes).cast(), back) };
         }
+        // Where THP is "always", a small block must not become a huge page; blocks that want one
+        // ask for it. Failure is harmless.
+        // SAFETY: the range is the mapping just made; the advice changes no contents.
+        unsafe { libc::madvise(start.cast(), bytes, libc::MADV_NOHUGEPAGE) };
         // Witness data and hundreds of gigabytes have no place in a core dump. Failure is harmless.
         // SAFETY: the range is the mapping just made; the advice changes no contents.
         unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTDUMP) };
