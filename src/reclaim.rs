@@ -38,8 +38,12 @@ pub trait Holder: Send + Sync {
     /// Bytes held now.
     fn held_bytes(&self) -> usize;
 
-    /// Gives back at least `target_bytes` if it can, and returns the bytes freed. It must not
-    /// charge the ledger.
+    /// Gives back at least `target_bytes` if it can, and returns the bytes freed.
+    ///
+    /// It runs inside a charge or a reclaim point of any thread. It must not charge the ledger, it
+    /// must not wait for a lock that is held while something is charged (`try_lock` and give
+    /// nothing instead), and it must not wait for work on rayon's pool, which may run a job that
+    /// charges.
     fn reclaim(&self, target_bytes: usize) -> usize;
 }
 
@@ -308,10 +312,12 @@ impl Ladder {
 }
 
 impl Pressure for Ladder {
-    fn foreign_bytes(&self, held_bytes: usize) -> usize {
-        // A meter that fails now worked when the runtime was built; the last sample would be
-        // better than zero, but the ledger has it no more than we do.
-        self.meter.rss_bytes().map_or(0, |rss| (rss as usize).saturating_sub(held_bytes))
+    fn foreign_bytes(&self, settled_bytes: usize) -> usize {
+        match self.meter.rss_bytes() {
+            Ok(rss) => (rss as usize).saturating_sub(settled_bytes),
+            // The meter worked when the runtime was built: the last figure is better than none.
+            Err(_) => self.ledger().map_or(0, |ledger| ledger.stats().foreign_bytes),
+        }
     }
 
     fn relieve(&self, short_bytes: usize) -> usize {

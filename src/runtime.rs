@@ -194,7 +194,8 @@ impl Runtime {
     /// reports what each rung freed, and who holds the rest.
     #[inline]
     pub fn reclaim_point(&self, name: &str, need_bytes: usize) -> ReclaimReport {
-        if self.inner.ledger.headroom_bytes() >= need_bytes {
+        let room = self.inner.ledger.limit_bytes().checked_sub(self.inner.ledger.counted_bytes());
+        if room.is_some_and(|room| room >= need_bytes) {
             return ReclaimReport { need_bytes, ..ReclaimReport::default() };
         }
         self.reclaim_point_short(name, need_bytes)
@@ -203,10 +204,11 @@ impl Runtime {
     #[cold]
     fn reclaim_point_short(&self, name: &str, need_bytes: usize) -> ReclaimReport {
         let ledger = &self.inner.ledger;
-        let short = |ledger: &Ledger| need_bytes.saturating_sub(ledger.headroom_bytes());
+        let short = |ledger: &Ledger| {
+            ledger.counted_bytes().saturating_add(need_bytes).saturating_sub(ledger.limit_bytes())
+        };
         ledger.sample();
-        let before = short(ledger) + ledger.excess_bytes();
-        let freed = self.inner.ladder.climb(before, Cause::Point);
+        let freed = self.inner.ladder.climb(short(ledger), Cause::Point);
         ledger.sample();
         let short_bytes = short(ledger);
         tracing::debug!(
@@ -286,8 +288,8 @@ impl Runtime {
     }
 
     /// Turns a refusal of the arena into the error that names the stage and the largest holders.
-    #[cfg(feature = "groth16")]
-    pub(crate) fn explain(&self, stage: &str, error: plimsoll_arena::Error) -> Error {
+    #[must_use]
+    pub fn explain(&self, stage: &str, error: plimsoll_arena::Error) -> Error {
         match error {
             plimsoll_arena::Error::OverLimit(over) => {
                 self.over_limit(stage, over.asked_bytes, over.short_bytes)

@@ -164,11 +164,16 @@ fn holders_come_after_cached_blocks_and_leave_by_being_dropped() {
 #[test]
 fn the_same_calls_give_the_same_actions() {
     let _alone = alone();
+    // By the ledger alone: the samples of the rest of the process are the kernel's to choose.
     let run = || {
         let runtime = with_cached(Enforcement::default(), 48);
         drop(runtime.pool().try_filled::<u8>(5 * MIB, 1).expect("memory"));
-        let freed = runtime.pool().reclaim(20 * MIB);
-        (freed, runtime.pool().stats().cached_bytes)
+        drop(runtime.pool().try_filled::<u8>(96 * MIB, 1).expect("memory"));
+        leave(&runtime, 4);
+        let first = runtime.reclaim_point("heavy", 32 * MIB).freed.cached_bytes;
+        let left = runtime.pool().stats().cached_bytes;
+        let second = runtime.reclaim_point("heavier", 256 * MIB).freed.cached_bytes;
+        (first, left, second, runtime.enforcement_counts().at_reclaim_point)
     };
     assert_eq!(run(), run());
 }

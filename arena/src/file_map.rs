@@ -91,9 +91,10 @@ impl FileMap {
     /// outside the file is ignored.
     pub fn drop_behind(&self, range: Range<u64>) {
         let Some((map, start, len)) = self.inside(range) else { return };
-        // Inner whole pages only; the neighbours may still be wanted.
+        // From the start of the first page: who reads on from there takes it from the file again.
+        // Not the last page, if it is shared: the next range has it, and will drop it.
         let page = Linux.page_bytes();
-        let first = start.next_multiple_of(page);
+        let first = start / page * page;
         let last = (start + len) / page * page;
         if first < last {
             // SAFETY: the pages are a read-only file mapping; dropping them loses nothing, the

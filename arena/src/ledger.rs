@@ -8,8 +8,8 @@
 //!
 //! A charge is one compare-and-exchange: it either fits under the limit or it does not, so two
 //! threads can never both take the last byte. A charge that does not fit asks the [`Pressure`]
-//! hook to make room, once, and then is refused ([`Charge::Hard`]) or let through and counted as a
-//! miss ([`Charge::Soft`]).
+//! hook to make room, until nothing more comes, and then is refused ([`Charge::Hard`]) or let
+//! through and counted as a miss ([`Charge::Soft`]).
 //!
 //! Invariants:
 //!
@@ -54,8 +54,9 @@ pub struct OverLimit {
 
 /// The policy above the ledger, reached when a charge does not fit.
 pub trait Pressure: Send + Sync {
-    /// Returns the resident bytes of this process beyond `held_bytes`, as the kernel sees them now.
-    fn foreign_bytes(&self, held_bytes: usize) -> usize;
+    /// Returns the resident bytes of this process beyond `settled_bytes` (ours, with their pages),
+    /// as the kernel sees them now.
+    fn foreign_bytes(&self, settled_bytes: usize) -> usize;
 
     /// Gives back at least `short_bytes` if it can, cheapest first, and returns what it freed.
     fn relieve(&self, short_bytes: usize) -> usize;
@@ -82,6 +83,7 @@ pub struct LedgerStats {
 /// See the module's header.
 pub struct Ledger {
     held: AtomicUsize,
+    settled: AtomicUsize,
     foreign: AtomicUsize,
     limit: AtomicUsize,
     peak: AtomicUsize,
@@ -112,6 +114,7 @@ impl Ledger {
     pub fn new() -> Self {
         Self {
             held: AtomicUsize::new(0),
+            settled: AtomicUsize::new(0),
             foreign: AtomicUsize::new(0),
             limit: AtomicUsize::new(usize::MAX),
             peak: AtomicUsize::new(0),
@@ -154,6 +157,28 @@ impl Ledger {
         self.held.load(Ordering::Relaxed)
     }
 
+    /// Returns the held bytes whose pages have come: what the kernel counts for us already.
+    #[inline]
+    pub fn settled_bytes(&self) -> usize {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    /// Notes that `bytes` that were charged have their pages now. Until then a sample counts them
+    /// as held and not as resident, so foreign bytes are never thought smaller than they are.
+    pub fn settle(&self, bytes: usize) {
+        self.settled.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Notes, before they are given back, that `bytes` will lose their pages.
+    ///
+    /// # Panics
+    ///
+    /// In debug builds, when more is unsettled than was settled.
+    pub fn unsettle(&self, bytes: usize) {
+        let before = self.settled.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(before >= bytes, "{bytes} bytes unsettled, only {before} were settled");
+    }
+
     /// Returns how many more bytes fit under the limit, by the last sample of foreign bytes.
     #[inline]
     pub fn headroom_bytes(&self) -> usize {
@@ -175,7 +200,7 @@ impl Ledger {
     /// Samples the foreign bytes through the hook, if one is connected, and notes the peak.
     pub fn sample(&self) {
         if let Some(pressure) = self.pressure.get() {
-            self.note_foreign(pressure.foreign_bytes(self.held_bytes()));
+            self.note_foreign(pressure.foreign_bytes(self.settled_bytes()));
         }
     }
 
@@ -208,10 +233,16 @@ impl Ledger {
     fn charge_under_pressure(&self, bytes: usize, charge: Charge) -> Result<(), OverLimit> {
         if let Some(pressure) = self.pressure.get() {
             self.relief_calls.fetch_add(1, Ordering::Relaxed);
-            pressure.relieve(self.short_bytes(bytes));
-            self.sample();
-            if self.try_add(bytes) {
-                return Ok(());
+            // Another thread may take what was freed for this charge: ask until nothing comes.
+            loop {
+                let freed = pressure.relieve(self.short_bytes(bytes));
+                self.sample();
+                if self.try_add(bytes) {
+                    return Ok(());
+                }
+                if freed == 0 {
+                    break;
+                }
             }
         }
         match charge {

@@ -305,6 +305,7 @@ impl Inner {
 
     fn note_touched(&self, index: u32, from: usize, to: usize) {
         self.region.slot(index).set_touched_bytes(to);
+        self.ledger.settle(to - from);
         count(&self.gauges.committed_total, to - from);
     }
 
@@ -378,9 +379,14 @@ impl Inner {
     /// Gives the memory of a cached block back, and says how much. The caller holds the block.
     fn decommit(&self, index: u32, slot: &Slot) -> usize {
         let touched = slot.touched_bytes();
+        if touched == 0 {
+            return 0;
+        }
+        self.ledger.unsettle(touched);
         // SAFETY: the caller holds the block; a cached block's contents are nobody's.
-        if touched == 0 || unsafe { self.region.decommit(index, 0, touched) }.is_err() {
+        if unsafe { self.region.decommit(index, 0, touched) }.is_err() {
             // Refused (locked pages): it stays cached, resident and charged.
+            self.ledger.settle(touched);
             return 0;
         }
         slot.set_touched_bytes(0);
@@ -503,7 +509,9 @@ impl Drop for Inner {
             assert!(self.check(), "nobody else can hold a pool that is dropped");
             assert_eq!(self.stats().live_bytes, 0, "a vector outlived its pool");
         }
-        self.ledger.uncharge(self.stats().held_bytes);
+        let held = self.stats().held_bytes;
+        self.ledger.unsettle(held);
+        self.ledger.uncharge(held);
     }
 }
 

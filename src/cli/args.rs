@@ -54,7 +54,7 @@ Exit codes: 0 proof made and verified; 1 over the limit, or the witness is no so
 Examples:
   plimsoll prove
   plimsoll prove --limit 512MiB --json
-  plimsoll prove --zkey circuit.zkey --wtns witness.wtns --limit 75% --out proofs/";
+  plimsoll prove --zkey circuit.zkey --wtns witness.wtns --limit 75% --out .";
 
 #[derive(Debug, Args)]
 pub(super) struct ProveArgs {

@@ -4,6 +4,9 @@ use super::Failure;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+/// Goes up when the built-in circuit changes: an old key is then not looked at.
+const CIRCUIT_VERSION: u32 = 1;
+
 /// The two files of one built-in circuit.
 #[derive(Clone, Debug)]
 pub(super) struct KeyPaths {
@@ -18,7 +21,7 @@ impl KeyPaths {
             Some(folder) => folder.to_owned(),
             None => cache_folder()?,
         };
-        let name = format!("sha256-chain-{compressions}");
+        let name = format!("sha256-chain-v{CIRCUIT_VERSION}-{compressions}");
         Ok(Self {
             key: folder.join(format!("{name}.pk")),
             matrices: folder.join(format!("{name}.matrices")),
@@ -70,7 +73,10 @@ pub(super) fn make_in_child(
     let status = child.stdin(Stdio::null()).stdout(Stdio::null()).status();
     match status {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Failure::Input(format!("making the key failed ({status})"))),
+        Ok(status) => Err(Failure::Input(format!(
+            "making the key failed ({status}); it takes about 1.5 KiB of memory a constraint: run \
+             `plimsoll setup --compressions {compressions}` where there is that much"
+        ))),
         Err(why) => Err(Failure::Input(format!("the setup process did not start: {why}"))),
     }
 }

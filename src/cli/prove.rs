@@ -43,18 +43,22 @@ pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
     })?;
     bar.finish();
     let proved = proved?;
+    runtime.reclaim_all();
+    if let Some((proof_path, public_path)) = &out {
+        write_proof_and_public(proof_path, &proved.proof, public_path, &proved.public)?;
+    }
     let peak_rss_bytes = runtime.meter().peak_rss_bytes().map_err(crate::Error::from)?;
     let limit_bytes = runtime.limit_bytes().map_or(u64::MAX, |bytes| bytes as u64);
     if peak_rss_bytes > limit_bytes {
+        for path in out.iter().flat_map(|(proof, public)| [proof, public]) {
+            let _ = std::fs::remove_file(path);
+        }
         return Err(Failure::NoProof(format!(
             "a proof was made, but the process took {} at its peak, over the limit of {}; please \
              report it with the output of `plimsoll plan`, and raise the limit meanwhile",
             format_bytes(peak_rss_bytes),
             format_bytes(limit_bytes),
         )));
-    }
-    if let Some((proof_path, public_path)) = &out {
-        write_proof_and_public(proof_path, &proved.proof, public_path, &proved.public)?;
     }
     let report = ProofReport {
         verified: true,

@@ -8,7 +8,7 @@
 //!   limit_source       where it comes from, in words
 //!   peak_rss_bytes     VmHWM of the process at the end
 //!   wall_seconds       from start to verified proof, key making included
-//!   constraints_domain points of the evaluation domain
+//!   domain_size        points of the evaluation domain
 //!   stages             a list of: name, need_bytes, peak_bytes, freed_bytes, exit_bytes,
 //!                      wall_seconds, cpu_seconds, cpu_use, minor_faults, major_faults
 //! ```

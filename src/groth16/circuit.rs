@@ -134,7 +134,8 @@ impl ConstraintSynthesizer<Fr> for SquaringChain {
     }
 }
 
-/// Runs `circuit` and returns its assignment, one and public inputs first.
+/// Runs `circuit`, which has about `variables` variables, and returns its assignment, one and
+/// public inputs first.
 ///
 /// The constraint system lives on the ordinary heap while it runs; it is gone, and the heap
 /// trimmed, when this returns.
@@ -143,23 +144,37 @@ impl ConstraintSynthesizer<Fr> for SquaringChain {
 ///
 /// [`ProveError::Synthesis`] when the circuit fails, [`ProveError::Runtime`] when the assignment
 /// does not fit under the limit.
-pub fn assign<C>(runtime: &Runtime, circuit: C) -> Result<PoolVec<Fr>, ProveError>
+pub fn assign<C>(runtime: &Runtime, circuit: C, variables: usize) -> Result<PoolVec<Fr>, ProveError>
 where
     C: ConstraintSynthesizer<Fr>,
 {
-    let cs = ConstraintSystem::new_ref();
+    let mut system = ConstraintSystem::new();
+    // Room for all of it: a vector that grows leaves copies of the witness behind on the heap.
+    system.assignments.witness_assignment.reserve_exact(variables);
+    let cs = ConstraintSystemRef::new(system);
     cs.set_optimization_goal(OptimizationGoal::Constraints);
     cs.set_mode(SynthesisMode::Prove { construct_matrices: false, generate_lc_assignments: false });
-    circuit.generate_constraints(cs.clone())?;
+    let synthesized = circuit.generate_constraints(cs.clone());
     let mut system = cs.into_inner().ok_or(SynthesisError::MissingCS)?;
-    let total = system.num_variables();
-    let explain = |error| runtime.explain("witness", error);
-    let mut assignment = runtime.secret_pool().try_with_capacity(total).map_err(explain)?;
-    assignment.try_extend_from_slice(system.instance_assignment()?).map_err(explain)?;
-    assignment.try_extend_from_slice(system.witness_assignment()?).map_err(explain)?;
-    // The library's own copy is as secret as ours.
+    let assignment = match synthesized {
+        Ok(()) => copy_assignment(runtime, &system),
+        Err(error) => Err(error.into()),
+    };
+    // The library's own copy is as secret as ours, whether all went well or not.
     system.assignments.witness_assignment.zeroize();
     drop(system);
     plimsoll_arena::os::trim_heap();
+    assignment
+}
+
+fn copy_assignment(
+    runtime: &Runtime,
+    system: &ConstraintSystem<Fr>,
+) -> Result<PoolVec<Fr>, ProveError> {
+    let explain = |error| runtime.explain("witness", error);
+    let total = system.num_variables();
+    let mut assignment = runtime.secret_pool().try_with_capacity(total).map_err(explain)?;
+    assignment.try_extend_from_slice(system.instance_assignment()?).map_err(explain)?;
+    assignment.try_extend_from_slice(system.witness_assignment()?).map_err(explain)?;
     Ok(assignment)
 }

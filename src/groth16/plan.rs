@@ -37,6 +37,12 @@ pub const PROGRAM_BYTES: usize = 16 << 20;
 /// What a program that is larger already grows by while it proves, beyond what the plan counts.
 pub const GROWTH_BYTES: usize = 8 << 20;
 
+/// What a thread takes: the touched part of its stack, and a heap arena of its own.
+pub const THREAD_BYTES: usize = 256 << 10;
+
+/// Bytes a public input takes while the proof is verified: two copies of it, and two of its point.
+const PUBLIC_INPUT_BYTES: usize = 256;
+
 /// Heap bytes an arkworks circuit takes for each variable while its witness is made: the value
 /// (32 bytes) in a vector that doubles, whose touched part is what counts, and gadget state.
 const SYNTHESIS_BYTES_A_VARIABLE: usize = 40;
@@ -175,6 +181,7 @@ pub struct PlannedStage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProofPlan {
     base_bytes: usize,
+    threads: usize,
     chunk_len: usize,
     stages: Vec<PlannedStage>,
 }
@@ -199,7 +206,9 @@ impl ProofPlan {
                     StageName::MsmH => {
                         (assignment + values, msm_bytes(shape, Query::H, chunk_len, threads))
                     }
-                    StageName::Verify => (0, 1 << 20),
+                    StageName::Verify => {
+                        (0, (1 << 20) + shape.public_inputs.saturating_mul(PUBLIC_INPUT_BYTES))
+                    }
                     StageName::MsmL | StageName::MsmA | StageName::MsmB1 | StageName::MsmB2 => {
                         let query = name.query().unwrap_or(Query::A);
                         (assignment, msm_bytes(shape, query, chunk_len, threads))
@@ -208,8 +217,9 @@ impl ProofPlan {
                 PlannedStage { name, before_bytes, need_bytes }
             })
             .collect();
-        let base_bytes = used_bytes.saturating_add(GROWTH_BYTES).max(PROGRAM_BYTES);
-        Self { base_bytes, chunk_len, stages }
+        let program = used_bytes.saturating_add(GROWTH_BYTES).max(PROGRAM_BYTES);
+        let base_bytes = program.saturating_add(threads.saturating_mul(THREAD_BYTES));
+        Self { base_bytes, threads, chunk_len, stages }
     }
 
     /// Plans a proof under the limit of `runtime`, with the largest chunks that fit.
@@ -248,6 +258,12 @@ impl ProofPlan {
     #[must_use]
     pub fn stages(&self) -> &[PlannedStage] {
         &self.stages
+    }
+
+    /// Returns the threads planned for.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.threads
     }
 
     /// Returns the points a chunk of a multi-scalar multiplication has.

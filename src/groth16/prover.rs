@@ -62,7 +62,10 @@ pub enum ProveError {
     #[error("an arkworks key needs its matrix file: pass the one `plimsoll setup` wrote beside it")]
     NoMatrices,
     /// Key and matrices, or key and assignment, are of different circuits.
-    #[error("{what}: {one} in one, {other} in the other; use files of the same setup")]
+    #[error(
+        "{what}: {one} in one, {other} in the other; use files of one setup, or make them again \
+         with `plimsoll setup`"
+    )]
     Mismatch {
         /// What differs.
         what: &'static str,
@@ -179,7 +182,7 @@ impl<'a> Prover<'a> {
         C: ConstraintSynthesizer<Fr>,
     {
         let _stage = self.stage(StageName::Witness)?;
-        let assignment = circuit::assign(self.runtime, circuit)?;
+        let assignment = circuit::assign(self.runtime, circuit, self.key.variables())?;
         self.check_assignment(&assignment)?;
         Ok(assignment)
     }
@@ -320,7 +323,7 @@ impl<'a> Prover<'a> {
             return Err(ProveError::Mismatch { what, one: len, other: scalars.len() });
         }
         let explain = |error| self.runtime.explain(stage.text(), error);
-        let plan = MsmPlan::new::<P>(len, self.plan.chunk_len(), rayon::current_num_threads());
+        let plan = MsmPlan::new::<P>(len, self.plan.chunk_len(), self.plan.threads());
         let mut sum = Msm::<P>::new(plan, self.runtime.secret_pool()).map_err(|e| match e {
             MsmError::Memory(error) => explain(error).into(),
             other => ProveError::Msm(other),

@@ -143,8 +143,13 @@ fn random_damage_never_panics_and_never_hides_its_file() {
             meter.machine_memory().map(drop),
             meter.cgroup().map(drop),
         ];
+        // A damaged table may send the reader to a place that is no file; that place is named.
+        let redirects = matches!(FILES[at], "proc/self/cgroup" | "proc/self/mountinfo");
+        let below = root.path().to_string_lossy().into_owned();
         for error in answers.into_iter().filter_map(Result::err) {
-            assert!(error.to_string().contains(FILES[at]), "{}: {error}", FILES[at]);
+            let text = error.to_string();
+            let named = text.contains(FILES[at]) || (redirects && text.contains(&below));
+            assert!(named, "{}: {text}", FILES[at]);
         }
         fs::remove_file(&path).unwrap();
         fs::write(&path, &good[at]).unwrap();

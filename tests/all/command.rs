@@ -88,6 +88,38 @@ fn the_limit_is_kept_from_the_smallest_to_twice_it_for_twenty_seeds() {
 }
 
 #[test]
+fn the_limit_is_kept_for_circom_keys_and_with_many_threads() {
+    for name in circuits() {
+        let (zkey, wtns) = (fixture(&format!("{name}.zkey")), fixture(&format!("{name}.wtns")));
+        let out = tempfile::tempdir().expect("folder");
+        let folder = out.path().to_str().expect("UTF-8");
+        for threads in ["1", "8"] {
+            let least = smallest_limit(&["--zkey", &zkey, "--threads", threads]).to_string();
+            let arguments = [
+                "prove",
+                "--zkey",
+                &zkey,
+                "--wtns",
+                &wtns,
+                "--out",
+                folder,
+                "--json",
+                "--limit",
+                &least,
+                "--threads",
+                threads,
+            ];
+            let report = json(&plimsoll(&arguments));
+            assert!(report["peak_rss_bytes"].as_u64() <= least.parse().ok(), "{report}");
+        }
+    }
+    let least = smallest_limit(&["--compressions", "1", "--threads", "8"]).to_string();
+    let arguments = ["prove", "--compressions", "1", "--json", "--limit", &least, "--threads", "8"];
+    let report = json(&plimsoll(&arguments));
+    assert!(report["peak_rss_bytes"].as_u64() <= least.parse().ok(), "{report}");
+}
+
+#[test]
 fn a_limit_below_the_smallest_is_refused_with_what_would_do() {
     let output = plimsoll(&["prove", "--compressions", "1", "--limit", "8MiB"]);
     assert_eq!(code(&output), Some(1));
@@ -102,7 +134,7 @@ fn a_limit_below_the_smallest_is_refused_with_what_would_do() {
 
 #[test]
 fn the_same_seed_gives_the_same_proof_at_every_limit_and_thread_count() {
-    let least = smallest_limit(&["--compressions", "1"]).to_string();
+    let least = smallest_limit(&["--compressions", "1", "--threads", "2"]).to_string();
     let mut proofs = Vec::new();
     for (limit, threads) in [(least.as_str(), "1"), (least.as_str(), "2"), ("auto", "2")] {
         let out = tempfile::tempdir().expect("folder");

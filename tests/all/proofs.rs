@@ -7,6 +7,7 @@ use ark_relations::gr1cs::ConstraintSynthesizer;
 use plimsoll::groth16::circuit::{Sha256Chain, SquaringChain};
 use plimsoll::groth16::plan::{CHUNK_LEN_MIN, ProofPlan, Shape};
 use plimsoll::groth16::prover::{ProveError, Prover};
+use plimsoll::groth16::r1cs::{Matrix, MatrixFile};
 use plimsoll::{Error, Runtime};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -38,7 +39,7 @@ where
 }
 
 #[test]
-fn bytes_equal_ark_groth16_for_ten_seeds_two_thread_counts_and_three_limits() {
+fn bytes_equal_ark_groth16_for_ten_seeds_and_two_thread_counts() {
     let circuit = |seed| {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         SquaringChain::new(Fr::rand(&mut rng), 5000)
@@ -128,4 +129,27 @@ fn files_of_different_setups_are_told_apart() {
     assert!(matches!(refused, ProveError::Mismatch { .. }), "{refused:?}");
     let refused = Prover::new(&runtime, &key, None).expect_err("no matrices");
     assert!(matches!(refused, ProveError::NoMatrices));
+}
+
+#[test]
+fn every_damaged_byte_of_a_matrix_file_is_found() {
+    let keys = Keys::make(SquaringChain::new(Fr::from(3u64), 20));
+    let good = std::fs::read(&keys.matrix_path).expect("the matrices just made");
+    let assignment = vec![Fr::one(); keys.open().1.shape().variables];
+    let read = |bytes: &[u8]| -> Result<(), ProveError> {
+        std::fs::write(&keys.matrix_path, bytes).expect("written");
+        let file = MatrixFile::open(&keys.matrix_path)?;
+        let mut out = vec![Fr::default(); file.shape().constraints];
+        for matrix in [Matrix::A, Matrix::B, Matrix::C] {
+            file.evaluate(matrix, &assignment, &mut out)?;
+        }
+        Ok(())
+    };
+    read(&good).expect("undamaged");
+    for at in 0..good.len() {
+        let mut damaged = good.clone();
+        damaged[at] ^= 1 << (at % 8);
+        assert!(matches!(read(&damaged), Err(ProveError::Matrices(_))), "byte {at}");
+        assert!(matches!(read(&good[..at]), Err(ProveError::Matrices(_))), "cut at {at}");
+    }
 }

@@ -1,0 +1,69 @@
+//! Proof bytes equal ark-groth16's for ten seeds, at one and two threads, at three limits that
+//! bind: at the smallest the chunks are the smallest and reclaim points act.
+//!
+//! A limit is over the memory of the whole process, so this test has a process of its own.
+#![cfg(feature = "groth16")]
+
+#[path = "all/support.rs"]
+mod support;
+
+use ark_bn254::Fr;
+use ark_ff::UniformRand;
+use plimsoll::Runtime;
+use plimsoll::groth16::circuit::SquaringChain;
+use plimsoll::groth16::plan::{CHUNK_LEN_MAX, CHUNK_LEN_MIN, ProofPlan, Shape};
+use plimsoll::groth16::prover::Prover;
+use plimsoll::meter::Meter;
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use support::{Keys, ark_proof, bytes, randomness, threads};
+
+/// What the process may grow by between planning here and planning in the prover.
+const DRIFT_BYTES: usize = 1 << 20;
+
+fn circuit(seed: u64) -> SquaringChain {
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    SquaringChain::new(Fr::rand(&mut rng), 17_000)
+}
+
+/// Makes the proof at `share` percent of the smallest limit; returns its bytes, the chunk length
+/// and how often reclaim points and charges had to act.
+fn prove(keys: &Keys, seed: u64, share: usize) -> (Vec<u8>, usize, u64) {
+    let (key, matrices) = keys.open();
+    plimsoll_arena::os::trim_heap();
+    let meter = Meter::live().expect("meter");
+    let used = meter.rss_bytes().expect("RSS") as usize + DRIFT_BYTES;
+    let shape = Shape::of(&key, Some(&matrices));
+    let least = ProofPlan::new(&shape, used, CHUNK_LEN_MIN, rayon::current_num_threads());
+    let limit = least.minimum_bytes() / 100 * share;
+    let runtime = Runtime::builder().limit_bytes(limit).build().expect("runtime");
+    let prover = Prover::new(&runtime, &key, Some(&matrices)).expect("prover");
+    let (r, s) = randomness(seed);
+    let assignment = prover.assign_circuit(circuit(seed)).expect("assignment");
+    let proof = prover.prove(assignment, r, s).expect("proof");
+    let counts = runtime.enforcement_counts();
+    (bytes(&proof), prover.plan().chunk_len(), counts.at_reclaim_point + counts.at_charge)
+}
+
+#[test]
+fn bytes_equal_ark_groth16_whatever_the_limit_and_the_threads() {
+    let keys = Keys::make(circuit(0));
+    let ark = keys.ark();
+    let (mut chunks, mut acted) = (Vec::new(), 0);
+    for seed in 0..10 {
+        let (r, s) = randomness(seed);
+        let expected = ark_proof(&ark, circuit(seed), r, s);
+        for count in [1, 2] {
+            let pool = threads(count);
+            for share in [101, 140, 200] {
+                let (ours, chunk_len, actions) = pool.install(|| prove(&keys, seed, share));
+                assert_eq!(ours, expected, "seed {seed}, {count} threads, {share} % of the least");
+                chunks.push(chunk_len);
+                acted += actions;
+            }
+        }
+    }
+    assert!(chunks.contains(&CHUNK_LEN_MAX), "the largest limit leaves room: {chunks:?}");
+    assert!(chunks.iter().any(|len| *len < CHUNK_LEN_MAX), "the smallest does not: {chunks:?}");
+    assert!(acted > 0, "no limit ever made anything give way");
+}
