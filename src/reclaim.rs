@@ -20,7 +20,7 @@
 //! missing and `blocked` who holds it.
 //!
 //! Never: climb inside a climb (a holder that charges while it reclaims gets no relief), reclaim
-//! what is live, log on the way.
+//! what is live, log on the way (but for the one warning of the thrash guard).
 
 use crate::meter::Meter;
 use crate::thrash::{OnThrash, Thrash};
