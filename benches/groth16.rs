@@ -1,12 +1,18 @@
-//! A Groth16 proof in core, against ark-groth16: same circuit, same key file, same r and s.
+//! A Groth16 proof, in core and under limits, against ark-groth16 in core: same circuit, same key
+//! file, same r and s.
 //!
 //! Each proof is made in a process of its own, from files: the key is loaded the way each side
 //! loads it (ours streams it, the peer deserializes it, unchecked, which is its fastest way), the
 //! circuit is run, the proof is made. Runs alternate, and the median of each side is printed:
 //! seconds from start to proof, and VmHWM. The bytes of the two proofs must be the same.
 //!
-//! `cargo bench --bench groth16` runs 2^18 and 2^20; `-- 16 18` runs other sizes; `--test` or
-//! PLIMSOLL_BENCH_SMOKE=1 runs 2^12 once.
+//! `limit-P/8` and `limit-P/16` give ours an eighth and a sixteenth of the peer's peak of the same
+//! run; `-- sweep` gives it 100 to 6 % of that, and `-- sweep --svg FILE` draws the curve. The
+//! circuit's witness is full-size field elements: nothing of it packs, what does not fit goes to
+//! the spill file, in PLIMSOLL_BENCH_SPILL, default /var/tmp.
+//!
+//! `cargo bench --bench groth16` runs 2^18 in core and 2^20 with limits; `-- 16 18` runs other
+//! sizes; `--test` or PLIMSOLL_BENCH_SMOKE=1 runs 2^12 once.
 
 use ark_bn254::{Bn254, Fr};
 use ark_ff::UniformRand;
@@ -19,6 +25,7 @@ use plimsoll::groth16::prover::Prover;
 use plimsoll::groth16::r1cs::MatrixFile;
 use plimsoll::groth16::setup::setup;
 use plimsoll::meter::Meter;
+use plimsoll::spill::SpillOptions;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use std::path::{Path, PathBuf};
@@ -29,6 +36,12 @@ use std::time::Instant;
 const ROUNDS: usize = 3;
 
 const SEED: u64 = 2024;
+
+/// Domains from this one on are also proved under limits: smaller ones are mostly the program.
+const LIMITED_LOG_N: u32 = 20;
+
+/// Percent of the peer's peak, for the sweep.
+const SWEEP: [f64; 8] = [100.0, 80.0, 60.0, 50.0, 40.0, 25.0, 12.5, 6.0];
 
 struct Inputs {
     circuit: SquaringChain,
@@ -55,7 +68,13 @@ fn make_key(folder: &Path, log_n: u32) {
 fn prove_ours(folder: &Path, log_n: u32) -> Proof<Bn254> {
     let (key, matrices) = paths(folder, log_n);
     let inputs = inputs(log_n);
-    let runtime = Runtime::builder().build().expect("runtime");
+    let mut builder = Runtime::builder();
+    if let Ok(limit) = std::env::var("PLIMSOLL_BENCH_LIMIT") {
+        let folder = std::env::var_os("PLIMSOLL_BENCH_SPILL").unwrap_or("/var/tmp".into());
+        let limit = limit.parse().expect("bytes");
+        builder = builder.limit_bytes(limit).spill(SpillOptions::new(folder));
+    }
+    let runtime = builder.build().expect("runtime");
     let key = KeyFile::open_arkworks(&key).expect("key");
     let matrices = MatrixFile::open(&matrices).expect("matrices");
     let prover = Prover::new(&runtime, &key, Some(&matrices)).expect("prover");
@@ -63,12 +82,16 @@ fn prove_ours(folder: &Path, log_n: u32) -> Proof<Bn254> {
     let proof = prover.prove(assignment, inputs.r, inputs.s).expect("proof");
     for stage in runtime.take_stages() {
         eprintln!(
-            "#   {:<9} {:>7.3} s  cpu {:>4.0}%  peak {:>6} MiB  faults {}",
+            "#   {:<9} {:>7.3} s  cpu {:>4.0}%  peak {:>6} MiB  faults {:>6}  spilled {:>4} MiB  \
+             brought back {:>4} MiB  stalled {:.2} s",
             stage.name,
             stage.wall_seconds,
             stage.cpu_use * 100.0,
             stage.peak_bytes >> 20,
-            stage.minor_faults
+            stage.minor_faults,
+            stage.spilled_bytes >> 20,
+            stage.loaded_bytes >> 20,
+            stage.stalled_seconds,
         );
     }
     proof
@@ -105,9 +128,13 @@ struct Run {
     proof: String,
 }
 
-fn run(side: &str, folder: &Path, log_n: u32) -> Option<Run> {
+fn run(side: &str, folder: &Path, log_n: u32, limit: Option<u64>) -> Option<Run> {
     let program = std::env::current_exe().expect("this program");
-    let output = Command::new(program)
+    let mut command = Command::new(program);
+    if let Some(limit) = limit {
+        command.env("PLIMSOLL_BENCH_LIMIT", limit.to_string());
+    }
+    let output = command
         .env("PLIMSOLL_BENCH_CHILD", side)
         .env("PLIMSOLL_BENCH_FOLDER", folder)
         .env("PLIMSOLL_BENCH_LOG_N", log_n.to_string())
@@ -137,20 +164,112 @@ fn line(case: &str, unit: &str, ours: f64, peer: f64) {
     );
 }
 
+fn seconds(runs: &[Run]) -> f64 {
+    median(runs.iter().map(|run| run.seconds).collect())
+}
+
+fn peak(runs: &[Run]) -> f64 {
+    median(runs.iter().map(|run| run.peak).collect())
+}
+
+fn check_same(runs: &[Run], proof: &str) {
+    assert!(runs.iter().all(|run| run.proof == proof), "the proofs differ");
+}
+
 fn compare(folder: &Path, log_n: u32, rounds: usize) {
-    run("setup", folder, log_n);
+    run("setup", folder, log_n, None);
     let (mut ours, mut peers) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
-        ours.push(run("ours", folder, log_n).expect("a result"));
-        peers.push(run("peer", folder, log_n).expect("a result"));
+        ours.push(run("ours", folder, log_n, None).expect("a result"));
+        peers.push(run("peer", folder, log_n, None).expect("a result"));
     }
-    let proofs = ours.iter().chain(&peers).map(|run| &run.proof);
-    assert!(proofs.into_iter().all(|proof| *proof == ours[0].proof), "the proofs differ");
+    check_same(&ours, &peers[0].proof);
     let case = format!("in-core/2^{log_n}");
-    let seconds = |runs: &[Run]| median(runs.iter().map(|run| run.seconds).collect());
-    let peak = |runs: &[Run]| median(runs.iter().map(|run| run.peak).collect());
     line(&case, "s", seconds(&ours), seconds(&peers));
     line(&case, "bytes", peak(&ours), peak(&peers));
+    if log_n < LIMITED_LOG_N {
+        return;
+    }
+    for part in [8, 16] {
+        let limit = peak(&peers) as u64 / part;
+        let once = |_| run("ours", folder, log_n, Some(limit)).expect("a result");
+        let limited: Vec<Run> = (0..rounds).map(once).collect();
+        check_same(&limited, &peers[0].proof);
+        let case = format!("limit-P/{part}/2^{log_n}");
+        line(&case, "s", seconds(&limited), seconds(&peers));
+        line(&case, "bytes", peak(&limited), peak(&peers));
+        let kept = peak(&limited) <= limit as f64;
+        println!("# limit {limit} bytes, kept: {kept}");
+        assert!(kept, "the limit was not kept");
+    }
+}
+
+/// Proves at every share of the peer's peak; prints a line for each, and draws them.
+fn sweep(folder: &Path, log_n: u32, picture: Option<&Path>) {
+    run("setup", folder, log_n, None);
+    let peer = run("peer", folder, log_n, None).expect("a result");
+    let mut points = Vec::new();
+    for share in SWEEP {
+        let limit = (peer.peak * share / 100.0) as u64;
+        let ours = run("ours", folder, log_n, Some(limit)).expect("a result");
+        assert_eq!(ours.proof, peer.proof, "the proofs differ");
+        assert!(ours.peak <= limit as f64, "the limit was not kept");
+        let case = format!("limit-{share}%/2^{log_n}");
+        line(&case, "s", ours.seconds, peer.seconds);
+        line(&case, "bytes", ours.peak, peer.peak);
+        points.push((share, ours.seconds / peer.seconds, ours.peak / peer.peak * 100.0));
+    }
+    for (share, time, _) in &points {
+        println!("# {share:>5} %  {:<60} {time:.2}", "=".repeat((time * 40.0) as usize));
+    }
+    if let Some(path) = picture {
+        std::fs::write(path, curve(log_n, &points)).expect("the picture is written");
+    }
+}
+
+/// Draws time and peak, of ark-groth16's, over the limit, in percent of its peak.
+fn curve(log_n: u32, points: &[(f64, f64, f64)]) -> String {
+    let (left, bottom, wide, high) = (60.0, 280.0, 560.0, 240.0);
+    let x = |share: f64| left + wide * (share.ln() - 5f64.ln()) / (100f64.ln() - 5f64.ln());
+    let y = |value: f64| bottom - high * value / 1.25;
+    let path = |value: &dyn Fn(&(f64, f64, f64)) -> f64| {
+        let places = points.iter().map(|p| format!("{:.1},{:.1}", x(p.0), y(value(p))));
+        places.collect::<Vec<_>>().join(" ")
+    };
+    let mut text = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 660 340\" \
+         font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"660\" height=\"340\" fill=\"white\"/>\n\
+         <text x=\"60\" y=\"22\">Groth16, 2^{log_n} constraints: time and peak of ours under a \
+         limit, over ark-groth16's in core</text>\n"
+    );
+    for value in [0.0, 0.25, 0.5, 0.75, 1.0, 1.25] {
+        let at = y(value);
+        text += &format!(
+            "<line x1=\"{left}\" y1=\"{at:.1}\" x2=\"{:.1}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>\
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{value}</text>\n",
+            left + wide,
+            left - 8.0,
+            at + 4.0
+        );
+    }
+    for (share, _, _) in points {
+        let at = x(*share);
+        text += &format!(
+            "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{share}%</text>\n",
+            bottom + 18.0
+        );
+    }
+    let (time, memory) = (path(&|p| p.1), path(&|p| p.2 / 100.0));
+    text += &format!(
+        "<polyline points=\"{time}\" fill=\"none\" stroke=\"#c0392b\" stroke-width=\"2\"/>\n\
+         <polyline points=\"{memory}\" fill=\"none\" stroke=\"#2471a3\" stroke-width=\"2\" \
+         stroke-dasharray=\"5 3\"/>\n\
+         <text x=\"60\" y=\"326\">limit, of ark-groth16's peak (log scale)</text>\n\
+         <text x=\"400\" y=\"326\" fill=\"#c0392b\">time</text>\n\
+         <text x=\"450\" y=\"326\" fill=\"#2471a3\">peak memory (dashed)</text>\n</svg>\n"
+    );
+    text
 }
 
 fn main() {
@@ -170,6 +289,12 @@ fn main() {
     }
     println!("# threads={}", rayon::current_num_threads());
     let folder = tempfile::tempdir().expect("a folder for keys");
+    if arguments.iter().any(|argument| argument == "sweep") {
+        let at = arguments.iter().position(|argument| argument == "--svg");
+        let picture = at.and_then(|at| arguments.get(at + 1)).map(PathBuf::from);
+        let log_n = arguments.iter().find_map(|a| a.parse().ok()).unwrap_or(LIMITED_LOG_N);
+        return sweep(folder.path(), log_n, picture.as_deref());
+    }
     for log_n in sizes {
         compare(folder.path(), log_n, if smoke { 1 } else { ROUNDS });
     }

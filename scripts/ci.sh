@@ -20,6 +20,7 @@ usage: scripts/ci.sh [JOB...]
   shell     shellcheck on every script
   loom      the free list and the ledger under every interleaving
   valgrind  the arena's tests under Valgrind (minutes)
+  capped    scripts/capped.sh caps, swaps and cleans up (root)
   circom    proofs of a SHA-256 circom circuit, checked by snarkjs (an hour; needs npm)
 TEXT
 }
@@ -95,11 +96,26 @@ job_valgrind() {
         PLIMSOLL_PROGRAMS=20 cargo test -p plimsoll-arena --tests
 }
 
+job_capped() {
+    if [[ $(id -u) != 0 ]]; then
+        skip "capping memory needs root"
+        return
+    fi
+    sh scripts/capped.sh --selftest
+}
+
 job_circom() {
     local work
     work=$(mktemp -d)
     scripts/circom-fixtures.sh sha256 "$work"
     cargo run --release -- prove --zkey "$work/sha256.zkey" --wtns "$work/sha256.wtns" --out "$work"
+    scripts/circom-fixtures.sh verify "$work" "$work"
+    # And out of core, under the smallest limit that the plan names.
+    local smallest
+    smallest=$(cargo run --release --quiet -- plan --zkey "$work/sha256.zkey" --json |
+        sed -n 's/.*"smallest_limit_bytes":\([0-9]*\).*/\1/p')
+    cargo run --release -- prove --zkey "$work/sha256.zkey" --wtns "$work/sha256.wtns" \
+        --out "$work" --limit "$((smallest + (1 << 20)))"
     scripts/circom-fixtures.sh verify "$work" "$work"
     rm -rf "$work"
 }

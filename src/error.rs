@@ -36,6 +36,27 @@ pub enum Error {
     #[error(transparent)]
     Meter(#[from] MeterError),
 
+    /// A vector could not be saved or brought back.
+    #[error(transparent)]
+    Spill(#[from] plimsoll_swap::Error),
+
+    /// Memory is short, and nothing can be spilled any more.
+    #[error(
+        "{} more do not fit under the limit, and spilling has stopped: {why}; mend that, choose \
+         another spill folder, or raise the limit",
+        format_bytes(*asked_bytes)
+    )]
+    SpillStopped {
+        /// Bytes asked for.
+        asked_bytes: u64,
+        /// The first failure of the spill tier.
+        why: String,
+    },
+
+    /// A spillable vector was used after it had been taken out.
+    #[error("the vector was taken out of its handle; make a new handle of it")]
+    Taken,
+
     /// Memory could not be had for another reason than the limit.
     #[error(transparent)]
     Arena(#[from] plimsoll_arena::Error),

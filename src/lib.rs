@@ -27,6 +27,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod alloc;
+pub mod doctor;
 pub mod error;
 #[cfg(feature = "groth16")]
 pub mod groth16;
@@ -38,16 +40,20 @@ pub mod msm;
 pub mod ntt;
 pub mod reclaim;
 pub mod runtime;
+pub mod spill;
 pub mod stage;
 pub mod thrash;
+pub mod tiles;
 
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
 
+pub use alloc::Allocator;
 pub use error::Error;
 pub use plimsoll_arena::{Bump, Plain, Pool, PoolVec};
 pub use runtime::Runtime;
+pub use spill::Spillable;
 
 /// The README's program is a test.
 #[cfg(doctest)]

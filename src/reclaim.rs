@@ -4,7 +4,8 @@
 //!   short of N bytes
 //!     rung 1  cached blocks     pools give free blocks back, largest and oldest first
 //!     rung 2  holders           registered caches give up what they can make again
-//!     rung 3  heap trim         the C library returns the pages of freed small objects
+//!     rung 3  spillable         unpinned vectors are packed or spilled, the least wanted first
+//!     rung 4  heap trim         the C library returns the pages of freed small objects
 //! ```
 //!
 //! Cheapest first, and a rung is climbed only while bytes are short. Once climbing, a little more
@@ -23,6 +24,7 @@
 //! what is live, log on the way (but for the one warning of the thrash guard).
 
 use crate::meter::Meter;
+use crate::spill::Spill;
 use crate::thrash::{OnThrash, Thrash};
 use plimsoll_arena::{Ledger, Pool, Pressure, os};
 use std::cell::Cell;
@@ -88,6 +90,8 @@ pub struct Freed {
     pub cached_bytes: usize,
     /// By registered holders.
     pub holder_bytes: usize,
+    /// By spillable vectors, packed or spilled.
+    pub spilled_bytes: usize,
     /// By the C library's heap.
     pub heap_bytes: usize,
 }
@@ -96,7 +100,7 @@ impl Freed {
     /// Returns the bytes of all rungs.
     #[must_use]
     pub fn total_bytes(&self) -> usize {
-        self.cached_bytes + self.holder_bytes + self.heap_bytes
+        self.cached_bytes + self.holder_bytes + self.spilled_bytes + self.heap_bytes
     }
 }
 
@@ -156,11 +160,19 @@ impl Drop for Climbing {
     }
 }
 
+/// Runs `job` with charges of this thread getting no relief: for I/O threads, which free memory
+/// and must not wait for whoever waits for them.
+pub(crate) fn unclimbing<R>(job: impl FnOnce() -> R) -> R {
+    let _climbing = Climbing::begin();
+    job()
+}
+
 /// The ladder and those on it.
 pub(crate) struct Ladder {
     ledger: OnceLock<Weak<Ledger>>,
     pools: OnceLock<Vec<Weak<NamedPool>>>,
     holders: Mutex<Vec<Weak<dyn Holder>>>,
+    spill: OnceLock<Weak<Spill>>,
     climb: Mutex<()>,
     meter: Meter,
     enforcement: Enforcement,
@@ -188,6 +200,7 @@ impl Ladder {
             ledger: OnceLock::new(),
             pools: OnceLock::new(),
             holders: Mutex::new(Vec::new()),
+            spill: OnceLock::new(),
             climb: Mutex::new(()),
             meter,
             enforcement,
@@ -200,8 +213,14 @@ impl Ladder {
     }
 
     /// Connects what is on the ladder; called once, by the runtime that owns it all.
-    pub(crate) fn connect(&self, ledger: &Arc<Ledger>, pools: &[Arc<NamedPool>]) {
-        let first = self.ledger.set(Arc::downgrade(ledger)).is_ok();
+    pub(crate) fn connect(
+        &self,
+        ledger: &Arc<Ledger>,
+        pools: &[Arc<NamedPool>],
+        spill: &Arc<Spill>,
+    ) {
+        let first = self.ledger.set(Arc::downgrade(ledger)).is_ok()
+            && self.spill.set(Arc::downgrade(spill)).is_ok();
         let pools = pools.iter().map(Arc::downgrade).collect();
         assert!(first && self.pools.set(pools).is_ok(), "a ladder belongs to one runtime");
     }
@@ -233,6 +252,10 @@ impl Ladder {
             let stats = named.pool.stats();
             held.push(Held { name: format!("{} in use", named.name), bytes: stats.live_bytes });
             held.push(Held { name: format!("{} cached", named.name), bytes: stats.cached_bytes });
+        }
+        if let Some(spill) = self.spill.get().and_then(Weak::upgrade) {
+            let name = "packed vectors".to_owned();
+            held.push(Held { name, bytes: spill.packed_bytes() });
         }
         for holder in self.live_holders() {
             held.push(Held { name: holder.name().to_owned(), bytes: holder.held_bytes() });
@@ -286,10 +309,7 @@ impl Ladder {
         let started = Instant::now();
         self.count(cause);
         let target = short_bytes.saturating_add(slack_bytes(ledger.limit_bytes()));
-        for named in self.pools.get().into_iter().flatten().filter_map(Weak::upgrade) {
-            let left = target.saturating_sub(freed.total_bytes());
-            freed.cached_bytes += named.pool.reclaim(left);
-        }
+        freed.cached_bytes += self.reclaim_cached(target);
         for holder in self.live_holders() {
             let left = target.saturating_sub(freed.total_bytes());
             if left > 0 {
@@ -297,10 +317,31 @@ impl Ladder {
             }
         }
         if freed.total_bytes() < short_bytes {
+            freed.spilled_bytes += self.spill_vectors(target - freed.total_bytes());
+        }
+        if freed.total_bytes() < short_bytes {
             freed.heap_bytes += self.trim_heap();
         }
         self.thrash.note(started, Instant::now());
         freed
+    }
+
+    fn reclaim_cached(&self, target_bytes: usize) -> usize {
+        let mut freed = 0;
+        for named in self.pools.get().into_iter().flatten().filter_map(Weak::upgrade) {
+            freed += named.pool.reclaim(target_bytes - freed.min(target_bytes));
+        }
+        freed
+    }
+
+    /// Makes vectors leave memory, and gives back the blocks they leave behind.
+    fn spill_vectors(&self, target_bytes: usize) -> usize {
+        let Some(spill) = self.spill.get().and_then(Weak::upgrade) else { return 0 };
+        let Some(ledger) = self.ledger() else { return 0 };
+        let before = ledger.held_bytes();
+        let left = spill.reclaim(target_bytes);
+        self.reclaim_cached(left);
+        before.saturating_sub(ledger.held_bytes())
     }
 
     fn trim_heap(&self) -> usize {

@@ -3,7 +3,7 @@
 //! ```text
 //!   Runtime --+-- Ledger <---- charges ---- Pool "vectors"
 //!             |     |                 \---- Pool "secret vectors" (wiped when dropped)
-//!             |     +- asks for relief -> Ladder -> pools, holders, heap
+//!             |     +- asks for relief -> Ladder -> pools, holders, spillable vectors, heap
 //!             +-- Meter (RSS, VmHWM)
 //!             +-- the log of stages
 //! ```
@@ -27,6 +27,7 @@ use crate::limit::{Limit, LimitSpec};
 use crate::meter::Meter;
 use crate::reclaim::{Cause, Enforcement, EnforcementCounts, Held, Holder, Ladder, NamedPool};
 use crate::reclaim::{Freed, ReclaimReport};
+use crate::spill::{Spill, SpillOptions, SpillStats};
 use crate::stage::{STAGE_LOG_LEN, StageReport};
 use crate::thrash::OnThrash;
 use plimsoll_arena::{Ledger, LedgerStats, OverLimitRelease, Pool, Wipe};
@@ -40,6 +41,7 @@ pub struct RuntimeBuilder {
     limit_bytes: Option<usize>,
     enforcement: Enforcement,
     on_thrash: OnThrash,
+    spill: Option<SpillOptions>,
 }
 
 impl RuntimeBuilder {
@@ -73,12 +75,20 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Sets where cold vectors go; without it they stay in memory.
+    #[must_use]
+    pub fn spill(mut self, options: SpillOptions) -> Self {
+        self.spill = Some(options);
+        self
+    }
+
     /// Makes the runtime.
     ///
     /// # Errors
     ///
     /// [`Error::Limit`] when the limit cannot be resolved, [`Error::Meter`] when the kernel's
-    /// figures cannot be read, [`Error::Arena`] when no addresses can be reserved.
+    /// figures cannot be read, [`Error::Arena`] when no addresses can be reserved, and
+    /// [`Error::Spill`] when the spill folder cannot be used.
     pub fn build(self) -> Result<Runtime, Error> {
         let meter = Meter::live()?;
         meter.rss_bytes()?;
@@ -98,12 +108,15 @@ impl RuntimeBuilder {
         let vectors = pool("vectors", Wipe::Never)?;
         let secrets = pool("secret vectors", Wipe::OnRelease)?;
         let ladder = Arc::new(Ladder::new(meter, self.enforcement, self.on_thrash));
-        ladder.connect(&ledger, &[Arc::clone(&vectors), Arc::clone(&secrets)]);
+        let store = self.spill.as_ref().map(|options| options.open(&ledger)).transpose()?;
+        let io_threads = self.spill.as_ref().map_or(1, SpillOptions::threads);
+        let spill = Spill::new(Arc::clone(&ledger), store, io_threads);
+        ladder.connect(&ledger, &[Arc::clone(&vectors), Arc::clone(&secrets)], &spill);
         let connected = ledger.connect(Arc::clone(&ladder) as Arc<dyn plimsoll_arena::Pressure>);
         assert!(connected, "the ledger was just made");
         ledger.sample();
         let stages = Mutex::new(VecDeque::new());
-        let inner = Inner { limit, ledger, vectors, secrets, ladder, stages };
+        let inner = Inner { limit, ledger, vectors, secrets, ladder, spill, stages };
         Ok(Runtime { inner: Arc::new(inner) })
     }
 }
@@ -114,6 +127,7 @@ struct Inner {
     vectors: Arc<NamedPool>,
     secrets: Arc<NamedPool>,
     ladder: Arc<Ladder>,
+    spill: Arc<Spill>,
     stages: Mutex<VecDeque<StageReport>>,
 }
 
@@ -245,6 +259,22 @@ impl Runtime {
         self.inner.ladder.held()
     }
 
+    pub(crate) fn spill(&self) -> &Arc<Spill> {
+        &self.inner.spill
+    }
+
+    /// Returns whether cold vectors have somewhere to go.
+    #[must_use]
+    pub fn can_spill(&self) -> bool {
+        self.inner.spill.has_store()
+    }
+
+    /// Returns what the spill tier did so far.
+    #[must_use]
+    pub fn spill_stats(&self) -> SpillStats {
+        self.inner.spill.stats()
+    }
+
     /// Returns the ledger's figures.
     #[must_use]
     pub fn stats(&self) -> LedgerStats {
@@ -292,6 +322,9 @@ impl Runtime {
     pub fn explain(&self, stage: &str, error: plimsoll_arena::Error) -> Error {
         match error {
             plimsoll_arena::Error::OverLimit(over) => {
+                if let Some(why) = self.inner.spill.failure() {
+                    return Error::SpillStopped { asked_bytes: over.asked_bytes as u64, why };
+                }
                 self.over_limit(stage, over.asked_bytes, over.short_bytes)
             }
             other => Error::Arena(other),

@@ -12,6 +12,7 @@
 use crate::error::Error;
 use crate::reclaim::Freed;
 use crate::runtime::Runtime;
+use crate::spill::SpillStats;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use std::time::Instant;
@@ -44,6 +45,18 @@ pub struct StageReport {
     pub minor_faults: u64,
     /// Page faults that read from a disk.
     pub major_faults: u64,
+    /// Bytes of vectors that were packed in RAM.
+    pub packed_bytes: u64,
+    /// Bytes of vectors that were written to the spill file.
+    pub spilled_bytes: u64,
+    /// Bytes of vectors that were brought back.
+    pub loaded_bytes: u64,
+    /// Vectors that were read ahead and then used.
+    pub read_ahead_hits: u64,
+    /// Times a vector was needed and not there.
+    pub stalls: u64,
+    /// Seconds waited for that, over all threads.
+    pub stalled_seconds: f64,
 }
 
 /// Ends the stage when dropped, and files its report.
@@ -54,6 +67,7 @@ pub struct Stage {
     started: Instant,
     usage: Option<Usage>,
     peak_rss_at_start: u64,
+    spill_at_start: SpillStats,
     _span: tracing::span::EnteredSpan,
 }
 
@@ -90,6 +104,7 @@ impl Runtime {
             },
             started,
             usage,
+            spill_at_start: self.spill_stats(),
             peak_rss_at_start: self.meter().peak_rss_bytes().unwrap_or(0),
             _span: span,
         })
@@ -98,6 +113,18 @@ impl Runtime {
 
 fn freed(freed: &Freed) -> u64 {
     freed.total_bytes() as u64
+}
+
+impl StageReport {
+    /// Enters what the spill tier did between two readings.
+    fn note_spill(&mut self, before: &SpillStats, after: &SpillStats) {
+        self.packed_bytes = after.packed_total - before.packed_total;
+        self.spilled_bytes = after.spilled_total - before.spilled_total;
+        self.loaded_bytes = after.loaded_total - before.loaded_total;
+        self.read_ahead_hits = after.read_ahead_hits - before.read_ahead_hits;
+        self.stalls = after.stalls - before.stalls;
+        self.stalled_seconds = (after.stalled_nanos - before.stalled_nanos) as f64 / 1e9;
+    }
 }
 
 /// CPU seconds and faults between two readings.
@@ -118,12 +145,14 @@ impl Drop for Stage {
         let ledger = self.runtime.ledger();
         ledger.sample();
         let report = &mut self.report;
-        report.exit_bytes = ledger.counted_bytes() as u64;
-        report.peak_bytes = ledger.stats().peak_bytes as u64;
+        let stats = ledger.stats();
+        report.exit_bytes = (stats.held_bytes + stats.foreign_bytes) as u64;
+        report.peak_bytes = stats.peak_bytes as u64;
         let peak_rss = self.runtime.meter().peak_rss_bytes().unwrap_or(0);
         if peak_rss > self.peak_rss_at_start {
             report.peak_bytes = peak_rss;
         }
+        report.note_spill(&self.spill_at_start, &self.runtime.spill_stats());
         report.wall_seconds = self.started.elapsed().as_secs_f64();
         let after = getrusage(UsageWho::RUSAGE_SELF).ok();
         if let (Some(before), Some(after)) = (&self.usage, &after) {

@@ -34,7 +34,7 @@ fn prove(keys: &Keys, seed: u64, share: usize) -> (Vec<u8>, usize, u64) {
     let meter = Meter::live().expect("meter");
     let used = meter.rss_bytes().expect("RSS") as usize + DRIFT_BYTES;
     let shape = Shape::of(&key, Some(&matrices));
-    let least = ProofPlan::new(&shape, used, CHUNK_LEN_MIN, rayon::current_num_threads());
+    let least = ProofPlan::in_core(&shape, used, CHUNK_LEN_MIN, rayon::current_num_threads());
     let limit = least.minimum_bytes() / 100 * share;
     let runtime = Runtime::builder().limit_bytes(limit).build().expect("runtime");
     let prover = Prover::new(&runtime, &key, Some(&matrices)).expect("prover");

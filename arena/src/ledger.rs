@@ -85,6 +85,8 @@ pub struct Ledger {
     held: AtomicUsize,
     settled: AtomicUsize,
     foreign: AtomicUsize,
+    /// Foreign bytes are taken to be at least this many, because they will be.
+    expected_foreign: AtomicUsize,
     limit: AtomicUsize,
     peak: AtomicUsize,
     relief_calls: AtomicU64,
@@ -116,6 +118,7 @@ impl Ledger {
             held: AtomicUsize::new(0),
             settled: AtomicUsize::new(0),
             foreign: AtomicUsize::new(0),
+            expected_foreign: AtomicUsize::new(0),
             limit: AtomicUsize::new(usize::MAX),
             peak: AtomicUsize::new(0),
             relief_calls: AtomicU64::new(0),
@@ -191,10 +194,23 @@ impl Ledger {
         self.counted_bytes().saturating_sub(self.limit_bytes())
     }
 
-    /// Returns held and foreign bytes together.
+    /// Returns held and foreign bytes together, these as expected if that is more.
     #[inline]
     pub fn counted_bytes(&self) -> usize {
-        self.held_bytes().saturating_add(self.foreign.load(Ordering::Relaxed))
+        self.held_bytes().saturating_add(self.counted_foreign())
+    }
+
+    #[inline]
+    fn counted_foreign(&self) -> usize {
+        let expected = self.expected_foreign.load(Ordering::Relaxed);
+        self.foreign.load(Ordering::Relaxed).max(expected)
+    }
+
+    /// Says how many foreign bytes there will be, and returns what was said before: from now on no
+    /// fewer are counted. Between two samples the foreign part can grow unseen; with the growth
+    /// expected, the sum stays under the limit all the same.
+    pub fn expect_foreign(&self, bytes: usize) -> usize {
+        self.expected_foreign.swap(bytes, Ordering::Relaxed)
     }
 
     /// Samples the foreign bytes through the hook, if one is connected, and notes the peak.
@@ -207,12 +223,13 @@ impl Ledger {
     /// Records how many bytes of the process are not ours.
     pub fn note_foreign(&self, bytes: usize) {
         self.foreign.store(bytes, Ordering::Relaxed);
-        self.peak.fetch_max(self.counted_bytes(), Ordering::Relaxed);
+        self.note_peak(self.held_bytes());
     }
 
-    /// Starts the peak anew from what is counted now, and returns the old one.
+    /// Starts the peak anew from what is held and sampled now, and returns the old one.
     pub fn restart_peak(&self) -> usize {
-        self.peak.swap(self.counted_bytes(), Ordering::Relaxed)
+        let foreign = self.foreign.load(Ordering::Relaxed);
+        self.peak.swap(self.held_bytes().saturating_add(foreign), Ordering::Relaxed)
     }
 
     /// Adds `bytes` to what is held, making room first if they do not fit.
@@ -233,14 +250,16 @@ impl Ledger {
     fn charge_under_pressure(&self, bytes: usize, charge: Charge) -> Result<(), OverLimit> {
         if let Some(pressure) = self.pressure.get() {
             self.relief_calls.fetch_add(1, Ordering::Relaxed);
-            // Another thread may take what was freed for this charge: ask until nothing comes.
+            // Another thread may take what was freed for this charge: ask again, until less comes
+            // than was asked for, since then there is no more.
             loop {
-                let freed = pressure.relieve(self.short_bytes(bytes));
+                let short = self.short_bytes(bytes);
+                let freed = pressure.relieve(short);
                 self.sample();
                 if self.try_add(bytes) {
                     return Ok(());
                 }
-                if freed == 0 {
+                if freed < short.max(1) {
                     break;
                 }
             }
@@ -261,6 +280,12 @@ impl Ledger {
                 })
             }
         }
+    }
+
+    /// Adds `bytes` that replace more than as many, which are about to be given back: without
+    /// relief, and over the limit if it must be. False when the sum is beyond any number of bytes.
+    pub fn charge_exchange(&self, bytes: usize) -> bool {
+        self.add_over(bytes)
     }
 
     /// Takes `bytes` off what is held.
@@ -304,8 +329,7 @@ impl Ledger {
 
     /// Adds `bytes` if they fit.
     fn try_add(&self, bytes: usize) -> bool {
-        let foreign = self.foreign.load(Ordering::Relaxed);
-        let room = self.limit_bytes().saturating_sub(foreign);
+        let room = self.limit_bytes().saturating_sub(self.counted_foreign());
         let mut held = self.held.load(Ordering::Relaxed);
         loop {
             let Some(new) = held.checked_add(bytes).filter(|new| *new <= room) else {

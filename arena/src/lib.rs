@@ -51,7 +51,8 @@ pub use ledger::{Charge, Ledger, LedgerStats, OverLimit, Pressure};
 mod rooms {
     pub use crate::bump::{Bump, Rewind};
     pub use crate::file_map::FileMap;
-    pub use crate::plain::Plain;
+    pub use crate::page_source::{Moved, PageSource, Pages, PlainPages};
+    pub use crate::plain::{Plain, bytes_of, bytes_of_mut};
     pub use crate::pool::{OverLimitRelease, Pool, PoolBuilder, Prefault, Wipe};
     pub use crate::stats::PoolStats;
     pub use crate::vec::{PoolVec, fill_with_zero};
@@ -66,7 +67,11 @@ mod bump;
 #[cfg(not(loom))]
 mod file_map;
 #[cfg(not(loom))]
+pub mod global;
+#[cfg(not(loom))]
 pub mod os;
+#[cfg(not(loom))]
+mod page_source;
 #[cfg(not(loom))]
 mod plain;
 #[cfg(not(loom))]

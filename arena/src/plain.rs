@@ -29,3 +29,18 @@ unsafe impl<P: ark_ff::FpConfig<N>, const N: usize> Plain for ark_ff::Fp<P, N> {
 // SAFETY: a `BigInt` is an array of u64 limbs.
 #[cfg(feature = "ark")]
 unsafe impl<const N: usize> Plain for ark_ff::BigInt<N> {}
+
+/// Returns the bytes of `values`, as they are in memory.
+#[must_use]
+pub fn bytes_of<T: Plain>(values: &[T]) -> &[u8] {
+    // SAFETY: a plain value has no padding, so each of its bytes is initialised; the length is that
+    // of the slice, and the borrow that of the argument.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
+/// Returns the bytes of `values`, to be read and written.
+#[must_use]
+pub fn bytes_of_mut<T: Plain>(values: &mut [T]) -> &mut [u8] {
+    // SAFETY: as in `bytes_of`; every pattern that is written is a valid value.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
+}

@@ -1,5 +1,7 @@
 //! Arguments, and what `--help` says of them.
 
+use super::doctor::DoctorArgs;
+use super::spill::SpillArgs;
 use crate::limit::LimitSpec;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
@@ -46,7 +48,13 @@ pub(super) enum Command {
     Setup(SetupArgs),
     /// Say what memory a proof will need, stage by stage, and the smallest limit that will do.
     Plan(PlanArgs),
+    /// Say what is wrong with this machine for a prover, and the command that mends it.
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(DoctorArgs),
 }
+
+const DOCTOR_HELP: &str = "\
+Exit codes: 0 all is well; 1 something to look at; 2 something does not work, or bad arguments.";
 
 const PROVE_HELP: &str = "\
 Exit codes: 0 proof made and verified; 1 over the limit, or the witness is no solution; 2 bad input.
@@ -54,6 +62,7 @@ Exit codes: 0 proof made and verified; 1 over the limit, or the witness is no so
 Examples:
   plimsoll prove
   plimsoll prove --limit 512MiB --json
+  plimsoll prove --compressions 32 --limit 64MiB --spill-dir /nvme
   plimsoll prove --zkey circuit.zkey --wtns witness.wtns --limit 75% --out .";
 
 #[derive(Debug, Args)]
@@ -95,6 +104,9 @@ pub(super) struct ProveArgs {
     /// folder by default.
     #[arg(long, value_name = "DIR")]
     pub(super) key_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) spill: SpillArgs,
 }
 
 #[derive(Debug, Args)]
@@ -106,6 +118,14 @@ pub(super) struct SetupArgs {
     /// Folder where keys are kept.
     #[arg(long, value_name = "DIR")]
     pub(super) key_dir: Option<PathBuf>,
+
+    /// Refuse to begin if the generator, which keeps the whole key on the heap, needs more.
+    #[arg(long, value_name = "SIZE")]
+    pub(super) limit: Option<LimitSpec>,
+
+    /// Do nothing if the key is there by the time no other setup is at work on it.
+    #[arg(long, hide = true)]
+    pub(super) if_missing: bool,
 
     /// Seed for the key's randomness. For tests: whoever knows it can forge proofs.
     #[arg(long, value_name = "N")]
@@ -152,4 +172,7 @@ pub(super) struct PlanArgs {
     /// Folder where keys of the built-in circuit are kept.
     #[arg(long, value_name = "DIR")]
     pub(super) key_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) spill: SpillArgs,
 }

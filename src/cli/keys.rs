@@ -33,6 +33,16 @@ impl KeyPaths {
         self.key.is_file() && self.matrices.is_file()
     }
 
+    /// Waits until no other process makes this key, and keeps them waiting until dropped.
+    pub(super) fn lock(&self) -> Result<std::fs::File, Failure> {
+        let path = self.key.with_extension("lock");
+        let locked = std::fs::File::create(&path).and_then(|file| file.lock().map(|()| file));
+        locked.map_err(|why| {
+            let shown = path.display();
+            Failure::Input(format!("{shown}: cannot be locked: {why}; choose another --key-dir"))
+        })
+    }
+
     /// Makes the folder.
     pub(super) fn create_folder(&self) -> Result<(), Failure> {
         let folder = self.key.parent().unwrap_or(Path::new("."));
@@ -63,7 +73,7 @@ pub(super) fn make_in_child(
     let program = std::env::current_exe()
         .map_err(|why| Failure::Input(format!("cannot find the plimsoll program: {why}")))?;
     let mut child = Command::new(program);
-    child.arg("setup").args(["--compressions", &compressions.to_string()]);
+    child.args(["setup", "--if-missing"]).args(["--compressions", &compressions.to_string()]);
     if let Some(folder) = folder {
         child.arg("--key-dir").arg(folder);
     }
@@ -74,7 +84,7 @@ pub(super) fn make_in_child(
     match status {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(Failure::Input(format!(
-            "making the key failed ({status}); it takes about 1.5 KiB of memory a constraint: run \
+            "making the key failed ({status}); it takes about 0.8 KiB of memory a constraint: run \
              `plimsoll setup --compressions {compressions}` where there is that much"
         ))),
         Err(why) => Err(Failure::Input(format!("the setup process did not start: {why}"))),

@@ -1,15 +1,17 @@
 //! The command line: parse, call, print.
 //!
 //! Exit codes: 0 done; 1 no proof (over the limit, witness not a solution, not verified); 2 bad
-//! input (arguments, files, a limit that is no limit). Results go to standard output, progress and
-//! errors to standard error.
+//! input (arguments, files, a limit that is no limit). `doctor`: 0, 1 or 2 by its worst finding.
+//! Results go to standard output, progress and errors to standard error.
 
 mod args;
+mod doctor;
 mod keys;
 mod plan;
 mod prove;
 mod report;
 mod setup;
+mod spill;
 
 use crate::error::Error;
 use crate::groth16::error::FileError;
@@ -72,6 +74,7 @@ pub fn run() -> ExitCode {
         Command::Prove(args) => prove::run(args),
         Command::Setup(args) => setup::run(args),
         Command::Plan(args) => plan::run(args),
+        Command::Doctor(args) => return doctor::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,11 +2,10 @@
 
 use super::args::PlanArgs;
 use super::keys::KeyPaths;
-use super::report::print_plan;
+use super::report::{PlanReport, print};
 use super::{Failure, on_threads};
-use crate::Runtime;
 use crate::groth16::key::KeyFile;
-use crate::groth16::plan::{CHUNK_LEN_MAX, CHUNK_LEN_MIN, ProofPlan, Shape};
+use crate::groth16::plan::{ProofPlan, Shape};
 use crate::groth16::prover::ProveError;
 use crate::groth16::r1cs::MatrixFile;
 
@@ -15,19 +14,19 @@ const DEFAULT_CONSTRAINTS: u64 = 1 << 20;
 
 pub(super) fn run(args: &PlanArgs) -> Result<(), Failure> {
     let shape = shape(args)?;
-    let mut builder = Runtime::builder();
-    if let Some(spec) = &args.limit {
-        builder = builder.limit(*spec);
-    }
-    let runtime = builder.build()?;
+    let runtime = args.spill.runtime(args.limit)?;
     on_threads(args.threads.map(|n| n as usize), || {
         let threads = rayon::current_num_threads();
-        let base = runtime.meter().rss_bytes().map_err(crate::Error::from)? as usize;
-        let smallest = ProofPlan::new(&shape, base, CHUNK_LEN_MIN, threads);
+        let used = runtime.meter().rss_bytes().map_err(crate::Error::from)? as usize;
+        let smallest = ProofPlan::smallest(&shape, used, threads, runtime.can_spill());
         let fitted = ProofPlan::for_runtime(&shape, &runtime);
-        let largest = ProofPlan::new(&shape, base, CHUNK_LEN_MAX, threads);
-        let shown = fitted.as_ref().unwrap_or(&largest);
-        print_plan(shape.domain_size, threads, shown, &smallest, args.json);
+        let report = PlanReport {
+            domain_size: shape.domain_size,
+            plan: fitted.as_ref().unwrap_or(&smallest),
+            limit_bytes: runtime.limit_bytes(),
+            smallest: &smallest,
+        };
+        print(&if args.json { report.json()? } else { report.table() })?;
         fitted.map(|_| ()).map_err(Failure::from)
     })?
 }

@@ -2,9 +2,10 @@
 
 use super::args::ProveArgs;
 use super::keys::{KeyPaths, make_in_child};
-use super::report::{Bar, ProofReport};
+use super::report::{Bar, ProofReport, print};
 use super::{Failure, on_threads};
 use crate::Runtime;
+use crate::groth16::assignment::Assignment;
 use crate::groth16::circom::json::write_proof_and_public;
 use crate::groth16::circom::wtns::WitnessFile;
 use crate::groth16::circuit::{DIGEST_BYTES, Sha256Chain};
@@ -15,7 +16,6 @@ use crate::limit::format_bytes;
 use ark_bn254::{Bn254, Fr};
 use ark_ff::UniformRand;
 use ark_groth16::Proof;
-use plimsoll_arena::PoolVec;
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ struct Proved {
 pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
     let started = Instant::now();
     let out = output_paths(args)?;
-    let runtime = Runtime::builder().limit(args.limit).build()?;
+    let runtime = args.spill.runtime(Some(args.limit))?;
     let mut rng = match args.seed {
         Some(seed) => ChaCha20Rng::seed_from_u64(seed),
         None => ChaCha20Rng::from_entropy(),
@@ -68,16 +68,16 @@ pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
         wall_seconds: started.elapsed().as_secs_f64(),
         domain_size: proved.domain_size,
         stages: runtime.take_stages(),
+        spill: runtime.spill_stats(),
     };
     if args.json {
-        report.print_json();
-    } else {
-        report.print_table();
-        if let Some((proof_path, public_path)) = &out {
-            println!("wrote {} and {}", proof_path.display(), public_path.display());
-        }
+        return print(&report.json()?);
     }
-    Ok(())
+    let mut text = report.table();
+    if let Some((proof_path, public_path)) = &out {
+        text += &format!("wrote {} and {}\n", proof_path.display(), public_path.display());
+    }
+    print(&text)
 }
 
 /// Names the output files and checks that their folder can be written, before any work is done.
@@ -133,10 +133,10 @@ fn prove_built_in(
 fn finish(
     prover: &Prover<'_>,
     key: &KeyFile,
-    assignment: PoolVec<Fr>,
+    assignment: Assignment,
     rng: &mut ChaCha20Rng,
 ) -> Result<Proved, ProveError> {
-    let public = assignment.get(1..=key.public_inputs()).unwrap_or_default().to_vec();
+    let public = assignment.first(key.public_inputs() + 1)?.split_off(1);
     let (r, s) = (Fr::rand(rng), Fr::rand(rng));
     let proof = prover.prove(assignment, r, s)?;
     Ok(Proved { proof, public, domain_size: key.domain_size() })

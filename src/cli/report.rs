@@ -10,13 +10,19 @@
 //!   wall_seconds       from start to verified proof, key making included
 //!   domain_size        points of the evaluation domain
 //!   stages             a list of: name, need_bytes, peak_bytes, freed_bytes, exit_bytes,
-//!                      wall_seconds, cpu_seconds, cpu_use, minor_faults, major_faults
+//!                      wall_seconds, cpu_seconds, cpu_use, minor_faults, major_faults,
+//!                      packed_bytes, spilled_bytes, loaded_bytes, read_ahead_hits, stalls,
+//!                      stalled_seconds
+//!   spill              resident_bytes, packed_bytes, file_bytes, and totals of the run
 //! ```
 //!
 //! Fields may be added; none is renamed or taken away without a new major version.
 
-use crate::groth16::plan::ProofPlan;
+use super::Failure;
+use crate::groth16::plan::{PlannedStage, ProofPlan};
 use crate::limit::format_bytes;
+use crate::ntt::Moved;
+use crate::spill::SpillStats;
 use crate::stage::StageReport;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -32,40 +38,86 @@ pub(super) struct ProofReport {
     pub(super) wall_seconds: f64,
     pub(super) domain_size: usize,
     pub(super) stages: Vec<StageReport>,
+    pub(super) spill: SpillStats,
 }
 
 impl ProofReport {
-    pub(super) fn print_json(&self) {
-        match serde_json::to_string(self) {
-            Ok(text) => println!("{text}"),
-            // Only numbers and names: nothing in it can fail to be written.
-            Err(error) => eprintln!("error: the report cannot be written: {error}"),
-        }
+    /// Returns the report as one line of JSON.
+    pub(super) fn json(&self) -> Result<String, Failure> {
+        json(self)
     }
 
-    pub(super) fn print_table(&self) {
-        println!(
-            "{:<10} {:>12} {:>12} {:>12} {:>8} {:>10}",
+    /// Returns the report as tables.
+    pub(super) fn table(&self) -> String {
+        let mut text = format!(
+            "{:<10} {:>12} {:>12} {:>12} {:>8} {:>10}\n",
             "stage", "need", "peak", "freed", "CPU use", "wall"
         );
         for stage in &self.stages {
-            println!(
-                "{:<10} {:>12} {:>12} {:>12} {:>7.0}% {:>8.3} s",
+            text += &format!(
+                "{:<10} {:>12} {:>12} {:>12} {:>7.0}% {:>8.3} s\n",
                 stage.name,
-                format_bytes(stage.need_bytes).to_string(),
-                format_bytes(stage.peak_bytes).to_string(),
-                format_bytes(stage.freed_bytes).to_string(),
+                size(stage.need_bytes),
+                size(stage.peak_bytes),
+                size(stage.freed_bytes),
                 stage.cpu_use * 100.0,
                 stage.wall_seconds,
             );
         }
-        println!();
-        println!("proof verified in {:.1} s", self.wall_seconds);
-        println!(
-            "peak {} under a limit of {}",
-            format_bytes(self.peak_rss_bytes),
-            self.limit_source
+        text += &self.spill_table();
+        text += &format!("\nproof verified in {:.1} s\n", self.wall_seconds);
+        text += &format!("peak {} under a limit of {}\n", size(self.peak_rss_bytes), {
+            &self.limit_source
+        });
+        text
+    }
+
+    /// What left memory and came back, stage by stage; nothing when all stayed.
+    fn spill_table(&self) -> String {
+        let moved = |s: &&StageReport| s.packed_bytes + s.spilled_bytes + s.loaded_bytes > 0;
+        if !self.stages.iter().any(|stage| moved(&stage)) {
+            return String::new();
+        }
+        let mut text = format!(
+            "\n{:<10} {:>12} {:>12} {:>12} {:>12} {:>7} {:>8}\n",
+            "stage", "packed", "spilled", "brought back", "ahead of use", "stalls", "stalled"
         );
+        for stage in self.stages.iter().filter(moved) {
+            text += &format!(
+                "{:<10} {:>12} {:>12} {:>12} {:>12} {:>7} {:>6.2} s\n",
+                stage.name,
+                size(stage.packed_bytes),
+                size(stage.spilled_bytes),
+                size(stage.loaded_bytes),
+                stage.read_ahead_hits,
+                stage.stalls,
+                stage.stalled_seconds,
+            );
+        }
+        text
+    }
+}
+
+fn size(bytes: u64) -> String {
+    format_bytes(bytes).to_string()
+}
+
+fn json(row: &impl Serialize) -> Result<String, Failure> {
+    let text = serde_json::to_string(row);
+    // Only numbers and names: nothing in it can fail to be written.
+    let text = text.map_err(|why| Failure::NoProof(format!("the report is not JSON: {why}")))?;
+    Ok(text + "\n")
+}
+
+/// Writes a result to standard output. A reader that has left (`| head`) is no failure.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(why) if why.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Input(format!("standard output cannot be written to: {why}")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -73,9 +125,12 @@ impl ProofReport {
 #[derive(Debug, Serialize)]
 struct StageRow {
     name: &'static str,
-    before_bytes: usize,
-    need_bytes: usize,
-    peak_bytes: usize,
+    before_bytes: u64,
+    need_bytes: u64,
+    peak_bytes: u64,
+    away_bytes: u64,
+    written_bytes: u64,
+    read_bytes: u64,
 }
 
 /// A plan, as JSON.
@@ -83,65 +138,112 @@ struct StageRow {
 struct PlanRow {
     domain_size: usize,
     threads: usize,
+    out_of_core: bool,
     chunk_points: usize,
-    base_bytes: usize,
-    peak_bytes: usize,
-    smallest_limit_bytes: usize,
+    segment_variables: usize,
+    stripe_bytes: u64,
+    block_bytes: u64,
+    base_bytes: u64,
+    limit_bytes: Option<u64>,
+    peak_bytes: u64,
+    smallest_limit_bytes: u64,
     stages: Vec<StageRow>,
 }
 
-/// Prints a plan with comfortable chunks, and the smallest limit, which is that of `smallest`.
-pub(super) fn print_plan(
-    domain_size: usize,
-    threads: usize,
-    plan: &ProofPlan,
-    smallest: &ProofPlan,
-    json: bool,
-) {
-    let stages: Vec<StageRow> = plan
-        .stages()
-        .iter()
-        .map(|stage| StageRow {
-            name: stage.name.text(),
-            before_bytes: stage.before_bytes,
-            need_bytes: stage.need_bytes,
-            peak_bytes: plan.peak_bytes(stage),
-        })
-        .collect();
-    let row = PlanRow {
-        domain_size,
-        threads,
-        chunk_points: plan.chunk_len(),
-        base_bytes: plan.base_bytes(),
-        peak_bytes: plan.minimum_bytes(),
-        smallest_limit_bytes: smallest.minimum_bytes(),
-        stages,
-    };
-    if json {
-        match serde_json::to_string(&row) {
-            Ok(text) => println!("{text}"),
-            Err(error) => eprintln!("error: the plan cannot be written: {error}"),
+/// A plan, the limit it is for, and the plan with the smallest limit.
+#[derive(Debug)]
+pub(super) struct PlanReport<'a> {
+    pub(super) domain_size: usize,
+    pub(super) plan: &'a ProofPlan,
+    pub(super) limit_bytes: Option<usize>,
+    pub(super) smallest: &'a ProofPlan,
+}
+
+impl PlanReport<'_> {
+    fn row(&self) -> PlanRow {
+        let limit = self.limit_bytes.unwrap_or(usize::MAX);
+        let plan = self.plan;
+        let split = plan.split();
+        let stage = |stage: &PlannedStage| {
+            let away_bytes = plan.away_bytes(stage, limit);
+            // Nothing is moved where everything finds room.
+            let moved = if away_bytes > 0 || plan.peak_bytes(stage) > limit {
+                stage.moved
+            } else {
+                Moved::default()
+            };
+            StageRow {
+                name: stage.name.text(),
+                before_bytes: stage.before_bytes as u64,
+                need_bytes: stage.need_bytes as u64,
+                peak_bytes: (plan.peak_bytes(stage) - away_bytes) as u64,
+                away_bytes: away_bytes as u64,
+                written_bytes: moved.written_bytes,
+                read_bytes: moved.read_bytes,
+            }
+        };
+        let stages: Vec<StageRow> = plan.stages().iter().map(stage).collect();
+        PlanRow {
+            domain_size: self.domain_size,
+            threads: plan.threads(),
+            out_of_core: split.is_some(),
+            chunk_points: plan.chunk_len(),
+            segment_variables: plan.segment_len(),
+            stripe_bytes: split.map_or(0, |split| split.stripe_bytes() as u64),
+            block_bytes: split.map_or(0, |split| split.block_bytes() as u64),
+            base_bytes: plan.base_bytes() as u64,
+            limit_bytes: self.limit_bytes.map(|bytes| bytes as u64),
+            peak_bytes: stages.iter().map(|stage| stage.peak_bytes).max().unwrap_or(0),
+            smallest_limit_bytes: self.smallest.minimum_bytes() as u64,
+            stages,
         }
-        return;
     }
-    let size = |bytes: usize| format_bytes(bytes as u64).to_string();
-    println!("domain of {domain_size} points, {threads} threads");
-    println!();
-    println!("{:<10} {:>12} {:>12} {:>12}", "stage", "held before", "need", "peak");
-    for stage in &row.stages {
-        println!(
-            "{:<10} {:>12} {:>12} {:>12}",
-            stage.name,
-            size(stage.before_bytes),
-            size(stage.need_bytes),
-            size(stage.peak_bytes),
+
+    /// Returns the plan as one line of JSON.
+    pub(super) fn json(&self) -> Result<String, Failure> {
+        json(&self.row())
+    }
+
+    /// Returns the plan as a table: what each stage holds, and out of core what it moves.
+    pub(super) fn table(&self) -> String {
+        let row = self.row();
+        let way = if row.out_of_core { "out of core" } else { "in core" };
+        let mut text = format!(
+            "domain of {} points, {} threads, {way}\n\n{:<10} {:>12} {:>12} {:>12}",
+            row.domain_size, row.threads, "stage", "held before", "need", "peak"
         );
+        if row.out_of_core {
+            text += &format!(" {:>12} {:>12} {:>12}", "not in RAM", "written", "read");
+        }
+        for stage in &row.stages {
+            text += &format!(
+                "\n{:<10} {:>12} {:>12} {:>12}",
+                stage.name,
+                size(stage.before_bytes),
+                size(stage.need_bytes),
+                size(stage.peak_bytes),
+            );
+            if row.out_of_core {
+                let moved = [stage.away_bytes, stage.written_bytes, stage.read_bytes].map(size);
+                text += &format!(" {:>12} {:>12} {:>12}", moved[0], moved[1], moved[2]);
+            }
+        }
+        text += "\n\n";
+        if row.out_of_core {
+            text += &format!(
+                "transforms in stripes of {}, blocks of {}; assignment in segments of {}\n\
+                 written and read: at most, were nothing of it to stay in memory or to pack\n\n",
+                size(row.stripe_bytes),
+                size(row.block_bytes),
+                size((row.segment_variables * size_of::<ark_bn254::Fr>()) as u64),
+            );
+        }
+        let mib = row.smallest_limit_bytes.div_ceil(1 << 20);
+        text += &format!("the program itself: {}\n", size(row.base_bytes));
+        text += &format!("predicted peak:     {}\n", size(row.peak_bytes));
+        text += &format!("smallest limit:     {mib}MiB\n");
+        text
     }
-    println!();
-    println!("the program itself: {}", size(row.base_bytes));
-    println!("predicted peak:     {}", size(row.peak_bytes));
-    let mib = row.smallest_limit_bytes.div_ceil(1 << 20);
-    println!("smallest limit:     {mib}MiB");
 }
 
 /// A progress bar on standard error when that is a terminal; nothing otherwise.

@@ -2,30 +2,61 @@
 
 use super::args::SetupArgs;
 use super::keys::KeyPaths;
+use super::report::print;
 use super::{Failure, on_threads};
+use crate::Runtime;
 use crate::groth16::circuit::{DIGEST_BYTES, Sha256Chain};
-use crate::groth16::setup::setup;
-use crate::limit::format_bytes;
+use crate::groth16::setup::{floor_bytes, setup};
+use crate::limit::{LimitSpec, format_bytes};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
 pub(super) fn run(args: &SetupArgs) -> Result<(), Failure> {
     let paths = KeyPaths::of(args.compressions, args.key_dir.as_deref())?;
     paths.create_folder()?;
+    // Held until the end: two setups at once would leave the key of one and the matrices of the
+    // other.
+    let _lock = paths.lock()?;
+    if args.if_missing && paths.exist() {
+        return Ok(());
+    }
     let mut rng = match args.seed {
         Some(seed) => ChaCha20Rng::seed_from_u64(seed),
         None => ChaCha20Rng::from_entropy(),
     };
     // The generator never asks for the values of a circuit, only for its shape.
     let circuit = Sha256Chain::new([0; DIGEST_BYTES], args.compressions as usize);
+    if let Some(limit) = args.limit {
+        check_limit(limit, circuit.clone())?;
+    }
     let made = on_threads(args.threads.map(|n| n as usize), || {
         setup(circuit, &mut rng, &paths.key, &paths.matrices)
     })??;
-    println!(
-        "key for {} compressions: {} constraints, {} variables",
-        args.compressions, made.constraints, made.variables
-    );
-    println!("  {} ({})", paths.key.display(), format_bytes(made.key_bytes));
-    println!("  {} ({})", paths.matrices.display(), format_bytes(made.matrix_bytes));
-    Ok(())
+    print(&format!(
+        "key for {} compressions: {} constraints, {} variables\n  {} ({})\n  {} ({})\n",
+        args.compressions,
+        made.constraints,
+        made.variables,
+        paths.key.display(),
+        format_bytes(made.key_bytes),
+        paths.matrices.display(),
+        format_bytes(made.matrix_bytes),
+    ))
+}
+
+/// Refuses a limit below what the generator takes.
+fn check_limit(limit: LimitSpec, circuit: Sha256Chain) -> Result<(), Failure> {
+    let runtime = Runtime::builder().limit(limit).build()?;
+    let limit = runtime.limit_bytes().map_or(u64::MAX, |bytes| bytes as u64);
+    let floor = floor_bytes(circuit)?;
+    if floor <= limit {
+        return Ok(());
+    }
+    Err(Failure::NoProof(format!(
+        "making this key takes about {}, over the limit of {}: ark-groth16's generator holds all \
+         of it at once; make the key on a larger machine and copy both files, or choose fewer \
+         --compressions",
+        format_bytes(floor),
+        format_bytes(limit),
+    )))
 }

@@ -10,11 +10,12 @@
 //! [`SquaringChain`] has any number of constraints and a witness of full-size field elements: the
 //! hard case for a prover, and what the benches measure.
 //!
-//! An assignment is `[1, public inputs, witness]`, in a vector that is wiped when dropped. It is
+//! An assignment is `[1, public inputs, witness]`, in vectors that are wiped when dropped. It is
 //! made without the constraint matrices: those come from the file that `setup` wrote, so a proof
 //! neither keeps nor builds them.
 
 use crate::Runtime;
+use crate::groth16::assignment::Assignment;
 use crate::groth16::prover::ProveError;
 use ark_bn254::Fr;
 use ark_crypto_primitives::crh::sha256::constraints::Sha256Gadget;
@@ -29,7 +30,6 @@ use ark_relations::gr1cs::{
     ConstraintSynthesizer, ConstraintSystem, ConstraintSystemRef, LinearCombination,
     OptimizationGoal, SynthesisError, SynthesisMode, Variable,
 };
-use plimsoll_arena::PoolVec;
 use zeroize::Zeroize;
 
 /// Bytes of a SHA-256 digest, and of the secret the chain begins with.
@@ -135,7 +135,7 @@ impl ConstraintSynthesizer<Fr> for SquaringChain {
 }
 
 /// Runs `circuit`, which has about `variables` variables, and returns its assignment, one and
-/// public inputs first.
+/// public inputs first, in segments of `segment_len`.
 ///
 /// The constraint system lives on the ordinary heap while it runs; it is gone, and the heap
 /// trimmed, when this returns.
@@ -144,7 +144,12 @@ impl ConstraintSynthesizer<Fr> for SquaringChain {
 ///
 /// [`ProveError::Synthesis`] when the circuit fails, [`ProveError::Runtime`] when the assignment
 /// does not fit under the limit.
-pub fn assign<C>(runtime: &Runtime, circuit: C, variables: usize) -> Result<PoolVec<Fr>, ProveError>
+pub fn assign<C>(
+    runtime: &Runtime,
+    circuit: C,
+    variables: usize,
+    segment_len: usize,
+) -> Result<Assignment, ProveError>
 where
     C: ConstraintSynthesizer<Fr>,
 {
@@ -157,7 +162,7 @@ where
     let synthesized = circuit.generate_constraints(cs.clone());
     let mut system = cs.into_inner().ok_or(SynthesisError::MissingCS)?;
     let assignment = match synthesized {
-        Ok(()) => copy_assignment(runtime, &system),
+        Ok(()) => copy_assignment(runtime, &system, segment_len),
         Err(error) => Err(error.into()),
     };
     // The library's own copy is as secret as ours, whether all went well or not.
@@ -170,11 +175,16 @@ where
 fn copy_assignment(
     runtime: &Runtime,
     system: &ConstraintSystem<Fr>,
-) -> Result<PoolVec<Fr>, ProveError> {
-    let explain = |error| runtime.explain("witness", error);
-    let total = system.num_variables();
-    let mut assignment = runtime.secret_pool().try_with_capacity(total).map_err(explain)?;
-    assignment.try_extend_from_slice(system.instance_assignment()?).map_err(explain)?;
-    assignment.try_extend_from_slice(system.witness_assignment()?).map_err(explain)?;
-    Ok(assignment)
+    segment_len: usize,
+) -> Result<Assignment, ProveError> {
+    let instance = system.instance_assignment()?;
+    let witness = system.witness_assignment()?;
+    Assignment::try_fill(runtime, instance.len() + witness.len(), segment_len, |start, values| {
+        let from_instance = instance.get(start..).unwrap_or_default();
+        let (first, rest) = values.split_at_mut(from_instance.len().min(values.len()));
+        first.copy_from_slice(&from_instance[..first.len()]);
+        let skipped = (start + first.len()).saturating_sub(instance.len());
+        rest.copy_from_slice(&witness[skipped..skipped + rest.len()]);
+        Ok(())
+    })
 }

@@ -10,12 +10,14 @@
 //! [`plan`] says what a proof will need, [`prover`] makes it. The proof is byte for byte the one
 //! that ark-groth16 makes from the same key, assignment, `r` and `s`.
 
+pub mod assignment;
 pub mod circom;
 pub mod circuit;
 pub mod error;
 pub mod key;
 pub mod plan;
 pub mod prover;
+mod quotient;
 pub mod r1cs;
+mod scalars;
 pub mod setup;
-mod witness_map;

@@ -5,24 +5,31 @@
 //! program cannot drift apart.
 //!
 //! ```text
-//!   peak of a stage = base + vectors alive + scratch + pages of files in use
-//!   minimum         = largest peak, with the smallest chunks
+//!                 in core                            out of core
+//!   assignment    one vector, stays                  segments; one in use, one on its way
+//!   quotient      two or three vectors of n          a stripe of three, and as much again coming
+//!                                                    in and going out
+//!   MSM           a chunk of points, buckets         the same, with fewer of both
+//!
+//!   peak of a stage = base + vectors alive + need     vectors alive are spilled where they do not
+//!   minimum         = base + largest need             fit beside the need
 //! ```
 //!
-//! `base` is [`PROGRAM_BYTES`], or what the process uses before the first stage and
-//! [`GROWTH_BYTES`], if that is more. Chunks of a multi-scalar multiplication are as large as the
-//! limit allows, down to [`CHUNK_LEN_MIN`].
+//! In core is taken when it fits. `base` is [`PROGRAM_BYTES`], or what the process uses before the
+//! first stage and [`GROWTH_BYTES`], if that is more. Chunks, buckets, stripes and segments are as
+//! large as the limit allows.
+
+mod needs;
 
 use crate::Runtime;
 use crate::error::Error;
-use crate::groth16::circom::zkey::Coefficient;
 use crate::groth16::key::{KeyFile, KeyKind, Query};
 use crate::groth16::r1cs::MatrixFile;
-use crate::groth16::witness_map::COEFFICIENTS_AT_ONCE;
 use crate::msm::MsmPlan;
-use crate::ntt::twiddle_len;
-use ark_bn254::{Fr, G1Affine, G2Affine};
-use plimsoll_arena::size::vector_bytes;
+use crate::ntt::{Moved, Plan as NttPlan, PlanError};
+use ark_bn254::Fr;
+use ark_ec::short_weierstrass::SWCurveConfig;
+use needs::Sizes;
 
 /// Points a chunk at most: past 2^16 a multi-scalar multiplication gains nothing.
 pub const CHUNK_LEN_MAX: usize = 1 << 16;
@@ -40,15 +47,11 @@ pub const GROWTH_BYTES: usize = 8 << 20;
 /// What a thread takes: the touched part of its stack, and a heap arena of its own.
 pub const THREAD_BYTES: usize = 256 << 10;
 
-/// Bytes a public input takes while the proof is verified: two copies of it, and two of its point.
-const PUBLIC_INPUT_BYTES: usize = 256;
+/// Variables a segment of the assignment at least; fewer would be on the heap.
+const SEGMENT_LEN_MIN: usize = 1 << 12;
 
-/// Heap bytes an arkworks circuit takes for each variable while its witness is made: the value
-/// (32 bytes) in a vector that doubles, whose touched part is what counts, and gadget state.
-const SYNTHESIS_BYTES_A_VARIABLE: usize = 40;
-
-/// Heap bytes it takes besides.
-const SYNTHESIS_BYTES: usize = 4 << 20;
+/// Vectors that are visited at once where the quotient is put together.
+const QUOTIENT_VECTORS: usize = 3;
 
 /// The stages of a proof, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +101,10 @@ impl StageName {
             StageName::Verify => "verify",
         }
     }
+
+    /// The multi-scalar multiplications.
+    const MSMS: [StageName; 5] =
+        [StageName::MsmH, StageName::MsmL, StageName::MsmA, StageName::MsmB1, StageName::MsmB2];
 
     fn query(self) -> Option<Query> {
         match self {
@@ -166,91 +173,125 @@ impl Shape {
     }
 }
 
-/// What one stage holds.
+/// What one stage holds and moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlannedStage {
     /// Which stage.
     pub name: StageName,
-    /// Bytes alive when it begins.
+    /// Bytes of vectors alive when it begins: in memory in core; out of core wherever they fit.
     pub before_bytes: usize,
-    /// Bytes it adds at most.
+    /// Bytes it adds at most, which stay in memory while it needs them.
     pub need_bytes: usize,
+    /// Bytes that pass through packing or the spill file, if none of it fits in memory.
+    pub moved: Moved,
 }
 
 /// See the module's header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProofPlan {
     base_bytes: usize,
-    threads: usize,
-    chunk_len: usize,
+    sizes: Sizes,
     stages: Vec<PlannedStage>,
 }
 
-fn fr_vector(len: usize) -> usize {
-    vector_bytes(len.saturating_mul(size_of::<Fr>()))
-}
-
 impl ProofPlan {
-    /// Plans a proof of `shape` with chunks of `chunk_len` points, on `threads` threads, for a
-    /// process that uses `used_bytes` before the first stage.
+    /// Plans a proof of `shape` in core with chunks of `chunk_len` points, on `threads` threads,
+    /// for a process that uses `used_bytes` before the first stage.
     #[must_use]
-    pub fn new(shape: &Shape, used_bytes: usize, chunk_len: usize, threads: usize) -> Self {
-        let assignment = fr_vector(shape.variables);
-        let values = fr_vector(shape.domain_size);
-        let stages = StageName::ALL
-            .into_iter()
-            .map(|name| {
-                let (before_bytes, need_bytes) = match name {
-                    StageName::Witness => (0, assignment + witness_scratch(shape, chunk_len)),
-                    StageName::Quotient => (assignment, quotient_bytes(shape, values, threads)),
-                    StageName::MsmH => {
-                        (assignment + values, msm_bytes(shape, Query::H, chunk_len, threads))
-                    }
-                    StageName::Verify => {
-                        (0, (1 << 20) + shape.public_inputs.saturating_mul(PUBLIC_INPUT_BYTES))
-                    }
-                    StageName::MsmL | StageName::MsmA | StageName::MsmB1 | StageName::MsmB2 => {
-                        let query = name.query().unwrap_or(Query::A);
-                        (assignment, msm_bytes(shape, query, chunk_len, threads))
-                    }
-                };
-                PlannedStage { name, before_bytes, need_bytes }
-            })
-            .collect();
-        let program = used_bytes.saturating_add(GROWTH_BYTES).max(PROGRAM_BYTES);
-        let base_bytes = program.saturating_add(threads.saturating_mul(THREAD_BYTES));
-        Self { base_bytes, threads, chunk_len, stages }
+    pub fn in_core(shape: &Shape, used_bytes: usize, chunk_len: usize, threads: usize) -> Self {
+        let segment_len = shape.variables.max(1);
+        let sizes =
+            Sizes { threads, chunk_len, bucket_bytes_max: usize::MAX, segment_len, split: None };
+        Self::with(shape, used_bytes, sizes)
     }
 
-    /// Plans a proof under the limit of `runtime`, with the largest chunks that fit.
+    /// Plans a proof out of core within `limit_bytes`, or within the smallest limit there is for
+    /// it if that is more: compare with [`ProofPlan::minimum_bytes`].
     ///
     /// # Errors
     ///
-    /// [`Error::OverLimit`] when even the smallest chunks do not fit; it names the smallest limit
-    /// that would do.
+    /// [`PlanError::Size`] for a domain that cannot be addressed.
+    pub fn out_of_core(
+        shape: &Shape,
+        used_bytes: usize,
+        limit_bytes: usize,
+        threads: usize,
+    ) -> Result<Self, PlanError> {
+        let room = limit_bytes.saturating_sub(base_bytes(used_bytes, threads));
+        let log_n = shape.domain_size.max(2).ilog2();
+        let split = |budget| NttPlan::for_vectors(log_n, size_of::<Fr>(), QUOTIENT_VECTORS, budget);
+        let mut budget = room.saturating_sub(needs::matrix_bytes(shape, threads));
+        loop {
+            let (found, is_smallest) = match split(budget) {
+                Err(PlanError::Budget { smallest_bytes, .. }) => (split(smallest_bytes)?, true),
+                other => (other?, false),
+            };
+            let plan = Self::with(shape, used_bytes, sizes_for(shape, found, room, threads));
+            if is_smallest || plan.minimum_bytes() <= limit_bytes {
+                return Ok(plan);
+            }
+            // Other stages hold segments as long as a stripe: try the next shorter one.
+            budget = found.smallest_bytes().saturating_sub(1);
+        }
+    }
+
+    fn with(shape: &Shape, used_bytes: usize, sizes: Sizes) -> Self {
+        let stages = StageName::ALL
+            .into_iter()
+            .map(|name| PlannedStage {
+                name,
+                before_bytes: needs::alive_before(shape, name),
+                need_bytes: needs::need(shape, name, &sizes),
+                moved: needs::moved(shape, name, &sizes),
+            })
+            .collect();
+        Self { base_bytes: base_bytes(used_bytes, sizes.threads), sizes, stages }
+    }
+
+    /// Plans a proof under the limit of `runtime`: in core with the largest chunks that fit;
+    /// where not even the smallest do, out of core, if the runtime can spill.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OverLimit`] when that does not fit either; it names the smallest limit that would
+    /// do.
     pub fn for_runtime(shape: &Shape, runtime: &Runtime) -> Result<Self, Error> {
-        let base = usize::try_from(runtime.meter().rss_bytes()?).unwrap_or(usize::MAX);
-        let base = base.saturating_sub(runtime.ledger().held_bytes());
+        let used = used_bytes(runtime)?;
         let limit = runtime.limit_bytes().unwrap_or(usize::MAX);
         let threads = rayon::current_num_threads();
         let mut chunk_len = CHUNK_LEN_MAX;
-        loop {
-            let plan = Self::new(shape, base, chunk_len, threads);
+        while chunk_len >= CHUNK_LEN_MIN {
+            let plan = Self::in_core(shape, used, chunk_len, threads);
             if plan.minimum_bytes() <= limit {
                 return Ok(plan);
             }
-            if chunk_len == CHUNK_LEN_MIN {
-                let peak = plan.largest();
-                return Err(Error::OverLimit {
-                    stage: peak.name.text().to_owned(),
-                    asked_bytes: peak.need_bytes as u64,
-                    short_bytes: (plan.minimum_bytes() - limit) as u64,
-                    limit_bytes: limit as u64,
-                    fits_bytes: plan.minimum_bytes() as u64,
-                    holders: plan.holders(peak),
-                });
-            }
             chunk_len /= 2;
+        }
+        if runtime.can_spill()
+            && let Ok(plan) = Self::out_of_core(shape, used, limit, threads)
+            && plan.minimum_bytes() <= limit
+        {
+            return Ok(plan);
+        }
+        let smallest = Self::smallest(shape, used, threads, runtime.can_spill());
+        let peak = smallest.largest();
+        Err(Error::OverLimit {
+            stage: peak.name.text().to_owned(),
+            asked_bytes: peak.need_bytes as u64,
+            short_bytes: smallest.minimum_bytes().saturating_sub(limit) as u64,
+            limit_bytes: limit as u64,
+            fits_bytes: smallest.minimum_bytes() as u64,
+            holders: smallest.holders(peak),
+        })
+    }
+
+    /// Plans a proof with the smallest limit that will do, out of core only if `can_spill`.
+    #[must_use]
+    pub fn smallest(shape: &Shape, used_bytes: usize, threads: usize, can_spill: bool) -> Self {
+        let in_core = Self::in_core(shape, used_bytes, CHUNK_LEN_MIN, threads);
+        match Self::out_of_core(shape, used_bytes, 0, threads) {
+            Ok(plan) if can_spill && plan.minimum_bytes() < in_core.minimum_bytes() => plan,
+            _ => in_core,
         }
     }
 
@@ -263,13 +304,31 @@ impl ProofPlan {
     /// Returns the threads planned for.
     #[must_use]
     pub fn threads(&self) -> usize {
-        self.threads
+        self.sizes.threads
     }
 
     /// Returns the points a chunk of a multi-scalar multiplication has.
     #[must_use]
     pub fn chunk_len(&self) -> usize {
-        self.chunk_len
+        self.sizes.chunk_len
+    }
+
+    /// Returns the variables a segment of the assignment has: all of them in core.
+    #[must_use]
+    pub fn segment_len(&self) -> usize {
+        self.sizes.segment_len
+    }
+
+    /// Returns how the transforms are cut out of core; `None` in core.
+    #[must_use]
+    pub fn split(&self) -> Option<&NttPlan> {
+        self.sizes.split.as_ref()
+    }
+
+    /// Returns the plan of a multi-scalar multiplication of `len` points.
+    #[must_use]
+    pub fn msm<P: SWCurveConfig>(&self, len: usize) -> MsmPlan {
+        self.sizes.msm::<P>(len)
     }
 
     /// Returns the bytes of the process that belong to no stage.
@@ -284,28 +343,52 @@ impl ProofPlan {
         self.stages[name as usize].need_bytes
     }
 
-    /// Returns the largest memory of the process during a stage.
+    /// Returns the largest memory of the process during a stage if nothing is spilled.
     #[must_use]
     pub fn peak_bytes(&self, stage: &PlannedStage) -> usize {
-        self.base_bytes.saturating_add(stage.before_bytes).saturating_add(stage.need_bytes)
+        self.least_bytes(stage).saturating_add(stage.before_bytes)
+    }
+
+    /// Returns what the stage keeps in memory at least, the program included.
+    fn least_bytes(&self, stage: &PlannedStage) -> usize {
+        self.base_bytes.saturating_add(stage.need_bytes)
+    }
+
+    /// Returns the bytes of vectors that find no room under `limit_bytes` during a stage, and are
+    /// packed or spilled.
+    #[must_use]
+    pub fn away_bytes(&self, stage: &PlannedStage, limit_bytes: usize) -> usize {
+        match self.split() {
+            Some(_) => self.peak_bytes(stage).saturating_sub(limit_bytes).min(stage.before_bytes),
+            None => 0,
+        }
     }
 
     /// Returns the smallest limit in bytes under which this plan keeps.
     #[must_use]
     pub fn minimum_bytes(&self) -> usize {
-        self.peak_bytes(self.largest())
+        let peak = |stage: &PlannedStage| match self.split() {
+            Some(_) => self.least_bytes(stage),
+            None => self.peak_bytes(stage),
+        };
+        self.stages.iter().map(peak).max().unwrap_or(self.base_bytes)
     }
 
     fn largest(&self) -> &PlannedStage {
+        let bytes = |stage: &&PlannedStage| match self.split() {
+            Some(_) => self.least_bytes(stage),
+            None => self.peak_bytes(stage),
+        };
         // A plan has every stage, so there is a largest; the first is as good as any otherwise.
-        self.stages.iter().max_by_key(|s| self.peak_bytes(s)).unwrap_or(&self.stages[0])
+        self.stages.iter().max_by_key(bytes).unwrap_or(&self.stages[0])
     }
 
     fn holders(&self, stage: &PlannedStage) -> Vec<crate::reclaim::Held> {
         let held = |name: &str, bytes| crate::reclaim::Held { name: name.to_owned(), bytes };
+        let before = if self.split().is_some() { 0 } else { stage.before_bytes };
         let mut holders = vec![
             held(&format!("{} itself", stage.name.text()), stage.need_bytes),
-            held("vectors made before", stage.before_bytes),
+            held("vectors made before", before),
             held("the program", self.base_bytes),
         ];
         holders.retain(|held| held.bytes > 0);
@@ -314,48 +397,41 @@ impl ProofPlan {
     }
 }
 
-fn witness_scratch(shape: &Shape, chunk_len: usize) -> usize {
-    match shape.kind {
-        // The circuit's own copy of the assignment, until it is copied into ours.
-        KeyKind::Arkworks => {
-            SYNTHESIS_BYTES + shape.variables.saturating_mul(SYNTHESIS_BYTES_A_VARIABLE)
-        }
-        // Pages of the file, a chunk at a time.
-        KeyKind::Zkey => chunk_len * size_of::<Fr>() + FILE_SLACK_BYTES,
-    }
-}
-
-/// Pages that the kernel maps around the ones asked for, and chunks that straddle them.
-const FILE_SLACK_BYTES: usize = 512 << 10;
-
-fn quotient_bytes(shape: &Shape, values: usize, threads: usize) -> usize {
-    let roots = fr_vector(twiddle_len(shape.domain_size.max(1).ilog2()));
-    match shape.kind {
-        KeyKind::Arkworks => {
-            // A block of the file twice: its pages, and the copy that is checked and used.
-            let blocks = shape.matrix_block_bytes.saturating_mul(2 * threads);
-            values * 2 + roots + blocks + shape.matrix_held_bytes + FILE_SLACK_BYTES
-        }
-        KeyKind::Zkey => {
-            let record = size_of::<Coefficient>() + size_of::<Fr>() + 44;
-            values * 3 + roots + COEFFICIENTS_AT_ONCE * record + FILE_SLACK_BYTES
-        }
-    }
-}
-
-fn msm_bytes(shape: &Shape, query: Query, chunk_len: usize, threads: usize) -> usize {
-    let len = shape.query_len(query);
-    let chunk = chunk_len.min(len);
-    let (decoded, plan) = match query {
-        Query::B2 => {
-            let plan = MsmPlan::new::<ark_bn254::g2::Config>(len, chunk_len, threads);
-            (size_of::<G2Affine>(), plan)
-        }
-        Query::A | Query::B1 | Query::H | Query::L => {
-            let plan = MsmPlan::new::<ark_bn254::g1::Config>(len, chunk_len, threads);
-            (size_of::<G1Affine>(), plan)
-        }
+/// Chooses the lengths that go with a split: a segment as long as a stripe, and the largest chunks
+/// and buckets that fit beside it in `room`.
+fn sizes_for(shape: &Shape, split: NttPlan, room: usize, threads: usize) -> Sizes {
+    let stripe_len = split.stripe_bytes() / size_of::<Fr>();
+    let segment_len = stripe_len.max(SEGMENT_LEN_MIN).min(shape.variables.max(1));
+    let mut sizes = Sizes {
+        threads,
+        chunk_len: CHUNK_LEN_MAX,
+        bucket_bytes_max: room / 2,
+        segment_len,
+        split: Some(split),
     };
-    let pages = chunk * query.point_bytes() + FILE_SLACK_BYTES;
-    vector_bytes(chunk * decoded) + pages + plan.pool_bytes()
+    let largest = |sizes: &Sizes| {
+        StageName::MSMS.iter().map(|name| needs::need(shape, *name, sizes)).max().unwrap_or(0)
+    };
+    while largest(&sizes) > room {
+        if sizes.chunk_len > CHUNK_LEN_MIN {
+            sizes.chunk_len /= 2;
+        } else if sizes.bucket_bytes_max > needs::BUCKET_BYTES_MIN {
+            sizes.bucket_bytes_max /= 2;
+        } else {
+            break;
+        }
+    }
+    sizes
+}
+
+fn base_bytes(used_bytes: usize, threads: usize) -> usize {
+    let program = used_bytes.saturating_add(GROWTH_BYTES).max(PROGRAM_BYTES);
+    program.saturating_add(threads.saturating_mul(THREAD_BYTES))
+}
+
+/// Returns what the process uses before the first stage and cannot give back.
+fn used_bytes(runtime: &Runtime) -> Result<usize, Error> {
+    let rss = usize::try_from(runtime.meter().rss_bytes()?).unwrap_or(usize::MAX);
+    let cached = runtime.pool().stats().cached_bytes + runtime.secret_pool().stats().cached_bytes;
+    Ok(rss.saturating_sub(cached))
 }

@@ -28,22 +28,25 @@
 
 use crate::Runtime;
 use crate::error::Error;
+use crate::groth16::assignment::Assignment;
 use crate::groth16::circom::ExpectedShape;
 use crate::groth16::circom::wtns::WitnessFile;
+use crate::groth16::circuit;
 use crate::groth16::error::FileError;
 use crate::groth16::key::{KeyFile, KeyKind, Query};
 use crate::groth16::plan::{ProofPlan, Shape, StageName};
+use crate::groth16::quotient::{self, Source};
 use crate::groth16::r1cs::{MatrixError, MatrixFile};
-use crate::groth16::{circuit, witness_map};
-use crate::msm::{Msm, MsmError, MsmPlan};
-use crate::ntt::NttError;
+use crate::groth16::scalars::Scalars;
+use crate::msm::{Msm, MsmError};
+use crate::ntt::{NttError, OutOfCoreError, Plan};
 use crate::stage::Stage;
+use crate::tiles::TilesError;
 use ark_bn254::{Bn254, Fr, G1Affine, G1Projective, G2Affine, G2Projective};
 use ark_ec::CurveGroup;
 use ark_ec::short_weierstrass::{Affine, Projective, SWCurveConfig};
 use ark_groth16::{Groth16, Proof, prepare_verifying_key};
 use ark_relations::gr1cs::{ConstraintSynthesizer, SynthesisError};
-use plimsoll_arena::PoolVec;
 
 /// Why there is no proof.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +101,12 @@ pub enum ProveError {
     /// A transform was given a wrong domain.
     #[error(transparent)]
     Ntt(#[from] NttError),
+    /// A transform out of core failed: memory, disk, or a wrong domain.
+    #[error(transparent)]
+    OutOfCore(#[from] OutOfCoreError),
+    /// Scalars could not be brought back.
+    #[error(transparent)]
+    Tiles(#[from] TilesError),
     /// A multi-scalar multiplication was given wrong lengths or no memory.
     #[error(transparent)]
     Msm(#[from] MsmError),
@@ -124,6 +133,13 @@ pub struct Prover<'a> {
     matrices: Option<&'a MatrixFile>,
     progress: &'a dyn Progress,
     plan: ProofPlan,
+    expected_before: usize,
+}
+
+impl Drop for Prover<'_> {
+    fn drop(&mut self) {
+        self.runtime.ledger().expect_foreign(self.expected_before);
+    }
 }
 
 impl std::fmt::Debug for Prover<'_> {
@@ -155,7 +171,9 @@ impl<'a> Prover<'a> {
         }
         let shape = Shape::of(key, matrices);
         let plan = ProofPlan::for_runtime(&shape, runtime)?;
-        Ok(Self { runtime, key, matrices, progress: &(), plan })
+        // What the plan allows the program itself is not for vectors, even before it is used.
+        let expected_before = runtime.ledger().expect_foreign(plan.base_bytes());
+        Ok(Self { runtime, key, matrices, progress: &(), plan, expected_before })
     }
 
     /// Reports progress to `progress`.
@@ -177,12 +195,13 @@ impl<'a> Prover<'a> {
     ///
     /// What the circuit or the limit says; [`ProveError::Mismatch`] when the circuit is not the
     /// key's.
-    pub fn assign_circuit<C>(&self, circuit: C) -> Result<PoolVec<Fr>, ProveError>
+    pub fn assign_circuit<C>(&self, circuit: C) -> Result<Assignment, ProveError>
     where
         C: ConstraintSynthesizer<Fr>,
     {
         let _stage = self.stage(StageName::Witness)?;
-        let assignment = circuit::assign(self.runtime, circuit, self.key.variables())?;
+        let (variables, segment_len) = (self.key.variables(), self.plan.segment_len());
+        let assignment = circuit::assign(self.runtime, circuit, variables, segment_len)?;
         self.check_assignment(&assignment)?;
         Ok(assignment)
     }
@@ -192,20 +211,19 @@ impl<'a> Prover<'a> {
     /// # Errors
     ///
     /// What the file or the limit says.
-    pub fn assign_witness(&self, witness: &WitnessFile) -> Result<PoolVec<Fr>, ProveError> {
+    pub fn assign_witness(&self, witness: &WitnessFile) -> Result<Assignment, ProveError> {
         let _stage = self.stage(StageName::Witness)?;
         ExpectedShape::of(self.key).check(witness)?;
-        let len = witness.len();
-        let zeroed = self.runtime.secret_pool().try_zeroed::<Fr>(len);
-        let mut assignment = zeroed.map_err(|e| self.runtime.explain("witness", e))?;
-        let chunk_len = self.plan.chunk_len();
-        for (i, chunk) in assignment.chunks_mut(chunk_len).enumerate() {
-            let start = i * chunk_len;
-            witness.read(start, chunk)?;
-            witness.drop_behind(start..start + chunk.len());
-            self.progress.advance(start + chunk.len(), len);
-        }
-        Ok(assignment)
+        let (len, chunk_len) = (witness.len(), self.plan.chunk_len());
+        Assignment::try_fill(self.runtime, len, self.plan.segment_len(), |first, segment| {
+            for (i, chunk) in segment.chunks_mut(chunk_len).enumerate() {
+                let start = first + i * chunk_len;
+                witness.read(start, chunk)?;
+                witness.drop_behind(start..start + chunk.len());
+                self.progress.advance(start + chunk.len(), len);
+            }
+            Ok(())
+        })
     }
 
     /// Makes and verifies the proof for `assignment` with the randomness `r` and `s`.
@@ -217,17 +235,19 @@ impl<'a> Prover<'a> {
     ///
     /// [`ProveError::Unsatisfied`] or [`ProveError::NotVerified`] for an assignment that is not a
     /// solution; otherwise what limit and files say.
-    pub fn prove(&self, assignment: PoolVec<Fr>, r: Fr, s: Fr) -> Result<Proof<Bn254>, ProveError> {
+    pub fn prove(&self, assignment: Assignment, r: Fr, s: Fr) -> Result<Proof<Bn254>, ProveError> {
         self.check_assignment(&assignment)?;
         let inputs = self.key.public_inputs();
-        let h = self.quotient(&assignment)?;
-        let h_sum = self.multiply_g1(StageName::MsmH, Query::H, &h[..self.key.len(Query::H)])?;
+        let mut h = self.quotient(&assignment)?;
+        let h_sum = self.multiply_g1(StageName::MsmH, Query::H, &mut h)?;
         drop(h);
-        let l_sum = self.multiply_g1(StageName::MsmL, Query::L, &assignment[inputs + 1..])?;
-        let a_sum = self.multiply_g1(StageName::MsmA, Query::A, &assignment)?;
-        let b1_sum = self.multiply_g1(StageName::MsmB1, Query::B1, &assignment)?;
-        let b2_sum = self.multiply_g2(StageName::MsmB2, Query::B2, &assignment)?;
-        let public = assignment[1..=inputs].to_vec();
+        let mut all = Scalars::Assignment(&assignment, 0);
+        let mut witness = Scalars::Assignment(&assignment, inputs + 1);
+        let l_sum = self.multiply_g1(StageName::MsmL, Query::L, &mut witness)?;
+        let a_sum = self.multiply_g1(StageName::MsmA, Query::A, &mut all)?;
+        let b1_sum = self.multiply_g1(StageName::MsmB1, Query::B1, &mut all)?;
+        let b2_sum = self.multiply_g2(StageName::MsmB2, Query::B2, &mut all)?;
+        let public = assignment.first(inputs + 1)?.split_off(1);
         drop(assignment);
 
         let delta: G1Projective = self.key.delta_g1().into();
@@ -265,7 +285,7 @@ impl<'a> Prover<'a> {
         Ok(self.runtime.stage(name.text(), self.plan.need_bytes(name))?)
     }
 
-    fn check_assignment(&self, assignment: &[Fr]) -> Result<(), ProveError> {
+    fn check_assignment(&self, assignment: &Assignment) -> Result<(), ProveError> {
         let (one, other) = (self.key.variables(), assignment.len());
         if one == other {
             return Ok(());
@@ -277,22 +297,30 @@ impl<'a> Prover<'a> {
         })
     }
 
-    fn quotient(&self, assignment: &[Fr]) -> Result<PoolVec<Fr>, ProveError> {
+    fn quotient(&self, assignment: &Assignment) -> Result<Scalars<'static>, ProveError> {
         let _stage = self.stage(StageName::Quotient)?;
         let n = self.key.domain_size();
-        match self.matrices.filter(|_| self.key.kind() == KeyKind::Arkworks) {
-            Some(matrices) => {
-                witness_map::quotient_coefficients(self.runtime, matrices, n, assignment)
-            }
-            None => witness_map::quotient_values(self.runtime, self.key, n, assignment),
+        let source = match self.matrices.filter(|_| self.key.kind() == KeyKind::Arkworks) {
+            Some(matrices) => Source::Matrices(matrices),
+            None => Source::Zkey(self.key),
+        };
+        if let (None, Some(whole)) = (self.plan.split(), assignment.single()) {
+            let whole = whole.read().map_err(ProveError::from)?;
+            return Ok(Scalars::Vector(quotient::in_core(self.runtime, source, n, &whole)?));
         }
+        // An assignment in segments, made by another plan, is not brought together.
+        let split = match self.plan.split() {
+            Some(split) => *split,
+            None => whole_domain(n)?,
+        };
+        Ok(Scalars::Tiles(quotient::out_of_core(self.runtime, source, split, assignment)?))
     }
 
     fn multiply_g1(
         &self,
         stage: StageName,
         query: Query,
-        scalars: &[Fr],
+        scalars: &mut Scalars<'_>,
     ) -> Result<G1Projective, ProveError> {
         let read = |start, out: &mut [G1Affine]| self.key.read_g1(query, start, out);
         self.multiply(stage, query, scalars, read)
@@ -302,7 +330,7 @@ impl<'a> Prover<'a> {
         &self,
         stage: StageName,
         query: Query,
-        scalars: &[Fr],
+        scalars: &mut Scalars<'_>,
     ) -> Result<G2Projective, ProveError> {
         let read = |start, out: &mut [G2Affine]| self.key.read_g2(query, start, out);
         self.multiply(stage, query, scalars, read)
@@ -313,34 +341,42 @@ impl<'a> Prover<'a> {
         &self,
         stage: StageName,
         query: Query,
-        scalars: &[Fr],
+        scalars: &mut Scalars<'_>,
         read: impl Fn(usize, &mut [Affine<P>]) -> Result<(), FileError>,
     ) -> Result<Projective<P>, ProveError> {
         let _stage = self.stage(stage)?;
         let len = self.key.len(query);
-        if len != scalars.len() {
+        // The quotient's last coefficient is zero, and arkworks' H query leaves it out.
+        let left_out = usize::from(query == Query::H && self.key.kind() == KeyKind::Arkworks);
+        if len + left_out != scalars.len() {
             let what = "a query of the key and its scalars differ in length";
             return Err(ProveError::Mismatch { what, one: len, other: scalars.len() });
         }
         let explain = |error| self.runtime.explain(stage.text(), error);
-        let plan = MsmPlan::new::<P>(len, self.plan.chunk_len(), self.plan.threads());
+        let plan = self.plan.msm::<P>(len);
         let mut sum = Msm::<P>::new(plan, self.runtime.secret_pool()).map_err(|e| match e {
             MsmError::Memory(error) => explain(error).into(),
             other => ProveError::Msm(other),
         })?;
-        let chunk_len = self.plan.chunk_len().min(len);
+        let chunk_len = self.plan.chunk_len().min(len.max(1));
         let points = self.runtime.pool().try_filled(chunk_len, Affine::<P>::identity());
         let mut points = points.map_err(explain)?;
-        for (i, scalars) in scalars.chunks(chunk_len.max(1)).enumerate() {
-            let start = i * chunk_len;
+        scalars.for_each_chunk(self.runtime, len, chunk_len, |start, scalars| {
             let points = &mut points[..scalars.len()];
             read(start, points)?;
             sum.add(points, scalars)?;
             self.key.drop_behind(query, start..start + scalars.len());
             self.progress.advance(start + scalars.len(), len);
-        }
+            Ok(())
+        })?;
         Ok(sum.finish())
     }
+}
+
+/// The split for a domain of n points that is held in memory.
+fn whole_domain(n: usize) -> Result<Plan, ProveError> {
+    let plan = Plan::for_vectors(n.max(2).ilog2(), size_of::<Fr>(), 3, usize::MAX);
+    plan.map_err(|_| ProveError::Domain { size: n })
 }
 
 /// Checks that the matrices were written with this key.

@@ -28,10 +28,11 @@
 use crate::groth16::prover::ProveError;
 use ark_bn254::Fr;
 use ark_ff::{BigInteger, PrimeField, Zero};
-use plimsoll_arena::FileMap;
+use plimsoll_arena::{FileMap, fill_with_zero};
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -81,6 +82,22 @@ pub struct MatrixShape {
     pub variables: usize,
     /// Fingerprint of the proving key they belong to.
     pub key_fingerprint: u64,
+}
+
+/// A part of an assignment: the values of the variables from `start` on.
+#[derive(Clone, Copy)]
+pub struct Window<'a> {
+    /// Index of the first variable.
+    pub start: usize,
+    /// The values.
+    pub values: &'a [Fr],
+}
+
+impl std::fmt::Debug for Window<'_> {
+    /// Leaves the values out: they are the witness.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Window").field("start", &self.start).finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -308,13 +325,52 @@ impl MatrixFile {
         ProveError::Matrices(MatrixError { path: self.path.clone(), why: why.into() })
     }
 
-    /// Calls `row(index, value)` with the product of every row of `matrix` and `assignment`, in
-    /// parallel, a block of rows at a time: `out` is cut into blocks of [`BLOCK_ROWS`], and the
-    /// results of `row` written there.
+    /// Returns the blocks that `rows` lies in.
+    fn blocks_of(&self, matrix: Matrix, rows: &Range<usize>) -> &[Block] {
+        assert!(rows.start.is_multiple_of(BLOCK_ROWS), "rows are taken by whole blocks");
+        let blocks = rows.start / BLOCK_ROWS..rows.end.div_ceil(BLOCK_ROWS);
+        &self.blocks[matrix as usize][blocks]
+    }
+
+    /// Adds to `out[i]` the product of row `rows.start + i` of `matrix` and the part of the
+    /// assignment that `window` is. Terms outside are
+    /// left to other windows, so the sum over windows that cover all variables is the product.
+    ///
+    /// Blocks are taken in parallel; each is read, checked and let go.
     ///
     /// # Errors
     ///
-    /// [`ProveError::Matrices`] for a damaged block, or what `row` returns.
+    /// [`ProveError::Matrices`] for a damaged block.
+    ///
+    /// # Panics
+    ///
+    /// When `rows.start` is not a multiple of [`BLOCK_ROWS`], `rows` goes past the constraints, or
+    /// `out` has another length.
+    pub fn accumulate(
+        &self,
+        matrix: Matrix,
+        rows: Range<usize>,
+        window: Window<'_>,
+        out: &mut [Fr],
+    ) -> Result<(), ProveError> {
+        assert!(rows.end <= self.shape.constraints, "the rows are the circuit's");
+        assert_eq!(out.len(), rows.len(), "one place a row");
+        let blocks = self.blocks_of(matrix, &rows);
+        out.par_chunks_mut(BLOCK_ROWS).zip(blocks).try_for_each_init(
+            Vec::new,
+            |scratch, (rows, block)| {
+                let len = rows.len();
+                let add = |i: usize, value: Fr| rows[i] += value;
+                self.evaluate_block(*block, len, scratch, window, add)
+            },
+        )
+    }
+
+    /// Writes the product of every row of `matrix` and the whole `assignment` to `out`.
+    ///
+    /// # Errors
+    ///
+    /// [`ProveError::Matrices`] for a damaged block.
     ///
     /// # Panics
     ///
@@ -326,16 +382,9 @@ impl MatrixFile {
         out: &mut [Fr],
     ) -> Result<(), ProveError> {
         assert_eq!(assignment.len(), self.shape.variables, "the assignment is the circuit's");
-        assert_eq!(out.len(), self.shape.constraints, "one place a row");
-        let rows = out.par_chunks_mut(BLOCK_ROWS).zip(&self.blocks[matrix as usize]);
-        rows.try_for_each_init(Vec::new, |scratch, (rows, block)| {
-            let len = rows.len();
-            let store = |i: usize, value| {
-                rows[i] = value;
-                Ok(())
-            };
-            self.evaluate_block(*block, len, scratch, assignment, store)
-        })
+        fill_with_zero(out);
+        let window = Window { start: 0, values: assignment };
+        self.accumulate(matrix, 0..self.shape.constraints, window, out)
     }
 
     /// Checks that `a[i] * b[i]` is the product of row `i` of C and `assignment`, for all rows.
@@ -351,16 +400,20 @@ impl MatrixFile {
     pub fn check_products(&self, assignment: &[Fr], a: &[Fr], b: &[Fr]) -> Result<(), ProveError> {
         assert_eq!(assignment.len(), self.shape.variables, "the assignment is the circuit's");
         assert!(a.len() == self.shape.constraints && b.len() == a.len(), "one place a row");
+        let window = Window { start: 0, values: assignment };
         a.par_chunks(BLOCK_ROWS)
             .zip(b.par_chunks(BLOCK_ROWS))
             .zip(&self.blocks[Matrix::C as usize])
             .enumerate()
             .try_for_each_init(Vec::new, |scratch, (at, ((a, b), block))| {
+                let mut wrong = None;
                 let check = |i: usize, value: Fr| {
-                    let row = at * BLOCK_ROWS + i;
-                    if a[i] * b[i] == value { Ok(()) } else { Err(ProveError::Unsatisfied { row }) }
+                    if a[i] * b[i] != value {
+                        wrong.get_or_insert(at * BLOCK_ROWS + i);
+                    }
                 };
-                self.evaluate_block(*block, a.len(), scratch, assignment, check)
+                self.evaluate_block(*block, a.len(), scratch, window, check)?;
+                wrong.map_or(Ok(()), |row| Err(ProveError::Unsatisfied { row }))
             })
     }
 
@@ -369,8 +422,8 @@ impl MatrixFile {
         block: Block,
         rows: usize,
         scratch: &mut Vec<u8>,
-        assignment: &[Fr],
-        mut row: impl FnMut(usize, Fr) -> Result<(), ProveError>,
+        window: Window<'_>,
+        mut row: impl FnMut(usize, Fr),
     ) -> Result<(), ProveError> {
         scratch.resize(block.bytes, 0);
         self.map.read_at(block.offset, scratch).map_err(|error| self.error(error.to_string()))?;
@@ -389,11 +442,15 @@ impl MatrixFile {
             terms = rest;
             let mut sum = Fr::zero();
             for term in mine.chunks_exact(TERM_BYTES) {
-                let value = assignment.get(u32_at(term, 0) as usize).ok_or_else(damaged)?;
+                let variable = u32_at(term, 0) as usize;
                 let factor = self.dictionary.get(u32_at(term, 4) as usize).ok_or_else(damaged)?;
-                sum += multiply(*factor, *value);
+                match window.values.get(variable.wrapping_sub(window.start)) {
+                    Some(value) => sum += multiply(*factor, *value),
+                    None if variable < self.shape.variables => {}
+                    None => return Err(damaged()),
+                }
             }
-            row(i, sum)?;
+            row(i, sum);
         }
         if terms.is_empty() { Ok(()) } else { Err(damaged()) }
     }

@@ -78,11 +78,24 @@ impl MsmPlan {
     /// worse price. Zero is read as one, and very large values are clamped.
     #[must_use]
     pub fn new<P: SWCurveConfig>(total_len: usize, chunk_len: usize, threads: usize) -> Self {
+        Self::within::<P>(total_len, chunk_len, threads, BUCKET_BYTES_MAX)
+    }
+
+    /// As [`MsmPlan::new`], with buckets of at most `bucket_bytes_max` bytes, or the fewest there
+    /// can be. Fewer buckets are more additions.
+    #[must_use]
+    pub fn within<P: SWCurveConfig>(
+        total_len: usize,
+        chunk_len: usize,
+        threads: usize,
+        bucket_bytes_max: usize,
+    ) -> Self {
+        let bucket_bytes_max = bucket_bytes_max.min(BUCKET_BYTES_MAX);
         let total_len = total_len.max(1);
         let chunk_len = chunk_len.clamp(1, CHUNK_LEN_MAX).min(total_len);
         let threads = threads.clamp(1, THREADS_MAX);
         let cost = |bits: &u32| cost::<P>(*bits, total_len, chunk_len);
-        let affordable = |bits: &u32| bucket_bytes::<P>(*bits) <= BUCKET_BYTES_MAX;
+        let affordable = |bits: &u32| bucket_bytes::<P>(*bits) <= bucket_bytes_max;
         let cheapest = WINDOW_BITS.filter(affordable).map(|bits| cost(&bits)).min().unwrap_or(0);
         let window_bits = WINDOW_BITS
             .filter(affordable)

@@ -2,13 +2,18 @@
 //!
 //! `H = {1, w, .., w^(n-1)}`, `n = 2^log_n`, `w = F::get_root_of_unity(n)`: the group, the order
 //! and the results of `ark_poly::Radix2EvaluationDomain`. What differs is where the memory lives:
-//! values are plain slices, the twiddle table lives in storage that the caller gives, and no
-//! transform allocates. So both can be pool vectors, and both are counted.
+//! in core, values are plain slices, the twiddle table lives in storage that the caller gives, and
+//! no transform allocates. So both can be pool vectors, and both are counted. Out of core, values
+//! are tiles, and a plan says beforehand what is held.
 //!
 //! ```text
 //!   naive       O(n^2), the definition written down; the oracle of every other form
 //!   radix2      in memory, in place, all cores, one table of n/2 twiddles
 //!   butterfly   its arithmetic, and how one table serves all layers and both directions
+//!   plan        how a vector larger than its memory is cut, and what that costs; pure, printable
+//!   out_of_core two passes over tiles that may be on disk, with the kernels of radix2
+//!   visit       its column passes, where vectors can be combined
+//!   transform   one face for both
 //! ```
 //!
 //! Two orders. *Natural*: entry `i` belongs to coefficient `i` or to the point `w^i`.
@@ -29,14 +34,24 @@
 
 mod butterfly;
 pub mod naive;
+mod out_of_core;
+#[cfg(test)]
+mod out_of_core_tests;
+pub mod plan;
 mod radix2;
 #[cfg(test)]
 mod tests;
+mod transform;
+mod visit;
 
 use ark_ff::Field;
 use rayon::prelude::*;
 
+pub use out_of_core::{OutOfCore, OutOfCoreError};
+pub use plan::{Moved, Passes, Plan, PlanError};
 pub use radix2::{Radix2, twiddle_len};
+pub use transform::{Form, Transform};
+pub use visit::{Enter, Leave, Visit};
 
 /// Why a transform did not start. The values are then unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -225,6 +225,18 @@ impl<F: FftField, S: AsRef<[F]>> Radix2<F, S> {
         self.walk(values, Some(Turn::Inverse), Some(&powers), Some(Turn::Forward))
     }
 
+    /// `dif_inverse`, then entry `k` times `base^k / n`, left in bit-reversed order.
+    pub(super) fn down_inverse_scaled(&self, values: &mut [F], base: F) -> Result<(), NttError> {
+        let powers = BitReversedPowers::new(self.log_n, self.size_inverse, base);
+        self.walk(values, Some(Turn::Inverse), Some(&powers), None)
+    }
+
+    /// Entry `k`, which is in bit-reversed order, times `base^k`, then `dit`.
+    pub(super) fn scaled_up(&self, values: &mut [F], base: F) -> Result<(), NttError> {
+        let powers = BitReversedPowers::new(self.log_n, F::ONE, base);
+        self.walk(values, None, Some(&powers), Some(Turn::Forward))
+    }
+
     fn check_len(&self, values: &[F]) -> Result<(), NttError> {
         let (expected, found) = (self.size(), values.len());
         if found == expected { Ok(()) } else { Err(NttError::ValuesLength { expected, found }) }

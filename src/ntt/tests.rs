@@ -17,10 +17,10 @@ type Goldilocks = Fp64<MontBackend<GoldilocksConfig, 1>>;
 type Bn254 = ark_bn254::Fr;
 
 /// Steele, Lea and Flood's splitmix64, enough to fill test vectors.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn from_env() -> Self {
+    pub(super) fn from_env() -> Self {
         let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_260);
         println!("SEED={seed}"); // the harness shows it when the test fails
         Self(seed)
@@ -34,12 +34,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn element<F: PrimeField>(&mut self) -> F {
+    pub(super) fn element<F: PrimeField>(&mut self) -> F {
         let bytes: Vec<u8> = (0..6).flat_map(|_| self.word().to_le_bytes()).collect();
         F::from_le_bytes_mod_order(&bytes)
     }
 
-    fn elements<F: PrimeField>(&mut self, len: usize) -> Vec<F> {
+    pub(super) fn elements<F: PrimeField>(&mut self, len: usize) -> Vec<F> {
         (0..len).map(|_| self.element()).collect()
     }
 }

@@ -47,6 +47,31 @@ pub trait Backend: Send + Sync {
     /// [`Error::Io`], [`Error::Short`] or [`Error::DiskFull`]; the range then holds anything.
     fn write_at(&self, offset_bytes: u64, bytes: &[u8]) -> Result<(), Error>;
 
+    /// Fills `head` and then `out` from `offset_bytes` on, in one request where it can be one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Backend::read_at`].
+    fn read_both_at(
+        &self,
+        offset_bytes: u64,
+        head: &mut [u8],
+        out: &mut [u8],
+    ) -> Result<(), Error> {
+        self.read_at(offset_bytes, head)?;
+        self.read_at(offset_bytes.saturating_add(head.len() as u64), out)
+    }
+
+    /// Writes `head` and then `bytes` from `offset_bytes` on, in one request where it can be one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Backend::write_at`].
+    fn write_both_at(&self, offset_bytes: u64, head: &[u8], bytes: &[u8]) -> Result<(), Error> {
+        self.write_at(offset_bytes, head)?;
+        self.write_at(offset_bytes.saturating_add(head.len() as u64), bytes)
+    }
+
     /// Takes the space of `extent`. Doing it twice does nothing.
     ///
     /// # Errors

@@ -68,6 +68,37 @@ pub enum Error {
         quota_bytes: u64,
     },
 
+    /// A write failed before, and none is tried again.
+    #[error(
+        "the spill file takes no more since a write to it failed: {why}; what it holds can still \
+         be read, so finish or stop the proof, then mend that"
+    )]
+    Poisoned {
+        /// The first failure.
+        why: Box<Error>,
+    },
+
+    /// There is no spill file, and the bytes do not pack or find no room packed.
+    #[error(
+        "{asked_bytes} bytes have nowhere to go: they do not pack, or packed memory is at its \
+         limit, and there is no spill file; name a spill folder"
+    )]
+    NoFile {
+        /// Bytes of the vector.
+        asked_bytes: u64,
+    },
+
+    /// A vector was asked back with another length than it was saved with.
+    #[error(
+        "the vector has {expected} bytes, the room for it {found}; give it back its own length"
+    )]
+    Length {
+        /// Its length.
+        expected: usize,
+        /// The room's.
+        found: usize,
+    },
+
     /// An extent that was given back twice, in part, or to another map.
     #[error(
         "the extent of {bytes} bytes at {offset_bytes} is not live; give each extent back once, as \

@@ -36,6 +36,11 @@ pub struct Extent {
 }
 
 impl Extent {
+    /// The range from one block to another; both are multiples of [`BLOCK_BYTES`].
+    pub(crate) fn between(offset_bytes: u64, end_bytes: u64) -> Self {
+        Self { offset_bytes, bytes: end_bytes - offset_bytes }
+    }
+
     /// The first byte.
     pub fn offset_bytes(&self) -> u64 {
         self.offset_bytes

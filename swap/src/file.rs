@@ -22,6 +22,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
+use std::io::{IoSlice, IoSliceMut};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -29,6 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 use nix::sys::statfs::fstatfs;
+use nix::sys::uio::{preadv, pwritev};
 
 use crate::Error;
 use crate::backend::{AlignedBytes, Backend};
@@ -153,6 +155,35 @@ impl Backend for SpillFile {
         check_aligned(offset_bytes, bytes)?;
         let written = self.file.write_all_at(bytes, offset_bytes);
         written.map_err(|why| io_error("write", offset_bytes, bytes.len() as u64, &why))
+    }
+
+    fn read_both_at(
+        &self,
+        offset_bytes: u64,
+        head: &mut [u8],
+        out: &mut [u8],
+    ) -> Result<(), Error> {
+        let whole = head.len() + out.len();
+        let both = &mut [IoSliceMut::new(head), IoSliceMut::new(out)];
+        match preadv(&self.file, both, offset_bytes as i64) {
+            Ok(read) if read == whole => Ok(()),
+            // Interrupted or in part: one after the other says what is wrong.
+            _ => {
+                self.read_at(offset_bytes, head)?;
+                self.read_at(offset_bytes + head.len() as u64, out)
+            }
+        }
+    }
+
+    fn write_both_at(&self, offset_bytes: u64, head: &[u8], bytes: &[u8]) -> Result<(), Error> {
+        let both = &[IoSlice::new(head), IoSlice::new(bytes)];
+        match pwritev(&self.file, both, offset_bytes as i64) {
+            Ok(written) if written == head.len() + bytes.len() => Ok(()),
+            _ => {
+                self.write_at(offset_bytes, head)?;
+                self.write_at(offset_bytes + head.len() as u64, bytes)
+            }
+        }
     }
 
     fn reserve(&self, extent: Extent) -> Result<(), Error> {

@@ -240,6 +240,21 @@ impl Header {
         Ok(&frame[start..end])
     }
 
+    /// That `payload`, which was read apart from its header, is the one the header is of.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if length or checksum differ.
+    pub fn check(&self, payload: &[u8]) -> Result<(), Error> {
+        if payload.len() as u64 != self.payload_bytes {
+            return corrupt("the payload's length is not what its header says");
+        }
+        match xxh3_64(payload) == self.payload_checksum {
+            true => Ok(()),
+            false => corrupt("the payload's checksum differs"),
+        }
+    }
+
     /// Writes the whole frame into `frame`: header, gap, `payload`, padding.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
-//! Where cold bytes go: exact codecs for vectors that a prover does not need just now.
+//! Where cold bytes go: a store for vectors that a prover does not need just now.
 //!
-//! Between two uses a vector of a proof may be idle for seconds. This crate makes it small, and
-//! exact: what comes back is what went in, to the bit, whatever the bytes are.
+//! Between two uses a vector of a proof may be idle for seconds. This crate packs it in RAM or
+//! writes it to a file without a name, and is exact: what comes back is what went in, to the bit,
+//! whatever the bytes are.
 //!
 //! # Words
 //!
@@ -18,7 +19,8 @@
 //! # The ladder (each imports only what is to its right)
 //!
 //! ```text
-//!   file -> backend -> extent -> frame -> codec -> error
+//!   store -> {space, scratch, seal} -> file -> backend -> extent -> frame -> codec -> error
+//!   workers: the I/O threads, which know nothing of the others
 //!   codec: {pack, unpack, shuffle} -> lane -> field
 //! ```
 //!
@@ -55,5 +57,10 @@ mod error;
 pub mod extent;
 pub mod file;
 pub mod frame;
+mod scratch;
+mod seal;
+mod space;
+pub mod store;
+pub mod workers;
 
 pub use error::Error;

@@ -4,6 +4,7 @@ use crate::support::{Keys, ark_proof, bytes, randomness, threads};
 use ark_bn254::Fr;
 use ark_ff::{One, UniformRand};
 use ark_relations::gr1cs::ConstraintSynthesizer;
+use plimsoll::groth16::assignment::Assignment;
 use plimsoll::groth16::circuit::{Sha256Chain, SquaringChain};
 use plimsoll::groth16::plan::{CHUNK_LEN_MIN, ProofPlan, Shape};
 use plimsoll::groth16::prover::{ProveError, Prover};
@@ -19,7 +20,8 @@ const NEIGHBOURS_BYTES: usize = 2 << 30;
 fn limits(keys: &Keys, threads: usize) -> [usize; 3] {
     let (key, matrices) = keys.open();
     let shape = Shape::of(&key, Some(&matrices));
-    let least = ProofPlan::new(&shape, NEIGHBOURS_BYTES, CHUNK_LEN_MIN, threads).minimum_bytes();
+    let least =
+        ProofPlan::in_core(&shape, NEIGHBOURS_BYTES, CHUNK_LEN_MIN, threads).minimum_bytes();
     [least, least * 3 / 2, least * 2]
 }
 
@@ -94,9 +96,17 @@ fn a_witness_that_is_no_solution_is_named_by_its_constraint() {
     let (key, matrices) = keys.open();
     let runtime = Runtime::builder().build().expect("runtime");
     let prover = Prover::new(&runtime, &key, Some(&matrices)).expect("prover");
-    let mut assignment = prover.assign_circuit(circuit).expect("assignment");
+    let assignment = prover.assign_circuit(circuit).expect("assignment");
+    let mut values = Vec::new();
+    let copied = assignment.for_each_piece(0..assignment.len(), usize::MAX, |_, piece| {
+        values.extend_from_slice(piece);
+        Ok(())
+    });
+    copied.expect("it is in memory");
     // Variable 0 is the one, 1 the public input, 2 the secret: variable 5003 is link 5001.
-    assignment[5003] += Fr::one();
+    values[5003] += Fr::one();
+    let values = runtime.secret_pool().try_copied(&values).expect("memory");
+    let assignment = Assignment::from_vector(&runtime, values);
     match prover.prove(assignment, Fr::one(), Fr::one()) {
         Err(ProveError::Unsatisfied { row }) => assert!(row == 5000 || row == 5001, "{row}"),
         other => panic!("{other:?}"),

@@ -1,6 +1,7 @@
 //! The Linux backend: mmap, mprotect and madvise, one call each.
 
 use super::{Os, OsError};
+use crate::page_source::Moved;
 use std::ptr::{self, NonNull};
 use std::sync::OnceLock;
 
@@ -15,6 +16,96 @@ fn failed(call: &'static str, bytes: usize) -> OsError {
 
 fn ok(returned: i32, call: &'static str, bytes: usize) -> Result<(), OsError> {
     if returned == 0 { Ok(()) } else { Err(failed(call, bytes)) }
+}
+
+impl Linux {
+    /// Has the kernel clear the range in children of `fork` (since Linux 4.14).
+    ///
+    /// # Safety
+    ///
+    /// The range is committed, in whole OS pages.
+    pub(crate) unsafe fn wipe_on_fork(&self, start: NonNull<u8>, bytes: usize) {
+        // SAFETY: advice on a committed range changes no contents here; refusal is harmless here.
+        unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_WIPEONFORK) };
+    }
+
+    /// Moves pages to `to`, which becomes one mapping of `to_bytes`, and maps the origin anew.
+    ///
+    /// A failed or half-made move may leave a hole that another thread's mapping falls into; a
+    /// range is therefore mapped only where nothing is, and given up where something is.
+    ///
+    /// # Safety
+    ///
+    /// Both are committed ranges of whole huge pages inside reservations, which do not overlap and
+    /// belong to the caller; nothing needs what is at `to`; `from_bytes <= to_bytes`.
+    pub(crate) unsafe fn move_pages(
+        &self,
+        from: NonNull<u8>,
+        from_bytes: usize,
+        to: NonNull<u8>,
+        to_bytes: usize,
+    ) -> Moved {
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        let (from, to) = (from.as_ptr(), to.as_ptr());
+        // SAFETY: the origin is the caller's.
+        if !unsafe { is_one_mapping(from, from_bytes) } {
+            return Moved::Refused;
+        }
+        // SAFETY: both ranges are the caller's, who needs nothing at `to`.
+        let moved =
+            unsafe { libc::mremap(from.cast(), from_bytes, to_bytes, flags, to.cast::<u8>()) };
+        if moved == libc::MAP_FAILED {
+            // The kernel may have unmapped the destination before it looked at the origin.
+            return if map_where_nothing_is(to, to_bytes) {
+                Moved::Refused
+            } else {
+                Moved::DestinationLost
+            };
+        }
+        let mapped = map_where_nothing_is(from, from_bytes);
+        if mapped { Moved::Done } else { Moved::OriginLost }
+    }
+}
+
+/// Says whether a range lies in one mapping, as a move needs (before Linux 6.17). To grow it where
+/// it is fails one way when it does and another when it does not.
+///
+/// # Safety
+///
+/// The range belongs to the caller.
+unsafe fn is_one_mapping(start: *mut u8, bytes: usize) -> bool {
+    let more = crate::size::HUGE_BYTES;
+    // SAFETY: without MREMAP_MAYMOVE the contents stay where they are.
+    let grown = unsafe { libc::mremap(start.cast(), bytes, bytes + more, 0) };
+    if grown == libc::MAP_FAILED {
+        return std::io::Error::last_os_error().raw_os_error() != Some(libc::EFAULT);
+    }
+    // SAFETY: nothing was mapped there, or the call would have failed: it is ours to take away.
+    unsafe { libc::munmap(start.wrapping_add(bytes).cast(), more) };
+    true
+}
+
+/// Maps fresh memory for huge pages at `start`, if there is no mapping (since Linux 4.17).
+fn map_where_nothing_is(start: *mut u8, bytes: usize) -> bool {
+    let flags =
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: the flags let the kernel map nothing over anything.
+    let mapped = unsafe { libc::mmap(start.cast(), bytes, access, flags, -1, 0) };
+    if mapped == libc::MAP_FAILED {
+        return false;
+    }
+    if mapped.cast::<u8>() != start {
+        // A kernel that does not know the flag took the address for a hint.
+        // SAFETY: the mapping was made by the call above and nobody knows it.
+        unsafe { libc::munmap(mapped, bytes) };
+        return false;
+    }
+    for advice in [libc::MADV_HUGEPAGE, libc::MADV_DONTDUMP] {
+        // SAFETY: advice on the mapping just made; refusal is harmless.
+        unsafe { libc::madvise(mapped, bytes, advice) };
+    }
+    true
 }
 
 // SAFETY: mmap without MAP_FIXED gives ranges that overlap nothing; anonymous private memory reads

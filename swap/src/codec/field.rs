@@ -5,12 +5,14 @@
 //! other; `v` itself is one bit. So packing leaves Montgomery form, and comes back on reading.
 //!
 //! ```text
-//!   leave(lane)    = lane * R^-1 mod p        four rounds of reduction
+//!   leave(lane)    = lane * R^-1 mod p        four rounds of reduction, or until v shows
 //!   enter(v, k)    = v * lift[k-1] / 2^(64k)  k rounds of multiply and reduce,
 //!                                             lift[k-1] = R * 2^(64k) mod p
 //! ```
 //!
-//! A value of one limb thus returns in one round (9 word products), not four (36).
+//! A value of one limb thus returns in one round (9 word products), not four (36). And it leaves in
+//! one: `lane + m p = v R` for the quotient `m = (v R) / p`, which fits one limb if `v` is small
+//! enough; the first round finds that `m`, and what it leaves above its zeroes is `v`.
 //!
 //! Invariants, for p odd and below 2^255:
 //!
@@ -94,14 +96,31 @@ impl FieldSpec {
         self.modulus
     }
 
-    /// Out of Montgomery form: `lane / R mod p`, always below `p`.
+    /// Out of Montgomery form: `lane / R mod p`, always below `p`. Two rounds are enough for most
+    /// values of one limb, four for any.
     #[inline]
     pub fn leave(&self, lane: [u64; LIMBS]) -> [u64; LIMBS] {
-        let mut value = lane;
-        for _ in 0..LIMBS {
-            value = self.reduce(value, 0);
-        }
+        let twice = self.reduce(self.reduce(lane, 0), 0);
+        let value = match twice {
+            // Rounds over zero limbs only move the others down.
+            [0, 0, low, high] => [low, high, 0, 0],
+            _ => self.reduce(self.reduce(twice, 0), 0),
+        };
         below(value, &self.modulus)
+    }
+
+    /// [`Self::leave`] in one round, for a lane that is canonical and whose value is small: below
+    /// `2^128 / p` of `2^192`, which is 61 bits for BN254. `None` says nothing of other lanes.
+    ///
+    /// No lane has to be entered again to be compared: `Some(v)` is found as `lane + m p = v R`
+    /// with `lane < p`, and that is what it is for `lane` to be the Montgomery form of `v`.
+    #[inline(always)]
+    pub(crate) fn leave_small(&self, lane: [u64; LIMBS]) -> Option<u64> {
+        let [zero, zero_too, also_zero, value] = self.reduce(lane, 0);
+        let is_small = zero | zero_too | also_zero == 0;
+        // A one-limb modulus would need the value compared with it; such fields go the long way.
+        let is_wide = self.modulus[1] | self.modulus[2] | self.modulus[3] != 0;
+        (is_small && is_wide && is_less(&lane, &self.modulus)).then_some(value)
     }
 
     /// Into Montgomery form: `value * R mod p`, for any 256 bits.
@@ -183,6 +202,19 @@ impl Field32Spec {
         self.modulus
     }
 
+    /// [`Self::leave`] of every lane; whether all were canonical, so that `enter` gives them back.
+    #[inline]
+    pub(crate) fn leave_all(&self, lanes: &[u8], values: &mut [u64]) -> bool {
+        let largest = u64::from(self.modulus) - 1;
+        let mut below_zero = 0;
+        for (bytes, value) in lanes.chunks_exact(4).zip(values) {
+            let lane = super::lane::word(bytes) as u32;
+            below_zero |= largest.wrapping_sub(u64::from(lane));
+            *value = u64::from(self.leave(lane));
+        }
+        below_zero >> 63 == 0
+    }
+
     /// Out of Montgomery form: `lane / R mod p`, always below `p`.
     #[inline]
     pub fn leave(&self, lane: u32) -> u32 {
@@ -201,8 +233,9 @@ impl Field32Spec {
     fn reduce(&self, wide: u64) -> u32 {
         let factor = (wide as u32).wrapping_mul(self.neg_inv);
         let sum = wide.wrapping_add(u64::from(factor) * u64::from(self.modulus));
-        let quotient = (sum >> 32) as u32;
-        if quotient >= self.modulus { quotient.wrapping_sub(self.modulus) } else { quotient }
+        // Of two numbers below 2p < 2^32 the difference has a sign; so no lane waits for a branch.
+        let difference = ((sum >> 32) as u32).wrapping_sub(self.modulus);
+        difference.wrapping_add(self.modulus & (difference.cast_signed() >> 31).cast_unsigned())
     }
 }
 
@@ -242,6 +275,16 @@ fn below(value: [u64; LIMBS], modulus: &[u64; LIMBS]) -> [u64; LIMBS] {
         borrow = under | under_again;
     }
     if borrow { value } else { difference }
+}
+
+#[inline(always)]
+fn is_less(value: &[u64; LIMBS], bound: &[u64; LIMBS]) -> bool {
+    let mut borrow = false;
+    for i in 0..LIMBS {
+        let (low, under) = value[i].overflowing_sub(bound[i]);
+        borrow = under | low.overflowing_sub(u64::from(borrow)).1;
+    }
+    borrow
 }
 
 /// `2 * value`, for a value below 2^255.

@@ -6,7 +6,8 @@
 //!
 //! Plain integers are their own value; a field's lanes leave Montgomery form. `open` makes the
 //! round trip and compares, so nothing above has to trust a field's arithmetic: for a lane that
-//! would come back changed (not canonical, or no element at all) there is no value.
+//! would come back changed (not canonical, or no element at all) there is no value. The short way
+//! for small values proves the same by a comparison with the modulus; see `field`.
 //!
 //! Invariant: `open(lane) = Some(v)` implies `close(v) = lane`.
 //!
@@ -21,6 +22,20 @@ pub(crate) trait Lane<const N: usize> {
 
     /// The value whose `close` is this lane, if there is one.
     fn open(&self, lane: &[u8]) -> Option<[u64; N]>;
+
+    /// The value if it is one limb and quickly found: then its `close` is this lane. `None` says
+    /// nothing.
+    fn open_small(&self, lane: &[u8]) -> Option<u64>;
+
+    /// [`Self::open_small`] of all lanes; `false`, and values of no meaning, if one has none.
+    #[inline(always)]
+    fn open_all_small(&self, lanes: &[u8], values: &mut [u64]) -> bool {
+        lanes.chunks_exact(Self::BYTES).zip(values).all(|(lane, value)| {
+            let small = self.open_small(lane);
+            *value = small.unwrap_or(0);
+            small.is_some()
+        })
+    }
 
     /// The value without the round trip: for estimates, where a wrong one costs only ratio.
     fn guess(&self, lane: &[u8]) -> Option<[u64; N]> {
@@ -39,6 +54,11 @@ pub(crate) struct Plain<const BYTES: usize>;
 
 impl<const BYTES: usize> Lane<1> for Plain<BYTES> {
     const BYTES: usize = BYTES;
+
+    #[inline(always)]
+    fn open_small(&self, lane: &[u8]) -> Option<u64> {
+        Some(word(lane))
+    }
 
     #[inline(always)]
     fn open(&self, lane: &[u8]) -> Option<[u64; 1]> {
@@ -61,9 +81,19 @@ impl Lane<1> for Field32Spec {
 
     #[inline(always)]
     fn open(&self, lane: &[u8]) -> Option<[u64; 1]> {
+        self.open_small(lane).map(|value| [value])
+    }
+
+    #[inline(always)]
+    fn open_small(&self, lane: &[u8]) -> Option<u64> {
         let lane = word(lane) as u32;
         let value = self.leave(lane);
-        (self.enter(value) == lane).then_some([u64::from(value)])
+        (self.enter(value) == lane).then_some(u64::from(value))
+    }
+
+    #[inline(always)]
+    fn open_all_small(&self, lanes: &[u8], values: &mut [u64]) -> bool {
+        self.leave_all(lanes, values)
     }
 
     #[inline(always)]
@@ -89,6 +119,11 @@ impl Lane<LIMBS> for FieldSpec {
             _ => self.enter(value),
         };
         (again == lane).then_some(value)
+    }
+
+    #[inline(always)]
+    fn open_small(&self, lane: &[u8]) -> Option<u64> {
+        self.leave_small(limbs(lane))
     }
 
     #[inline(always)]

@@ -139,6 +139,80 @@ fn montgomery_form_is_ark_ffs() {
     }
 }
 
+/// `lane + modulus`, if four limbs hold it: the same element, another lane.
+fn not_canonical(field: &FieldSpec, lane: [u64; 4]) -> Option<[u64; 4]> {
+    let mut carry = false;
+    let limbs = std::array::from_fn(|i| {
+        let (sum, over) = lane[i].overflowing_add(field.modulus()[i]);
+        let (sum, over_again) = sum.overflowing_add(u64::from(carry));
+        carry = over | over_again;
+        sum
+    });
+    (!carry).then_some(limbs)
+}
+
+#[test]
+fn the_short_way_finds_what_the_long_way_does() {
+    let mut rng = rng();
+    let moduli = [
+        BN254_FR,
+        BLS12_381_FR,
+        [u64::MAX, u64::MAX, u64::MAX, u64::MAX >> 1],
+        [u64::MAX, 0, 0, 0],
+    ];
+    for field in moduli.map(|modulus| FieldSpec::new(modulus).unwrap()) {
+        let mut found = [false; 65];
+        for round in 0..20_000 {
+            let bits = round % 65;
+            let value = rng.next_u64().checked_shr(64 - bits).unwrap_or(0);
+            let lane = field.enter_small(value);
+            if let Some(short) = field.leave_small(lane) {
+                assert_eq!(([short, 0, 0, 0], field.enter_small(short)), (field.leave(lane), lane));
+                found[bits as usize] = true;
+            }
+            let other = not_canonical(&field, lane);
+            assert_eq!(other.and_then(|lane| field.leave_small(lane)), None, "{other:?}");
+            let any: [u64; 4] = std::array::from_fn(|_| rng.next_u64());
+            assert!(field.leave_small(any).is_none_or(|value| field.enter_small(value) == any));
+        }
+        if field.modulus() == BN254_FR {
+            assert!(found[..=61].iter().all(|found| *found), "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn all_lanes_at_once_are_as_one_by_one() {
+    let mut rng = rng();
+    for modulus in [3, BABY_BEAR, KOALA_BEAR, (1 << 31) - 1] {
+        let field = Field32Spec::new(modulus).unwrap();
+        for round in 0..2000 {
+            let lanes: [u32; 9] = std::array::from_fn(|_| rng.gen_range(0..modulus));
+            let lanes = lanes.map(|lane| if round % 9 == 0 { lane | 1 << 31 } else { lane });
+            let bytes: Vec<u8> = lanes.iter().flat_map(|lane| lane.to_le_bytes()).collect();
+            let mut values = [0; 9];
+            let canonical = field.leave_all(&bytes, &mut values);
+            assert_eq!(values, lanes.map(|lane| u64::from(field.leave(lane))));
+            assert_eq!(
+                canonical,
+                lanes.iter().all(|lane| field.enter(field.leave(*lane)) == *lane)
+            );
+        }
+    }
+}
+
+#[test]
+fn every_width_comes_back() {
+    let mut rng = rng();
+    for width in 1..=64 {
+        for lanes in [1100, 2048] {
+            let mut draw = || (rng.next_u64() >> (64 - width)).wrapping_add(7);
+            let input: Vec<u8> = (0..lanes).flat_map(|_| draw().to_le_bytes()).collect();
+            round_trip(LaneSpec::U64, &input);
+        }
+    }
+}
+
 #[test]
 fn lanes_that_are_not_canonical_come_back() {
     let mut rng = rng();

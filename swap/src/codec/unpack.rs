@@ -26,6 +26,9 @@ const LANE_BYTES_MAX: usize = 32;
 /// Widths up to this many bits decode through a table of lanes.
 const TABLE_BITS_MAX: usize = 8;
 
+/// Widths up to this many bits are read as one word from any bit of a byte on.
+const WORD_BITS_MAX: usize = 64 - 7;
+
 /// Fills `out`, a whole number of lanes, from the groups at the front of `input`; returns the rest.
 ///
 /// # Errors
@@ -124,10 +127,20 @@ fn unpack_bits<const N: usize, L: Lane<N>>(
 fn each_bits<'a>(
     width: usize,
     packed: &[u8],
-    slots: impl Iterator<Item = &'a mut [u8]>,
+    mut slots: impl Iterator<Item = &'a mut [u8]>,
     mut each: impl FnMut(u64, &'a mut [u8]),
 ) {
     let mask = if width == 64 { u64::MAX } else { (1 << width) - 1 };
+    let mut packed = packed;
+    // Eight lanes are `width` bytes. Each is read as the word that begins in its first byte, so
+    // that none waits for the one before.
+    while width <= WORD_BITS_MAX && packed.len() >= width + 8 {
+        for (lane, slot) in slots.by_ref().take(8).enumerate() {
+            let (byte, bit) = (lane * width / 8, lane * width % 8);
+            each(word(&packed[byte..byte + 8]) >> bit & mask, slot);
+        }
+        packed = &packed[width..];
+    }
     let mut words = packed.chunks(8);
     let mut pending = 0u128;
     let mut filled = 0;

@@ -15,15 +15,20 @@
 //!
 //! `Z` is constant on `gH`, so dividing is one multiplication. `c` is evaluated after `b` is gone
 //! and takes its block. Vectors come from the secret pool: they are the witness in other clothes.
+//! [`out_of_core`] does the same over tiles, with the same results.
 //!
 //! Source: J. Groth, "On the Size of Pairing-Based Non-interactive Arguments", 2016; the two
 //! reductions as ark-groth16 0.6 and snarkjs 0.7 define them.
+
+mod out_of_core;
+
+pub(crate) use out_of_core::{out_of_core, piece_len};
 
 use crate::Runtime;
 use crate::groth16::circom::zkey::{Coefficient, Matrix as Side};
 use crate::groth16::key::KeyFile;
 use crate::groth16::prover::ProveError;
-use crate::groth16::r1cs::{Matrix, MatrixFile};
+use crate::groth16::r1cs::{Matrix, MatrixFile, Window};
 use crate::ntt::{Radix2, twiddle_len};
 use ark_bn254::Fr;
 use ark_ff::{FftField, Field, One};
@@ -32,6 +37,33 @@ use rayon::prelude::*;
 
 /// Coefficients of a zkey read at a time: 2^14 of 48 bytes, under a megabyte.
 pub(crate) const COEFFICIENTS_AT_ONCE: usize = 1 << 14;
+
+/// Where the matrices are, and which reduction goes with them.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'a> {
+    /// The matrix file of an arkworks key.
+    Matrices(&'a MatrixFile),
+    /// The coefficients of a zkey.
+    Zkey(&'a KeyFile),
+}
+
+/// Returns the scalars of the H query in memory, for an assignment in one piece.
+///
+/// # Errors
+///
+/// [`ProveError::Unsatisfied`] when a constraint does not hold (a zkey does not tell), and whatever
+/// memory or files say.
+pub(crate) fn in_core(
+    runtime: &Runtime,
+    source: Source<'_>,
+    n: usize,
+    assignment: &[Fr],
+) -> Result<PoolVec<Fr>, ProveError> {
+    match source {
+        Source::Matrices(matrices) => coefficients(runtime, matrices, n, assignment),
+        Source::Zkey(key) => values(runtime, key, n, assignment),
+    }
+}
 
 /// Elements a task of a pointwise loop takes.
 const POINTWISE_CHUNK: usize = 1 << 12;
@@ -58,11 +90,7 @@ fn pointwise(a: &mut [Fr], b: &[Fr], f: impl Fn(&mut Fr, &Fr) + Sync) {
 }
 
 /// Returns the coefficients of the quotient, of which the last is zero, for a key of arkworks.
-///
-/// # Errors
-///
-/// [`ProveError::Unsatisfied`] when a constraint does not hold, and whatever memory or files say.
-pub(crate) fn quotient_coefficients(
+fn coefficients(
     runtime: &Runtime,
     matrices: &MatrixFile,
     n: usize,
@@ -85,31 +113,37 @@ pub(crate) fn quotient_coefficients(
     fill_with_zero(&mut c[rows..]);
     matrices.evaluate(Matrix::C, assignment, &mut c[..rows])?;
     domain.shift_to_coset(&mut c, offset)?;
-    // Z(g) = g^n - 1 is not zero: the coset does not meet the domain.
-    let vanishing = offset.pow([n as u64]) - Fr::one();
-    let inverse = vanishing.inverse().ok_or(ProveError::Domain { size: n })?;
+    let inverse = vanishing_inverse(n)?;
     pointwise(&mut a, &c, |a, c| *a = (*a - c) * inverse);
     drop(c);
     domain.coset_ifft(&mut a, offset)?;
     Ok(a)
 }
 
-/// Returns the values of the quotient on the odd points of the doubled domain, for a zkey.
-///
-/// # Errors
-///
-/// Whatever memory or files say. A zkey has no third matrix: that a witness does not satisfy the
-/// circuit shows when the proof is verified.
-pub(crate) fn quotient_values(
+/// Returns `1 / Z(g)`. `Z(g) = g^n - 1` is not zero: the coset does not meet the domain.
+fn vanishing_inverse(n: usize) -> Result<Fr, ProveError> {
+    let vanishing = Fr::GENERATOR.pow([n as u64]) - Fr::one();
+    vanishing.inverse().ok_or(ProveError::Domain { size: n })
+}
+
+/// Returns the root of order 2n, from which the odd points are a coset.
+fn odd_offset(n: usize) -> Result<Fr, ProveError> {
+    Fr::get_root_of_unity(2 * n as u64).ok_or(ProveError::Domain { size: n })
+}
+
+/// Returns the values of the quotient on the odd points of the doubled domain, for a zkey. It has
+/// no third matrix: that a witness does not satisfy the circuit shows when the proof is verified.
+fn values(
     runtime: &Runtime,
     key: &KeyFile,
     n: usize,
     assignment: &[Fr],
 ) -> Result<PoolVec<Fr>, ProveError> {
-    let offset = Fr::get_root_of_unity(2 * n as u64).ok_or(ProveError::Domain { size: n })?;
+    let offset = odd_offset(n)?;
     let mut a = vector(runtime, n)?;
     let mut b = vector(runtime, n)?;
-    evaluate_coefficients(runtime, key, assignment, &mut a, &mut b)?;
+    let window = Window { start: 0, values: assignment };
+    accumulate_coefficients(runtime, key, window, 0, &mut a, &mut b)?;
     let mut c = vector(runtime, n)?;
     c.copy_from_slice(&a);
     pointwise(&mut c, &b, |c, b| *c *= b);
@@ -122,11 +156,13 @@ pub(crate) fn quotient_values(
     Ok(a)
 }
 
-/// Adds every coefficient of the zkey times its signal to its row of `a` or `b`.
-fn evaluate_coefficients(
+/// Adds every coefficient of the zkey times its signal to its row of `a` or `b`, which are the rows
+/// from `first_row` on; signals outside the window and other rows are passed over.
+fn accumulate_coefficients(
     runtime: &Runtime,
     key: &KeyFile,
-    assignment: &[Fr],
+    window: Window<'_>,
+    first_row: usize,
     a: &mut [Fr],
     b: &mut [Fr],
 ) -> Result<(), ProveError> {
@@ -135,17 +171,24 @@ fn evaluate_coefficients(
     let len = COEFFICIENTS_AT_ONCE.min(coefficients.len());
     let mut buffer = runtime.pool().try_filled(len, Coefficient::ZERO).map_err(explain)?;
     let mut products = runtime.secret_pool().try_zeroed::<Fr>(len).map_err(explain)?;
+    let rows = a.len();
+    let place = |c: &Coefficient| {
+        let row = (c.row as usize).wrapping_sub(first_row);
+        let value = window.values.get((c.signal as usize).wrapping_sub(window.start))?;
+        (row < rows).then_some((row, value))
+    };
     coefficients.for_each_chunk_in(&mut buffer, |chunk| {
         // The multiplications in parallel, the additions in order: rows come in runs.
-        products
-            .par_iter_mut()
-            .zip(chunk)
-            .with_min_len(1 << 10)
-            .for_each(|(product, c)| *product = c.value * assignment[c.signal as usize]);
+        products.par_iter_mut().zip(chunk).with_min_len(1 << 10).for_each(|(product, c)| {
+            if let Some((_, value)) = place(c) {
+                *product = c.value * value;
+            }
+        });
         for (product, c) in products.iter().zip(chunk) {
+            let Some((row, _)) = place(c) else { continue };
             match c.matrix {
-                Side::A => a[c.row as usize] += product,
-                Side::B => b[c.row as usize] += product,
+                Side::A => a[row] += product,
+                Side::B => b[row] += product,
             }
         }
         Ok(())

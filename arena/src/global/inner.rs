@@ -1,0 +1,117 @@
+//! The allocator underneath, for everything that is not a block: how it is asked to give back what
+//! it keeps, and how it is set up to live beside us.
+//!
+//! Under a limit, memory that the inner allocator caches counts like any other. It is asked for it
+//! last, since it pays with its locks. The hook is called between allocations, never from inside
+//! one of the inner allocator's own calls, with no lock of ours held.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+
+/// An inner allocator that can be asked to give cached memory back.
+pub trait InnerPurge {
+    /// Prepares the allocator for a process whose large blocks are elsewhere. Called once, at the
+    /// first block.
+    fn prepare(&self) {}
+
+    /// Gives cached memory back to the kernel. It must not call the process's global allocator.
+    fn purge(&self);
+}
+
+/// glibc's `malloc` adapts two thresholds to the largest block it has seen freed; since those are
+/// ours, it would return the top of its heap to the kernel at each 128 KiB freed and fault it in
+/// again. The trim threshold is set to what it would have come to by itself.
+#[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
+const TRIM_BYTES: libc::c_int = 64 << 20;
+
+impl InnerPurge for System {
+    fn prepare(&self) {
+        #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
+        // SAFETY: mallopt has no preconditions and is thread-safe (mallopt(3)).
+        unsafe {
+            libc::mallopt(libc::M_TRIM_THRESHOLD, TRIM_BYTES);
+        }
+    }
+
+    fn purge(&self) {
+        crate::os::trim_heap();
+    }
+}
+
+#[cfg(feature = "mimalloc")]
+impl InnerPurge for mimalloc::MiMalloc {
+    fn purge(&self) {
+        unsafe extern "C" {
+            fn mi_collect(force: bool);
+        }
+        // SAFETY: no preconditions; it collects the calling thread's heap and the shared arenas.
+        unsafe { mi_collect(true) };
+    }
+}
+
+#[cfg(feature = "jemalloc")]
+impl InnerPurge for tikv_jemallocator::Jemalloc {
+    fn purge(&self) {
+        // 4096 stands for all arenas (MALLCTL_ARENAS_ALL).
+        let name = c"arena.4096.purge".as_ptr();
+        let none = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: the name is a C string; this control neither reads nor writes a value.
+        unsafe { tikv_jemalloc_sys::mallctl(name, none, std::ptr::null_mut(), none, 0) };
+    }
+}
+
+/// Any allocator, with a function that makes it give memory back.
+///
+/// ```
+/// use plimsoll_arena::global::{Global, Hooked};
+/// use plimsoll_arena::PlainPages;
+/// use std::alloc::System;
+///
+/// fn give_back() { /* mi_collect(true), mallctl("arena.4096.purge"), ... */ }
+///
+/// static ALLOC: Global<Hooked<System>> =
+///     Global::new(Hooked::new(System, give_back), PlainPages);
+/// # let _ = &ALLOC;
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Hooked<A> {
+    inner: A,
+    purge: fn(),
+}
+
+impl<A> Hooked<A> {
+    /// Pairs `inner` with `purge`, which must not call the process's global allocator.
+    #[must_use]
+    pub const fn new(inner: A, purge: fn()) -> Self {
+        Self { inner, purge }
+    }
+}
+
+impl<A> InnerPurge for Hooked<A> {
+    fn purge(&self) {
+        (self.purge)();
+    }
+}
+
+// SAFETY: every call is passed on as it came.
+unsafe impl<A: GlobalAlloc> GlobalAlloc for Hooked<A> {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promised.
+        unsafe { self.inner.alloc(layout) }
+    }
+    #[inline]
+    unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promised.
+        unsafe { self.inner.dealloc(start, layout) }
+    }
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promised.
+        unsafe { self.inner.alloc_zeroed(layout) }
+    }
+    #[inline]
+    unsafe fn realloc(&self, start: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        // SAFETY: as the caller promised.
+        unsafe { self.inner.realloc(start, layout, bytes) }
+    }
+}

@@ -1,0 +1,351 @@
+//! The global allocator: large blocks that keep their pages, everything else as before.
+//!
+//! ```text
+//!                      < 64 KiB                           inner allocator A
+//!   #[global_allocator] ------------------------------->  (System, mimalloc, ...)
+//!          |   64 KiB to 2 MiB                   >= 2 MiB
+//!          +------------------> small heap, huge heap <---- page source P
+//!                               OS pages    huge pages      (plain mapping, pager)
+//!
+//!   free: by address range          realloc: in place, else pages move, else bytes
+//! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | `extents` over `table`, `bins`, `grant` | which addresses, which pages: arithmetic |
+//! | `heap`, `purge` over `lock` | one page size: rights, gauges, giving back |
+//! | `policy` | when cached pages go: the ceiling and the limit |
+//! | `start` | first use, fork |
+//! | `resize` | `realloc` |
+//!
+//! Invariants: a pointer is a block's iff its address is in the range; `held` is an upper bound of
+//! the blocks' resident bytes; the most ever held is the most ever live and little more (`policy`).
+//!
+//! Never: call the inner allocator from inside it or while a lock is held, allocate, format, log,
+//! panic, use a thread-local, wait for a thread that may be gone.
+
+mod bins;
+mod env;
+mod extents;
+mod grant;
+mod heap;
+mod inner;
+mod lock;
+mod policy;
+mod purge;
+mod resize;
+mod start;
+mod stats;
+mod table;
+
+pub use env::LIMIT_VARIABLE;
+pub use inner::{Hooked, InnerPurge};
+pub use stats::GlobalStats;
+
+use crate::page_source::{PageSource, PlainPages};
+use crate::size::HUGE_BYTES;
+use grant::Runs;
+use heap::{Block, Heap, Place};
+use policy::Policy;
+use start::{Errno, Start};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+
+/// Smallest request that becomes a block, in bytes. Below it an ordinary allocator is faster and
+/// has little to lose by a page fault.
+pub const BLOCK_BYTES_MIN: usize = 64 << 10;
+
+/// Smallest request that lives on huge pages, in bytes.
+const HUGE_BLOCK_BYTES_MIN: usize = HUGE_BYTES;
+
+/// An allocator for `#[global_allocator]`; see the module's header.
+///
+/// ```
+/// use plimsoll_arena::global::Global;
+///
+/// #[global_allocator]
+/// static ALLOC: Global = Global::system();
+///
+/// let column = vec![1u64; 1 << 20];
+/// drop(column);
+/// assert!(ALLOC.stats().cached_bytes > 0); // its pages wait for the next column
+/// ALLOC.reclaim(usize::MAX);
+/// assert_eq!(ALLOC.stats().cached_bytes, 0);
+/// ```
+pub struct Global<A = System, P = PlainPages> {
+    inner: A,
+    pages: P,
+    start: Start,
+    policy: Policy,
+    small: Heap,
+    huge: Heap,
+    range_base: AtomicUsize,
+    range_bytes: AtomicUsize,
+    counters: Counters,
+}
+
+#[derive(Debug)]
+struct Counters {
+    blocks: AtomicU64,
+    reused: AtomicU64,
+    fresh: AtomicU64,
+    moved: AtomicU64,
+    copied: AtomicU64,
+    zero_skipped: AtomicU64,
+}
+
+fn count(counter: &AtomicU64, by: usize) {
+    counter.fetch_add(by as u64, Relaxed);
+}
+
+impl Global {
+    /// The system's allocator below, ordinary pages, the limit of [`LIMIT_VARIABLE`].
+    #[must_use]
+    pub const fn system() -> Self {
+        Self::new(System, PlainPages)
+    }
+}
+
+impl<A, P> Global<A, P> {
+    /// Blocks from `pages`, everything else from `inner`. Nothing happens before the first block.
+    #[must_use]
+    pub const fn new(inner: A, pages: P) -> Self {
+        Self::with_reserve(inner, pages, 0)
+    }
+
+    /// As [`Global::new`], with `reserve_bytes` of addresses (no memory) instead of 64 times the
+    /// machine's memory; zero means that again. Less is tried where the machine allows less.
+    #[must_use]
+    pub const fn with_reserve(inner: A, pages: P, reserve_bytes: usize) -> Self {
+        Self {
+            inner,
+            pages,
+            start: Start::new(reserve_bytes),
+            policy: Policy::new(),
+            small: Heap::new(),
+            huge: Heap::new(),
+            range_base: AtomicUsize::new(0),
+            range_bytes: AtomicUsize::new(0),
+            counters: Counters {
+                blocks: AtomicU64::new(0),
+                reused: AtomicU64::new(0),
+                fresh: AtomicU64::new(0),
+                moved: AtomicU64::new(0),
+                copied: AtomicU64::new(0),
+                zero_skipped: AtomicU64::new(0),
+            },
+        }
+    }
+
+    /// Returns the page source.
+    pub const fn pages(&self) -> &P {
+        &self.pages
+    }
+
+    /// Says whether `address` lies in the range blocks come from.
+    #[inline]
+    #[must_use]
+    pub fn owns(&self, address: *const u8) -> bool {
+        let offset = (address as usize).wrapping_sub(self.range_base.load(Relaxed));
+        offset < self.range_bytes.load(Relaxed)
+    }
+}
+
+impl<A, P> std::fmt::Debug for Global<A, P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Global").field("counters", &self.counters).finish_non_exhaustive()
+    }
+}
+
+impl<A: InnerPurge, P: PageSource> Global<A, P> {
+    /// Sets the limit in bytes over everything the process has resident (`usize::MAX` for none)
+    /// and returns the old one. It takes the place of [`LIMIT_VARIABLE`]. Lowering it gives cached
+    /// memory back at once.
+    pub fn set_limit(&self, bytes: usize) -> usize {
+        self.is_ready();
+        let old = self.policy.limit.swap(bytes, Relaxed);
+        if bytes < old {
+            let errno = Errno::save();
+            self.enforce_limit();
+            errno.restore();
+        }
+        old
+    }
+
+    /// Returns the limit in bytes, `usize::MAX` for none.
+    #[must_use]
+    pub fn limit_bytes(&self) -> usize {
+        self.policy.limit.load(Relaxed)
+    }
+
+    /// Gives cached pages back to the kernel, until `target_bytes` are freed or none is left, and
+    /// returns the bytes freed. Asked for more than there is, it also gives back what partly used
+    /// huge pages have left over, where that is above 3 % of the bytes in use.
+    pub fn reclaim(&self, target_bytes: usize) -> usize {
+        if !self.is_started() {
+            return 0;
+        }
+        let errno = Errno::save();
+        let mut freed = self.purge(target_bytes);
+        if freed < target_bytes && self.held() - self.held().min(self.live()) > self.live() / 32 {
+            freed += self.huge.trim_shared(&self.pages);
+        }
+        errno.restore();
+        freed
+    }
+
+    /// Returns the gauges and counters.
+    #[must_use]
+    pub fn stats(&self) -> GlobalStats {
+        let (live, cached, held) = (self.live(), self.cached(), self.held());
+        let read = |counter: &AtomicU64| counter.load(Relaxed);
+        GlobalStats {
+            live_bytes: live,
+            live_peak_bytes: self.policy.live_peak.load(Relaxed),
+            cached_bytes: cached,
+            shared_bytes: held.saturating_sub(live + cached),
+            held_bytes: held,
+            limit_bytes: self.limit_bytes(),
+            blocks: read(&self.counters.blocks),
+            reused_bytes: read(&self.counters.reused),
+            fresh_bytes: read(&self.counters.fresh),
+            purged_bytes: read(&self.policy.purged_bytes),
+            moved_bytes: read(&self.counters.moved),
+            copied_bytes: read(&self.counters.copied),
+            zero_skipped_bytes: read(&self.counters.zero_skipped),
+            limit_hits: read(&self.policy.limit_hits),
+        }
+    }
+
+    /// Recounts every block and page. `Err` says what does not agree with the gauges; a call from
+    /// another thread meanwhile may be the cause.
+    ///
+    /// # Errors
+    ///
+    /// The first gauge that differs.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if !self.is_started() {
+            return Ok(());
+        }
+        self.small.check().or_else(|| self.huge.check()).map_or(Ok(()), Err)
+    }
+
+    /// The ranges of addresses that blocks have been cut from: start and bytes, for tests and
+    /// reports that ask the kernel what is resident.
+    #[must_use]
+    pub fn covered(&self) -> [(*const u8, usize); 2] {
+        [&self.small, &self.huge].map(|heap| {
+            let (start, bytes) = heap.covered();
+            (start.cast_const(), bytes)
+        })
+    }
+
+    /// The heap for a request, or `None` when it is the inner allocator's.
+    #[inline]
+    fn heap_for(&self, layout: Layout) -> Option<&Heap> {
+        if layout.size() < BLOCK_BYTES_MIN || layout.align() > HUGE_BYTES {
+            return None;
+        }
+        let huge = layout.size() >= HUGE_BLOCK_BYTES_MIN;
+        Some(if huge { &self.huge } else { &self.small })
+    }
+
+    /// Hands out a block; `None` sends the caller to the inner allocator.
+    fn block(&self, layout: Layout, place: Place, dirty: &mut Runs) -> Option<(&Heap, Block)> {
+        let heap = self.heap_for(layout).filter(|_| self.is_ready())?;
+        let block = heap.allocate(&self.pages, layout.size(), place, dirty)?;
+        count(&self.counters.blocks, 1);
+        count(&self.counters.reused, block.reused_bytes);
+        count(&self.counters.fresh, block.fresh_bytes);
+        Some((heap, block))
+    }
+
+    #[inline]
+    fn heap_of(&self, start: NonNull<u8>) -> &Heap {
+        let small = self.small.unit_of(start.as_ptr()).is_some();
+        if small { &self.small } else { &self.huge }
+    }
+
+    fn release(&self, start: NonNull<u8>) {
+        if self.is_ready() {
+            let errno = Errno::save();
+            self.heap_of(start).release(&self.pages, start);
+            self.settle_freed();
+            errno.restore();
+        }
+    }
+
+    /// Makes the bytes of a block zero that may be other.
+    fn zero(&self, heap: &Heap, block: Block, bytes: usize, dirty: &Runs) {
+        let mut skipped = bytes;
+        for part in heap.runs_in(block, bytes, dirty) {
+            skipped -= part.len();
+            // SAFETY: the part lies inside the block, which is as long as `bytes` and the caller's.
+            let start = unsafe { block.start.add(part.start) };
+            // SAFETY: as above.
+            unsafe { start.as_ptr().write_bytes(0, part.len()) };
+        }
+        count(&self.counters.zero_skipped, skipped);
+    }
+}
+
+// SAFETY: blocks are disjoint, aligned, at least as long as asked, and stay until they are freed;
+// what is not a block's address is the inner allocator's, which got the same layout.
+unsafe impl<A: GlobalAlloc + InnerPurge, P: PageSource> GlobalAlloc for Global<A, P> {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.size() >= BLOCK_BYTES_MIN {
+            let errno = Errno::save();
+            let place = Place::Aligned(layout.align());
+            if let Some((_, block)) = self.block(layout, place, &mut Runs::default()) {
+                self.settle(block.fresh_bytes);
+                errno.restore();
+                return block.start.as_ptr();
+            }
+        }
+        // SAFETY: as the caller promised.
+        unsafe { self.inner.alloc(layout) }
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if layout.size() >= BLOCK_BYTES_MIN {
+            let errno = Errno::save();
+            let (place, mut dirty) = (Place::Aligned(layout.align()), Runs::default());
+            if let Some((heap, block)) = self.block(layout, place, &mut dirty) {
+                self.settle(block.fresh_bytes);
+                self.zero(heap, block, layout.size(), &dirty);
+                errno.restore();
+                return block.start.as_ptr();
+            }
+        }
+        // SAFETY: as the caller promised.
+        unsafe { self.inner.alloc_zeroed(layout) }
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
+        if !self.owns(start) {
+            // SAFETY: not a block, so the inner allocator handed it out, with this layout.
+            return unsafe { self.inner.dealloc(start, layout) };
+        }
+        if let Some(start) = NonNull::new(start) {
+            self.release(start);
+        }
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, start: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        if !self.owns(start) && bytes < BLOCK_BYTES_MIN {
+            // SAFETY: not a block, so the inner allocator handed it out, with this layout.
+            return unsafe { self.inner.realloc(start, layout, bytes) };
+        }
+        match NonNull::new(start) {
+            // SAFETY: as the caller promised.
+            Some(start) => unsafe { self.resize(start, layout, bytes) },
+            None => ptr::null_mut(),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! What the global allocator counted.
+//!
+//! Identities, exact when no call is under way: `live + cached + shared = held`, and resident
+//! bytes of blocks are at most `held`.
+
+/// Gauges in bytes, and counters since the start of the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GlobalStats {
+    /// Bytes of blocks in use, in whole units.
+    pub live_bytes: usize,
+    /// Most bytes of blocks that were ever in use at once.
+    pub live_peak_bytes: usize,
+    /// Bytes of free pages that may be resident: what the next purge can give back.
+    pub cached_bytes: usize,
+    /// Bytes of huge pages that are partly in use, beyond what is in use of them.
+    pub shared_bytes: usize,
+    /// Bytes of all pages that may be resident.
+    pub held_bytes: usize,
+    /// The limit in bytes, `usize::MAX` for none.
+    pub limit_bytes: usize,
+    /// Blocks handed out.
+    pub blocks: u64,
+    /// Bytes handed out on pages that were there already: no page fault, no zeroing by the kernel.
+    pub reused_bytes: u64,
+    /// Bytes handed out on pages that were not.
+    pub fresh_bytes: u64,
+    /// Bytes given back to the kernel.
+    pub purged_bytes: u64,
+    /// Bytes whose pages were moved by `realloc`.
+    pub moved_bytes: u64,
+    /// Bytes that `realloc` copied.
+    pub copied_bytes: u64,
+    /// Bytes of zeroed blocks that were zero already.
+    pub zero_skipped_bytes: u64,
+    /// Times the limit was exceeded and memory was asked for.
+    pub limit_hits: u64,
+}

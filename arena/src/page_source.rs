@@ -1,0 +1,221 @@
+//! What the global allocator needs of the range it hands blocks out of, and nothing more.
+//!
+//! ```text
+//!            reserve           commit           (handed out)        freed
+//!   nothing --------> no access ------> zero, absent ------> in use ------> dead, resident
+//!                                          ^                   ^               |     |
+//!                                          |                   +---- reused ---+     |
+//!                                          +-------------------- decommit -----------+
+//! ```
+//!
+//! The allocator knows nothing of paging. A source that pages (the swap crate's) keeps `freed`
+//! contents no longer, and may take pages of blocks in use away as long as it brings them back at
+//! a touch. [`PlainPages`] is the ordinary source: an anonymous mapping of the kernel.
+//!
+//! Rules every source keeps, because they are called from inside `malloc`:
+//!
+//! * no method but `reserve` allocates from the process's global allocator, takes a lock of `std`,
+//!   formats, logs or panics; what must fail returns an error, and what must not go on aborts;
+//! * `reserve` may: until it returns, every request of the process is the inner allocator's;
+//! * every method may be called from any thread, before `main`, after thread-locals are gone;
+//! * the contents of a range that is not in a block in use may be dropped at any time, but never
+//!   come back changed: after `decommit` they are zero, otherwise they are what they were.
+//!
+//! A source must be const-constructible, since it lives in the `static` of the allocator.
+
+use crate::os::{Linux, Os, OsError};
+use std::ptr::NonNull;
+
+/// The page size a range asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// OS pages: blocks below 2 MiB, where a huge page would make resident what nobody touched.
+    Small,
+    /// Huge pages: blocks of 2 MiB and more.
+    Huge,
+}
+
+/// What became of a request to move pages instead of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// The contents are at the destination, whose rest reads as zero; the origin reads as zero.
+    Done,
+    /// As `Done`, but the origin's addresses are not the source's any more and must not be used.
+    OriginLost,
+    /// Nothing was moved, both ranges are as before: copy.
+    Refused,
+    /// The contents are where they were, but the destination's addresses must not be used.
+    DestinationLost,
+}
+
+/// A range of addresses that blocks are cut from; see the module's header.
+///
+/// # Safety
+///
+/// `reserve` gives a range that overlaps nothing else and stays for the life of the process; a
+/// block in use keeps its contents; committed memory that was never written, or was decommitted,
+/// reads as zero.
+pub unsafe trait PageSource: Sync {
+    /// Reserves `bytes` of addresses, aligned to 2 MiB, without memory. The allocator calls it
+    /// once, and once more with half the size when it fails, and so on.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses that much address space.
+    fn reserve(&self, bytes: usize) -> Result<NonNull<u8>, OsError>;
+
+    /// Allows access to a part of the range, before any block is handed out of it. Parts are
+    /// multiples of 2 MiB; each is committed once, and parts of one page size lie side by side.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to account for it.
+    ///
+    /// # Safety
+    ///
+    /// The part lies inside the reserved range and was not committed before.
+    unsafe fn commit(&self, start: NonNull<u8>, bytes: usize, pages: Pages) -> Result<(), OsError>;
+
+    /// Gives the memory of a free range back; it reads as zero afterwards.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses (locked pages); the contents are unspecified then.
+    ///
+    /// # Safety
+    ///
+    /// The range is committed, in whole OS pages, and no block in use touches it.
+    unsafe fn decommit(&self, start: NonNull<u8>, bytes: usize) -> Result<(), OsError>;
+
+    /// A block was freed: its contents are dead, its pages stay for reuse. A source that pages
+    /// need not write them out, and takes them first.
+    ///
+    /// # Safety
+    ///
+    /// The range is a block that nobody uses any more, in whole OS pages.
+    unsafe fn freed(&self, start: NonNull<u8>, bytes: usize) {
+        _ = (start, bytes);
+    }
+
+    /// A block is about to be handed out of memory that may have been `freed` before.
+    ///
+    /// # Safety
+    ///
+    /// The range is committed, in whole OS pages, and belongs to the caller alone.
+    unsafe fn reused(&self, start: NonNull<u8>, bytes: usize) {
+        _ = (start, bytes);
+    }
+
+    /// Says whether [`PageSource::move_pages`] can move pages with one system call; where it
+    /// cannot, a block that must move is copied.
+    fn may_mremap(&self) -> bool {
+        false
+    }
+
+    /// Moves the pages of `from..from + from_bytes` to `to`, and makes `to..to + to_bytes` one
+    /// accessible range. All numbers are multiples of 2 MiB, `to_bytes >= from_bytes`.
+    ///
+    /// # Safety
+    ///
+    /// Both ranges are committed [`Pages::Huge`] parts, do not overlap and belong to the caller
+    /// alone; nothing needs the contents of the destination.
+    unsafe fn move_pages(
+        &self,
+        from: NonNull<u8>,
+        from_bytes: usize,
+        to: NonNull<u8>,
+        to_bytes: usize,
+    ) -> Moved {
+        _ = (from, from_bytes, to, to_bytes);
+        Moved::Refused
+    }
+
+    /// The process is over its limit by `bytes`, with every cached block given back already.
+    /// Returns the bytes the source made room for; zero when it has no way to.
+    fn over_budget(&self, bytes: usize) -> usize {
+        _ = bytes;
+        0
+    }
+
+    /// Says, once in a child process of `fork`, whether the range can be used on. After false the
+    /// allocator leaves it alone: what is allocated comes from the inner allocator, what is freed
+    /// in the range stays as it is.
+    fn usable_after_fork(&self) -> bool {
+        true
+    }
+
+    /// Has the kernel clear a part of a table in children of `fork`. A source that cannot is not
+    /// told apart: a child made while another thread was inside the allocator may then hang.
+    ///
+    /// # Safety
+    ///
+    /// The part was given to `commit_table`, in whole OS pages.
+    unsafe fn wipe_on_fork(&self, start: NonNull<u8>, bytes: usize) {
+        // SAFETY: the caller says that the part is committed.
+        unsafe { Linux.wipe_on_fork(start, bytes) };
+    }
+
+    /// Reserves `bytes` of addresses for the allocator's own tables: never paged, zero at first.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses that much address space.
+    fn reserve_table(&self, bytes: usize) -> Result<NonNull<u8>, OsError> {
+        Linux.reserve(bytes, 4096)
+    }
+
+    /// Allows access to a part of a table.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to account for it.
+    ///
+    /// # Safety
+    ///
+    /// The part lies inside one `reserve_table`, in whole OS pages.
+    unsafe fn commit_table(&self, start: NonNull<u8>, bytes: usize) -> Result<(), OsError> {
+        // SAFETY: the caller says that the part lies inside a live reservation.
+        unsafe { Linux.commit(start, bytes) }
+    }
+}
+
+/// The ordinary source: an anonymous private mapping, huge pages where asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PlainPages;
+
+// SAFETY: as `Linux` keeps the contract of `Os`; a reservation is never released.
+unsafe impl PageSource for PlainPages {
+    fn reserve(&self, bytes: usize) -> Result<NonNull<u8>, OsError> {
+        Linux.reserve(bytes, crate::size::HUGE_BYTES)
+    }
+
+    unsafe fn commit(&self, start: NonNull<u8>, bytes: usize, pages: Pages) -> Result<(), OsError> {
+        // SAFETY: the caller says that the part lies inside the reservation.
+        unsafe { Linux.commit(start, bytes)? };
+        if pages == Pages::Huge {
+            // SAFETY: the part was committed by the line above, in whole huge pages.
+            unsafe { Linux.advise_huge(start, bytes) };
+        }
+        Ok(())
+    }
+
+    unsafe fn decommit(&self, start: NonNull<u8>, bytes: usize) -> Result<(), OsError> {
+        // SAFETY: the caller says that the range is committed and free.
+        unsafe { Linux.decommit(start, bytes) }
+    }
+
+    fn may_mremap(&self) -> bool {
+        true
+    }
+
+    unsafe fn move_pages(
+        &self,
+        from: NonNull<u8>,
+        from_bytes: usize,
+        to: NonNull<u8>,
+        to_bytes: usize,
+    ) -> Moved {
+        // SAFETY: as the caller promised.
+        unsafe { Linux.move_pages(from, from_bytes, to, to_bytes) }
+    }
+}

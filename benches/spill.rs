@@ -1,0 +1,305 @@
+//! What it costs to let cold vectors leave memory, and to bring them back.
+//!
+//! ```text
+//!   write/Tt, read/Tt     uniform vectors, T threads, through the store; B/s
+//!   write-sealed/Tt, ..   the same, encrypted
+//!                         peer of all: o-direct, the same bytes in blocks of one frame's size, by
+//!                         as many threads, in the same rounds
+//!   evict, fault-in       the same through Spillable, one thread: the ladder lets all leave, each
+//!                         is pinned again. Peer: o-direct in blocks of a vector
+//!   pack, fault-in-packed a column of bits that stays in RAM, packed. Peer: lz4_flex
+//!   pin                   a read guard of a vector that is in memory; ns. Peer: a std RwLock's
+//! ```
+//!
+//! Bytes are those of the vectors; the store's headers, checksums and reserving of space are its
+//! cost. It checksums all that it loads; the bench compares the last vector of each thread.
+//!
+//! Run: `cargo bench --bench spill`; `-- disk`, `-- spillable`, `-- packed`, `-- pin` for a part;
+//! short and small: `-- --test`. The file goes to `PLIMSOLL_BENCH_FOLDER`, default /var/tmp.
+
+mod common;
+#[path = "spill/raw.rs"]
+mod raw;
+
+use common::{Effort, Figure, Unit};
+use plimsoll::spill::{Hint, SpillOptions, Spillable};
+use plimsoll::{Pool, PoolVec, Runtime};
+use plimsoll_swap::codec::LaneSpec;
+use plimsoll_swap::store::{Content, Encryption, Saved, Store, Tier, Tiers};
+use rand::{RngCore, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use raw::{DiskRates, RawFile};
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::sync::RwLock;
+use std::time::Instant;
+
+const SEED: u64 = 2026;
+
+/// Bytes of a vector: a block of a transform out of core.
+const VECTOR_BYTES: usize = 4 << 20;
+
+/// How much of the raw disk's speed there must be.
+const TARGET_DISK_SHARE: f64 = 0.85;
+
+/// What a pin may cost, in nanoseconds.
+const TARGET_PIN_NANOSECONDS: f64 = 50.0;
+
+struct Bench {
+    rounds: usize,
+    vectors: usize,
+    pins: usize,
+    folder: PathBuf,
+    pool: Pool,
+}
+
+impl Bench {
+    fn new(effort: Effort) -> Self {
+        let folder = std::env::var_os("PLIMSOLL_BENCH_FOLDER");
+        let (rounds, vectors, pins) = match effort {
+            Effort::Full => (7, 64, 1_000_000),
+            Effort::Smoke => (2, 4, 10_000),
+        };
+        Self {
+            rounds,
+            vectors,
+            pins,
+            folder: PathBuf::from(folder.unwrap_or_else(|| "/var/tmp".into())),
+            pool: Pool::builder().build().expect("addresses for a pool"),
+        }
+    }
+
+    /// A vector that looks random.
+    fn uniform(&self, seed: u64) -> PoolVec<u8> {
+        let mut vector = self.pool.try_zeroed(VECTOR_BYTES).expect("memory");
+        ChaCha8Rng::seed_from_u64(SEED + seed).fill_bytes(&mut vector);
+        vector
+    }
+
+    fn bytes(&self) -> f64 {
+        (self.vectors * VECTOR_BYTES) as f64
+    }
+
+    /// The store against the bare disk, on `threads` threads.
+    fn disk(&self, threads: usize, encryption: Encryption) {
+        let store = store(&self.folder, encryption);
+        let frame_bytes = self.frame_bytes(&store);
+        let raw = RawFile::new(&self.folder, frame_bytes, self.bytes() as usize / frame_bytes);
+        let sources: Vec<_> = (0..threads as u64).map(|thread| self.uniform(thread)).collect();
+        // A file with nothing in it gives its blocks back to the disk; one in use keeps them.
+        let kept = save(&store, &sources[0]);
+        let mut all = [const { Vec::new() }; 4];
+        for _ in 0..=self.rounds {
+            let rates = raw.measure(threads);
+            let ours = self.store_once(&store, &sources);
+            let round = [ours.write, rates.write, ours.read, rates.read];
+            all.iter_mut().zip(round).for_each(|(all, rate)| all.push(rate));
+        }
+        drop(kept);
+        // The first round takes the space on the disk.
+        let median = |index: usize| common::median(&all[index][1..]).expect("a round");
+        let sealed = if encryption == Encryption::On { "-sealed" } else { "" };
+        for (way, at) in [("write", 0), ("read", 2)] {
+            let case = format!("{way}{sealed}/{threads}t");
+            print_against_disk(&case, median(at), median(at + 1));
+        }
+    }
+
+    /// What a vector takes in the file, for each frame of it.
+    fn frame_bytes(&self, store: &Store) -> usize {
+        let vector = self.uniform(0);
+        let saved = save(store, &vector);
+        let stats = store.stats();
+        drop(saved);
+        let raw = VECTOR_BYTES / stats.file_saves.max(1) as usize;
+        println!("# frames of {}", common::size_name(raw));
+        raw
+    }
+
+    fn store_once(&self, store: &Store, sources: &[PoolVec<u8>]) -> DiskRates {
+        let each = self.vectors / sources.len();
+        let start = Instant::now();
+        let saved: Vec<Vec<Saved>> = std::thread::scope(|scope| {
+            let work = |source| move || (0..each).map(|_| save(store, source)).collect();
+            let threads: Vec<_> = sources.iter().map(|source| scope.spawn(work(source))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("it saves")).collect()
+        });
+        let write = self.bytes() / start.elapsed().as_secs_f64();
+        let mut outs: Vec<_> = sources.iter().map(|_| self.uniform(99)).collect();
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for (saved, out) in saved.iter().zip(&mut outs) {
+                let load = |saved: &Saved, out: &mut [u8]| store.load(saved, out).expect("a load");
+                scope.spawn(move || saved.iter().for_each(|saved| load(saved, out)));
+            }
+        });
+        let read = self.bytes() / start.elapsed().as_secs_f64();
+        let same = outs.iter().zip(sources).all(|(out, source)| out[..] == source[..]);
+        assert!(same, "a vector came back changed");
+        DiskRates { write, read }
+    }
+
+    /// Vectors of a runtime: all leave, all come back.
+    fn spillable(&self) {
+        let raw = RawFile::new(&self.folder, VECTOR_BYTES, self.vectors);
+        let runtime = Runtime::builder()
+            .limit_bytes(1 << 40)
+            .spill(SpillOptions::new(&self.folder))
+            .build()
+            .expect("a runtime");
+        let model = self.uniform(1);
+        let spillable = |_| {
+            let vector = runtime.spillable(runtime.pool().try_copied(&model).expect("memory"));
+            vector.hint(Hint::Uniform);
+            vector
+        };
+        // One more leaves in the first round and stays away, so that the file keeps its blocks.
+        let kept = spillable(0);
+        let vectors: Vec<Spillable<u8>> = (0..self.vectors).map(spillable).collect();
+        let mut all = [const { Vec::new() }; 4];
+        for round in 0..=self.rounds {
+            let rates = raw.measure(1);
+            for vector in &vectors {
+                // A vector that was not written since it was saved leaves without being written.
+                vector.write().expect("in memory")[0] = round as u8;
+            }
+            let leaving = runtime.spill_stats().resident_bytes as usize - VECTOR_BYTES / 2;
+            let start = Instant::now();
+            let limit = runtime.set_limit_bytes(runtime.ledger().counted_bytes() - leaving);
+            let write = self.bytes() / start.elapsed().as_secs_f64();
+            runtime.set_limit_bytes(limit);
+            assert!(vectors.iter().all(|vector| !vector.is_resident()), "all left");
+            let start = Instant::now();
+            for vector in &vectors {
+                black_box(vector.read().expect("it comes back")[VECTOR_BYTES - 1]);
+            }
+            let read = self.bytes() / start.elapsed().as_secs_f64();
+            let figures = [write, rates.write, read, rates.read];
+            all.iter_mut().zip(figures).for_each(|(all, rate)| all.push(rate));
+        }
+        assert!(!kept.is_resident(), "it stayed away");
+        let last = vectors.last().expect("at least one").read().expect("in memory");
+        assert!(last[1..] == model[1..], "it came back changed");
+        let median = |index: usize| common::median(&all[index][1..]).expect("a round");
+        print_against_disk("evict", median(0), median(1));
+        print_against_disk("fault-in", median(2), median(3));
+    }
+
+    /// A column that packs: it never reaches the file.
+    fn packed(&self) {
+        let store = store(&self.folder, Encryption::Off);
+        let mut rng = ChaCha8Rng::seed_from_u64(SEED);
+        let mut column = self.pool.try_zeroed::<u8>(VECTOR_BYTES).expect("memory");
+        for lane in column.chunks_exact_mut(8) {
+            lane[0] = rng.next_u32() as u8 & 1;
+        }
+        let mut out = self.pool.try_zeroed::<u8>(VECTOR_BYTES).expect("memory");
+        let mut peer = vec![0; lz4_flex::block::get_maximum_output_size(VECTOR_BYTES)];
+        let mut all = [const { Vec::new() }; 4];
+        let mut note = |index: usize, start: Instant| {
+            all[index].push(VECTOR_BYTES as f64 / start.elapsed().as_secs_f64());
+        };
+        for _ in 0..=4 * self.rounds {
+            let start = Instant::now();
+            let saved = store.save(LaneSpec::U64, &column, Content::Unknown, Tiers::Any);
+            note(0, start);
+            let saved = saved.expect("room for packed bytes");
+            assert_eq!(saved.tier(), Tier::Packed, "bits are packed in RAM");
+            let start = Instant::now();
+            let bytes = lz4_flex::block::compress_into(&column, &mut peer).expect("room");
+            note(1, start);
+            let start = Instant::now();
+            store.load(&saved, &mut out).expect("our own payload");
+            note(2, start);
+            assert!(out[..] == column[..], "the column came back changed");
+            let start = Instant::now();
+            lz4_flex::block::decompress_into(&peer[..bytes], &mut out).expect("its own block");
+            note(3, start);
+        }
+        let median = |index: usize| common::median(&all[index][1..]).expect("a round");
+        let rates = |ours, peer| (median(ours), median(peer));
+        print("pack", Unit::BytesPerSecond, rates(0, 1), "lz4_flex");
+        print("fault-in-packed", Unit::BytesPerSecond, rates(2, 3), "lz4_flex");
+    }
+
+    fn pin(&self) {
+        let runtime = Runtime::builder()
+            .limit_bytes(1 << 40)
+            .spill(SpillOptions::new(&self.folder))
+            .build()
+            .expect("a runtime");
+        let vector = runtime.pool().try_zeroed::<u64>(1 << 17).expect("memory");
+        let handle = runtime.spillable(vector);
+        let peer = RwLock::new(vec![0u64; 1 << 17]);
+        let nanoseconds = |start: Instant| start.elapsed().as_secs_f64() * 1e9 / self.pins as f64;
+        let mut all = [Vec::new(), Vec::new()];
+        for _ in 0..self.rounds {
+            let start = Instant::now();
+            for index in 0..self.pins {
+                black_box(black_box(&handle).read().expect("in memory")[index & 0xffff]);
+            }
+            all[0].push(nanoseconds(start));
+            let start = Instant::now();
+            for index in 0..self.pins {
+                black_box(black_box(&peer).read().expect("no panic")[index & 0xffff]);
+            }
+            all[1].push(nanoseconds(start));
+        }
+        let [ours, peer] = all.map(|all| common::median(&all).expect("a round"));
+        print("pin", Unit::Nanoseconds, (ours, peer), "std-rwlock");
+        if ours >= TARGET_PIN_NANOSECONDS {
+            println!("# missed: pin takes {ours:.1} ns, {TARGET_PIN_NANOSECONDS} are the target");
+        }
+    }
+}
+
+fn store(folder: &Path, encryption: Encryption) -> Store {
+    Store::builder().folder(folder).encryption(encryption).build().expect("a folder on a disk")
+}
+
+fn save(store: &Store, vector: &[u8]) -> Saved {
+    store
+        .save(LaneSpec::Bytes, vector, Content::Uniform, Tiers::FileOnly)
+        .expect("room on the disk")
+}
+
+fn print(case: &str, unit: Unit, (ours, peer): (f64, f64), peer_name: &str) {
+    Figure { bench: "spill", case, ours, peer, unit, peer_name }.print();
+}
+
+fn print_against_disk(case: &str, ours: f64, disk: f64) {
+    print(case, Unit::BytesPerSecond, (ours, disk), "o-direct");
+    if ours < TARGET_DISK_SHARE * disk {
+        let share = ours / disk;
+        println!("# missed: {case} is {share:.2} of the disk's speed, not {TARGET_DISK_SHARE}");
+    }
+}
+
+fn main() {
+    let effort = common::effort();
+    common::print_machine("spill", effort);
+    let bench = Bench::new(effort);
+    println!(
+        "# vectors={} of {} rounds={} folder={}",
+        bench.vectors,
+        common::size_name(VECTOR_BYTES),
+        bench.rounds,
+        bench.folder.display()
+    );
+    for threads in [1, 2] {
+        for (name, encryption) in [("disk", Encryption::Off), ("disk-sealed", Encryption::On)] {
+            if common::wanted(name) {
+                bench.disk(threads, encryption);
+            }
+        }
+    }
+    if common::wanted("spillable") {
+        bench.spillable();
+    }
+    if common::wanted("packed") {
+        bench.packed();
+    }
+    if common::wanted("pin") {
+        bench.pin();
+    }
+}

@@ -1,0 +1,78 @@
+//! The options that say where cold memory goes.
+
+use super::Failure;
+use crate::Runtime;
+use crate::error::Error;
+use crate::limit::{LimitSpec, parse_bytes};
+use crate::spill::SpillOptions;
+use clap::Args;
+use plimsoll_swap::store::Encryption;
+use std::path::PathBuf;
+
+/// A folder that is on a disk on most machines, unlike /tmp.
+const DEFAULT_FOLDER: &str = "/var/tmp";
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Where cold memory goes")]
+pub(super) struct SpillArgs {
+    /// Folder for the spill file, on a disk. The file has no name there and is gone with the
+    /// process. Default: $TMPDIR, or /var/tmp.
+    #[arg(long, value_name = "DIR", conflicts_with = "no_spill")]
+    spill_dir: Option<PathBuf>,
+
+    /// Most that the spill file may take of the disk; all that is free by default.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, conflicts_with = "no_spill")]
+    spill_quota: Option<u64>,
+
+    /// Most memory that packed vectors may take; what the limit leaves by default. 0: none.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    packed_limit: Option<u64>,
+
+    /// Encrypt what is spilled, with a key that only this process has.
+    #[arg(long, conflicts_with = "no_spill")]
+    encrypt_spill: bool,
+
+    /// Write no spill file: what does not fit in memory, packed, is over the limit.
+    #[arg(long)]
+    no_spill: bool,
+}
+
+impl SpillArgs {
+    fn options(&self, folder: Option<PathBuf>) -> SpillOptions {
+        let options = folder.map_or_else(SpillOptions::packed_only, SpillOptions::new);
+        let packed = self.packed_limit.map_or(usize::MAX, |bytes| bytes as usize);
+        options
+            .quota_bytes(self.spill_quota.unwrap_or(u64::MAX))
+            .packed_limit_bytes(packed)
+            .encryption(if self.encrypt_spill { Encryption::On } else { Encryption::Off })
+    }
+
+    /// Makes the runtime that a command runs under.
+    ///
+    /// A folder that was asked for must do. The default one need not: without it, a proof that
+    /// fits in memory is made all the same.
+    pub(super) fn runtime(&self, limit: Option<LimitSpec>) -> Result<Runtime, Failure> {
+        let build = |options| {
+            let builder = Runtime::builder().spill(options);
+            match limit {
+                Some(limit) => builder.limit(limit).build(),
+                None => builder.build(),
+            }
+        };
+        if self.no_spill {
+            return Ok(build(self.options(None))?);
+        }
+        if let Some(folder) = &self.spill_dir {
+            return Ok(build(self.options(Some(folder.clone())))?);
+        }
+        let default =
+            std::env::var_os("TMPDIR").map_or_else(|| DEFAULT_FOLDER.into(), PathBuf::from);
+        match build(self.options(Some(default))) {
+            Err(Error::Spill(why)) => {
+                eprintln!("note: no spill file: {why}; choose a folder with --spill-dir");
+                Ok(build(self.options(None))?)
+            }
+            built => Ok(built?),
+        }
+    }
+}

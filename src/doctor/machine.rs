@@ -1,0 +1,344 @@
+//! The snapshot that checks look at: numbers and names read once below a root.
+//!
+//! A [`Reading`] has three ends, and checks treat each: a value; `Ok(None)`, the file is not there
+//! (an older kernel, a feature not built in, a bare container); `Err`, it is there and cannot be
+//! read or understood, with one line that names the file.
+//!
+//! Must never: follow what a file says to another file, or read more of one than its bound.
+//!
+//! Sources: proc(5), and the kernel's admin-guide/blockdev/zram and admin-guide/mm pages.
+
+use super::probe::{Probe, SpillFolder, spill};
+use crate::meter::{CgroupLimit, MachineMemory, Meter};
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+/// Longest file in bytes that is read: 1 MiB. The longest here, `mountinfo`, has some 200 bytes a
+/// mount.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// A value, `None` where its file is not there, or one line that says why it cannot be read.
+pub type Reading<T> = Result<Option<T>, String>;
+
+/// One line of `/proc/swaps`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwapArea {
+    /// The device or file.
+    pub path: String,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// What is swapped out to it, in bytes.
+    pub used_bytes: u64,
+    /// Its priority; the highest is used first.
+    pub priority: i64,
+}
+
+/// A zram device, from its `mm_stat`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZramDevice {
+    /// Its name, `zram0`.
+    pub name: String,
+    /// Bytes that can be written to it; 0 while it is not set up.
+    pub size_bytes: u64,
+    /// Bytes written to it and still kept.
+    pub stored_bytes: u64,
+    /// RAM that it takes for them, in bytes, charged to no cgroup.
+    pub used_bytes: u64,
+    /// RAM that it may take, in bytes; 0 for no limit.
+    pub limit_bytes: u64,
+}
+
+/// A number in a file of a cgroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CgroupSetting {
+    /// The file.
+    pub path: PathBuf,
+    /// What it says.
+    pub value: u64,
+}
+
+/// What `/dev/userfaultfd` (Linux 6.1) is to this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserfaultDevice {
+    /// Not there.
+    Absent,
+    /// There, and may not be opened.
+    Closed,
+    /// May be opened: a full userfaultfd without privileges.
+    Open,
+}
+
+/// Soft resource limits; `None` for no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Ulimits {
+    /// `RLIMIT_AS`, in bytes.
+    pub address_space_bytes: Option<u64>,
+    /// `RLIMIT_DATA`, in bytes.
+    pub data_bytes: Option<u64>,
+    /// `RLIMIT_CORE`, in bytes.
+    pub core_bytes: Option<u64>,
+    /// `RLIMIT_NOFILE`.
+    pub open_files: Option<u64>,
+}
+
+/// Everything that the checks look at.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// `kernel.osrelease`.
+    pub kernel_release: Reading<String>,
+    /// `/proc/meminfo`, or one line that says why not.
+    pub memory: Result<MachineMemory, String>,
+    /// `CommitLimit` and `Committed_AS`, in bytes.
+    pub commit: Reading<(u64, u64)>,
+    /// The tightest memory cgroup.
+    pub cgroup: Reading<CgroupLimit>,
+    /// `memory.swappiness` of the own cgroup, v1 only: there it is what counts, not the sysctl.
+    pub cgroup_swappiness: Reading<CgroupSetting>,
+    /// `memory.swap.max` of the own cgroup in bytes, v2 only; not there for no limit.
+    pub cgroup_swap_max: Reading<CgroupSetting>,
+    /// `vm.overcommit_memory`.
+    pub overcommit: Reading<u64>,
+    /// `vm.max_map_count`.
+    pub max_map_count: Reading<u64>,
+    /// `vm.swappiness`.
+    pub swappiness: Reading<u64>,
+    /// `vm.page-cluster`: a fault reads two to the power of it pages.
+    pub page_cluster: Reading<u64>,
+    /// `vm.unprivileged_userfaultfd`; not there in a kernel without userfaultfd.
+    pub unprivileged_userfaultfd: Reading<u64>,
+    /// `/dev/userfaultfd`.
+    pub userfault_device: UserfaultDevice,
+    /// Effective capabilities, one bit each.
+    pub capabilities: Reading<u64>,
+    /// `Seccomp` of this process: 2 with a filter.
+    pub seccomp: Reading<u64>,
+    /// The chosen mode of transparent huge pages.
+    pub huge_pages: Reading<String>,
+    /// Swap areas that are on.
+    pub swaps: Reading<Vec<SwapArea>>,
+    /// zram devices, by name.
+    pub zram: Reading<Vec<ZramDevice>>,
+    /// NUMA nodes that are on line.
+    pub numa_nodes: Reading<u64>,
+    /// Soft resource limits of this process.
+    pub ulimits: Reading<Ulimits>,
+    /// The folder a spill file would go to.
+    pub spill: SpillFolder,
+}
+
+impl Machine {
+    /// Reads this machine, with `spill_folder` for its spill folder.
+    #[must_use]
+    pub fn live(spill_folder: &Path, probe: Probe) -> Self {
+        Self::at(Path::new("/"), spill_folder, probe)
+    }
+
+    /// Reads the tree below `root` as if it were `/`; the spill folder too is below it.
+    #[must_use]
+    pub fn at(root: &Path, spill_folder: &Path, probe: Probe) -> Self {
+        let meter = Meter::at(root).map_err(|why| why.to_string());
+        let memory = meter.as_ref().map_err(Clone::clone);
+        let memory = memory.and_then(|meter| meter.machine_memory().map_err(|why| why.to_string()));
+        let cgroup = meter.and_then(|meter| meter.cgroup().map_err(|why| why.to_string()));
+        let vm = |name| number(root, &format!("proc/sys/vm/{name}"));
+        let status = |field, radix| status_field(root, field, radix);
+        Self {
+            kernel_release: text(root, "proc/sys/kernel/osrelease"),
+            memory,
+            commit: commit(root),
+            cgroup,
+            cgroup_swappiness: cgroup_setting(root, "memory.swappiness"),
+            cgroup_swap_max: cgroup_setting(root, "memory.swap.max"),
+            overcommit: vm("overcommit_memory"),
+            max_map_count: vm("max_map_count"),
+            swappiness: vm("swappiness"),
+            page_cluster: vm("page-cluster"),
+            unprivileged_userfaultfd: vm("unprivileged_userfaultfd"),
+            userfault_device: userfault_device(root),
+            capabilities: status("CapEff:", 16),
+            seccomp: status("Seccomp:", 10),
+            huge_pages: huge_pages(root),
+            swaps: swaps(root),
+            zram: zram(root),
+            numa_nodes: numa_nodes(root),
+            ulimits: ulimits(root),
+            spill: spill(root, spill_folder, probe),
+        }
+    }
+}
+
+/// The text of a file, without blanks at its ends.
+pub(super) fn text(root: &Path, name: &str) -> Reading<String> {
+    let read = || -> std::io::Result<String> {
+        let mut text = String::new();
+        File::open(root.join(name))?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    match read() {
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(why) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(why) => Err(format!("/{name}: {why}")),
+    }
+}
+
+/// `parse` of a file's text; where it gives nothing, the error names the file and its first line.
+fn parsed<T>(root: &Path, name: &str, parse: impl Fn(&str) -> Option<T>) -> Reading<T> {
+    let Some(text) = text(root, name)? else { return Ok(None) };
+    parse(&text).map(Some).ok_or_else(|| {
+        let line: String = text.lines().next().unwrap_or("").chars().take(60).collect();
+        format!("/{name}: not in the kernel's format: {line:?}")
+    })
+}
+
+fn number(root: &Path, name: &str) -> Reading<u64> {
+    parsed(root, name, |text| text.parse().ok())
+}
+
+fn commit(root: &Path) -> Reading<(u64, u64)> {
+    parsed(root, "proc/meminfo", |text| {
+        let bytes = |field| {
+            let rest = text.lines().find_map(|line| line.strip_prefix(field))?;
+            rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+        };
+        Some((bytes("CommitLimit:")?, bytes("Committed_AS:")?))
+    })
+}
+
+fn status_field(root: &Path, field: &str, radix: u32) -> Reading<u64> {
+    let value = parsed(root, "proc/self/status", |text| {
+        let Some(rest) = text.lines().find_map(|line| line.strip_prefix(field)) else {
+            return Some(None);
+        };
+        u64::from_str_radix(rest.trim(), radix).ok().map(Some)
+    });
+    value.map(Option::flatten)
+}
+
+/// The setting `name` of this process's memory cgroup, where it is mounted as most systems mount
+/// it; `max` is no setting. v1 where a hierarchy has the controller `memory`, else v2.
+fn cgroup_setting(root: &Path, name: &str) -> Reading<CgroupSetting> {
+    let Some(lines) = text(root, "proc/self/cgroup")? else { return Ok(None) };
+    let rows = lines.lines().filter_map(|line| {
+        let mut cells = line.splitn(3, ':').skip(1);
+        Some((cells.next()?, cells.next()?))
+    });
+    let rows: Vec<(&str, &str)> = rows.collect();
+    let v1 = rows.iter().find(|row| row.0.split(',').any(|word| word == "memory"));
+    let (mount, own) = match (v1, rows.iter().find(|row| row.0.is_empty())) {
+        (Some(row), _) => ("sys/fs/cgroup/memory", row.1),
+        (None, Some(row)) => ("sys/fs/cgroup", row.1),
+        (None, None) => return Ok(None),
+    };
+    let file = format!("{mount}{}/{name}", own.trim_end_matches('/'));
+    let value = parsed(root, &file, |text| match text {
+        "max" => Some(None),
+        number => number.parse().ok().map(Some),
+    })?;
+    Ok(value.flatten().map(|value| CgroupSetting { path: Path::new("/").join(file), value }))
+}
+
+fn userfault_device(root: &Path) -> UserfaultDevice {
+    let open = File::options().read(true).write(true).open(root.join("dev/userfaultfd"));
+    match open {
+        Ok(_) => UserfaultDevice::Open,
+        Err(why) if why.kind() == ErrorKind::PermissionDenied => UserfaultDevice::Closed,
+        Err(_) => UserfaultDevice::Absent,
+    }
+}
+
+/// `always [madvise] never`: the word in brackets.
+fn huge_pages(root: &Path) -> Reading<String> {
+    parsed(root, "sys/kernel/mm/transparent_hugepage/enabled", |text| {
+        let word =
+            text.split_whitespace().find_map(|word| word.strip_prefix('[')?.strip_suffix(']'));
+        word.map(str::to_owned)
+    })
+}
+
+fn swaps(root: &Path) -> Reading<Vec<SwapArea>> {
+    parsed(root, "proc/swaps", |text| text.lines().skip(1).map(swap_area).collect())
+}
+
+/// `path type size-in-KiB used-in-KiB priority`; blanks in the path are written `\040`.
+fn swap_area(line: &str) -> Option<SwapArea> {
+    let mut words = line.split_whitespace();
+    let path = words.next()?.replace("\\040", " ");
+    let mut kib = words.skip(1);
+    let mut bytes = || kib.next()?.parse::<u64>().ok()?.checked_mul(1024);
+    let (size_bytes, used_bytes) = (bytes()?, bytes()?);
+    Some(SwapArea { path, size_bytes, used_bytes, priority: kib.next()?.parse().ok()? })
+}
+
+fn zram(root: &Path) -> Reading<Vec<ZramDevice>> {
+    let Ok(entries) = std::fs::read_dir(root.join("sys/block")) else { return Ok(None) };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| name.starts_with("zram")).collect();
+    names.sort();
+    names.into_iter().map(|name| zram_device(root, name)).collect::<Result<_, _>>().map(Some)
+}
+
+fn zram_device(root: &Path, name: String) -> Result<ZramDevice, String> {
+    let size_bytes = number(root, &format!("sys/block/{name}/disksize"))?.unwrap_or(0);
+    let stat = parsed(root, &format!("sys/block/{name}/mm_stat"), |text| {
+        let mut words = text.split_whitespace().map(|word| word.parse::<u64>().ok());
+        // Bytes stored, bytes compressed, RAM taken, limit of RAM.
+        let (stored, _, used, limit) =
+            (words.next()??, words.next()??, words.next()??, words.next()??);
+        Some([stored, used, limit])
+    })?;
+    let [stored_bytes, used_bytes, limit_bytes] = stat.unwrap_or_default();
+    Ok(ZramDevice { name, size_bytes, stored_bytes, used_bytes, limit_bytes })
+}
+
+/// Counts the nodes of a list such as `0-1,4`.
+fn numa_nodes(root: &Path) -> Reading<u64> {
+    parsed(root, "sys/devices/system/node/online", |text| {
+        let mut count = 0_u64;
+        for range in text.split(',') {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+            count = count.checked_add(last.checked_sub(first)?.checked_add(1)?)?;
+        }
+        Some(count)
+    })
+}
+
+fn ulimits(root: &Path) -> Reading<Ulimits> {
+    parsed(root, "proc/self/limits", |text| {
+        let soft = |name: &str| {
+            let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+            match rest.split_whitespace().next()? {
+                "unlimited" => Some(None),
+                count => count.parse().ok().map(Some),
+            }
+        };
+        Some(Ulimits {
+            address_space_bytes: soft("Max address space")?,
+            data_bytes: soft("Max data size")?,
+            core_bytes: soft("Max core file size")?,
+            open_files: soft("Max open files")?,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn swap_lines_are_read_or_refused() {
+        let area = swap_area("/swap\\040file file 1024 16 -2").expect("an area");
+        assert_eq!(
+            (area.path.as_str(), area.size_bytes, area.priority),
+            ("/swap file", 1 << 20, -2)
+        );
+        for line in
+            ["", "/a file", "/a file x 1 2", "/a file 1 2", "/a file 99999999999999999999 0 0"]
+        {
+            assert_eq!(swap_area(line), None, "{line}");
+        }
+    }
+}

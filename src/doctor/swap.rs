@@ -1,0 +1,182 @@
+//! Swap: the safety net, what it hides, and how eagerly the kernel uses it.
+//!
+//! Bytes that zram holds are charged to no cgroup and to no process, so a proof "in 4 GiB" can use
+//! more of the machine than that. Field elements do not compress: where they are swapped to zram,
+//! it gives nothing for its RAM. With cgroup v1 each cgroup has a swappiness of its own, taken from
+//! its parent when it was made: setting the sysctl later does not reach it.
+//!
+//! Sources: the kernel's admin-guide/blockdev/zram and admin-guide/sysctl/vm pages, swapon(2).
+
+use super::machine::{SwapArea, ZramDevice};
+use super::{Finding, Machine, percent, shell_word, size};
+use std::path::Path;
+
+/// The script that sets up a zram device, in this project.
+const SCRIPT: &str = "scripts/zram-setup.sh";
+
+/// Swap that is used by more than this share, in percent, is no safety net for the next proof.
+const USED_PERCENT_MAX: u64 = 75;
+
+/// RAM that zram may hold, in percent, before it is a holder to be named.
+const HIDDEN_PERCENT_MAX: u64 = 25;
+
+/// Bytes stored below which a ratio says nothing: 16 MiB.
+const JUDGED_BYTES_MIN: u64 = 16 << 20;
+
+/// A ratio of bytes stored to RAM taken below 11 to 10 is no gain.
+const RATIO_TENTHS_MIN: u64 = 11;
+
+/// `vm.swappiness` where zram is only a safety net.
+const NET: std::ops::RangeInclusive<u64> = 1..=10;
+
+/// `vm.swappiness` where zram is where cold memory belongs.
+const PRIMARY: std::ops::RangeInclusive<u64> = 100..=200;
+
+fn is_zram(area: &SwapArea) -> bool {
+    area.path.starts_with("/dev/zram")
+}
+
+pub(super) fn areas(machine: &Machine) -> Finding {
+    const NAME: &str = "swap";
+    let areas = match &machine.swaps {
+        Ok(Some(areas)) => areas,
+        Ok(None) => return Finding::unread(NAME, "no /proc/swaps"),
+        Err(why) => return Finding::unread(NAME, why),
+    };
+    let zram = areas.iter().filter(|area| is_zram(area)).count();
+    let disk = areas.iter().find(|area| !is_zram(area));
+    let total: u64 = areas.iter().map(|area| area.size_bytes).sum();
+    let used: u64 = areas.iter().map(|area| area.used_bytes).sum();
+    if areas.is_empty() {
+        return Finding::warn(
+            NAME,
+            "none: what does not fit is killed, without a warning",
+            format!("{SCRIPT} up"),
+        );
+    }
+    if let Some(disk) = disk {
+        let (path, word) = (&disk.path, shell_word(Path::new(&disk.path)));
+        return if zram > 0 {
+            Finding::warn(
+                NAME,
+                format!("zram and {path}: the first pages fill zram, the hot ones go to disk"),
+                format!("swapoff {word}"),
+            )
+        } else {
+            Finding::warn(
+                NAME,
+                format!("{path}: the kernel picks the pages, witness and all"),
+                format!("swapoff {word} && {SCRIPT} up"),
+            )
+        };
+    }
+    if let Ok(Some(max)) = &machine.cgroup_swap_max
+        && max.value == 0
+    {
+        return Finding::warn(
+            NAME,
+            "there is some, and this cgroup may use none of it: over its limit it is killed",
+            format!("echo max > {}", shell_word(&max.path)),
+        );
+    }
+    let says = format!("{} of zram, {} used", size(total), size(used));
+    if percent(used, total) > USED_PERCENT_MAX {
+        Finding::warn(NAME, format!("{says}: nearly full"), format!("{SCRIPT} status"))
+    } else {
+        Finding::ok(NAME, says)
+    }
+}
+
+pub(super) fn zram(machine: &Machine) -> Finding {
+    const NAME: &str = "zram";
+    let devices = match &machine.zram {
+        Ok(Some(devices)) => devices,
+        Ok(None) => return Finding::ok(NAME, "no device in use"),
+        Err(why) => return Finding::unread(NAME, why),
+    };
+    let in_use: Vec<&ZramDevice> = devices.iter().filter(|zram| zram.size_bytes > 0).collect();
+    if in_use.is_empty() {
+        return Finding::ok(NAME, "no device in use");
+    }
+    let hidden: u64 = in_use.iter().map(|zram| zram.used_bytes).sum();
+    let total = machine.memory.as_ref().map_or(0, |memory| memory.mem_total_bytes);
+    let stored: u64 = in_use.iter().map(|zram| zram.stored_bytes).sum();
+    let says = format!("holds {} in {} of RAM that no cgroup counts", size(stored), size(hidden));
+    if let Some(zram) = in_use.iter().find(|zram| is_useless(zram)) {
+        return Finding::warn(
+            NAME,
+            format!("{says}: the data of {} does not compress, it is only hidden", zram.name),
+            format!("swapoff /dev/{}", zram.name),
+        );
+    }
+    if let Some(zram) = in_use.iter().find(|zram| zram.limit_bytes == 0) {
+        return Finding::warn(
+            NAME,
+            format!("{says}; {} may fill all RAM, since it has no limit", zram.name),
+            format!("echo {} > /sys/block/{}/mem_limit", total / 2, zram.name),
+        );
+    }
+    if percent(hidden, total) > HIDDEN_PERCENT_MAX {
+        return Finding::warn(NAME, says, format!("{SCRIPT} status"));
+    }
+    Finding::ok(NAME, says)
+}
+
+fn is_useless(zram: &ZramDevice) -> bool {
+    let ten_times_stored = u128::from(zram.stored_bytes) * 10;
+    zram.stored_bytes >= JUDGED_BYTES_MIN
+        && ten_times_stored < u128::from(zram.used_bytes) * u128::from(RATIO_TENTHS_MIN)
+}
+
+pub(super) fn swappiness(machine: &Machine) -> Finding {
+    const NAME: &str = "swappiness";
+    let (value, mend) = match (&machine.cgroup_swappiness, &machine.swappiness) {
+        (Ok(Some(own)), _) => {
+            (own.value, format!("echo {} > {}", NET.end(), shell_word(&own.path)))
+        }
+        (_, Ok(Some(value))) => (*value, format!("sysctl -w vm.swappiness={}", NET.end())),
+        (_, Ok(None)) => return Finding::unread(NAME, "no /proc/sys/vm/swappiness"),
+        (_, Err(why)) => return Finding::unread(NAME, why),
+    };
+    let Ok(Some(areas)) = &machine.swaps else {
+        return Finding::ok(NAME, format!("{value}, without effect where swap is not known"));
+    };
+    let all_zram = areas.iter().all(is_zram);
+    match value {
+        _ if areas.is_empty() => Finding::ok(NAME, format!("{value}, without effect: no swap")),
+        0 => Finding::warn(NAME, "0: the kernel kills before it swaps", mend),
+        value if NET.contains(&value) => {
+            Finding::ok(NAME, format!("{value}: swap as a safety net"))
+        }
+        value if PRIMARY.contains(&value) && all_zram => {
+            Finding::ok(NAME, format!("{value}: zram is where cold memory belongs"))
+        }
+        _ => Finding::warn(
+            NAME,
+            format!("{value}: a prover's memory is swapped while files could be dropped"),
+            mend,
+        ),
+    }
+}
+
+pub(super) fn page_cluster(machine: &Machine) -> Finding {
+    const NAME: &str = "page-cluster";
+    let value = match machine.page_cluster {
+        Ok(Some(value)) => value,
+        Ok(None) => return Finding::ok(NAME, "not there: a kernel without swap"),
+        Err(ref why) => return Finding::unread(NAME, why),
+    };
+    let has_zram = matches!(&machine.swaps, Ok(Some(areas)) if areas.iter().any(is_zram));
+    match value {
+        0 => Finding::ok(NAME, "0: one page a fault"),
+        _ if !has_zram => Finding::ok(NAME, format!("{value}, without effect: no zram in use")),
+        _ => Finding::warn(
+            NAME,
+            format!(
+                "{value}: each fault unpacks {} pages, and zram has no seeks to save",
+                1_u64.checked_shl(value as u32).unwrap_or(u64::MAX)
+            ),
+            "sysctl -w vm.page-cluster=0",
+        ),
+    }
+}

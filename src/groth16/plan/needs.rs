@@ -1,0 +1,183 @@
+//! Bytes: what each stage holds alive, needs in memory and moves, in and out of core.
+
+use super::{Shape, StageName};
+use crate::groth16::circom::zkey::Coefficient;
+use crate::groth16::key::{KeyKind, Query};
+use crate::groth16::quotient::COEFFICIENTS_AT_ONCE;
+use crate::msm::MsmPlan;
+use crate::ntt::{Moved, Passes, Plan as NttPlan, twiddle_len};
+use ark_bn254::{Fr, G1Affine, G2Affine};
+use ark_ec::short_weierstrass::SWCurveConfig;
+use plimsoll_arena::size::vector_bytes;
+
+/// Bytes a public input takes while the proof is verified: two copies of it, and two of its point.
+const PUBLIC_INPUT_BYTES: usize = 256;
+
+/// Heap bytes an arkworks circuit takes for each variable while its witness is made: the value
+/// (32 bytes) in a vector that doubles, whose touched part is what counts, and gadget state.
+const SYNTHESIS_BYTES_A_VARIABLE: usize = 40;
+
+/// Heap bytes it takes besides.
+const SYNTHESIS_BYTES: usize = 4 << 20;
+
+/// Pages that the kernel maps around the ones asked for, and chunks that straddle them.
+const FILE_SLACK_BYTES: usize = 512 << 10;
+
+/// Buckets a multi-scalar multiplication is left at least: windows of about eight bits in G2.
+pub(super) const BUCKET_BYTES_MIN: usize = 512 << 10;
+
+/// Segments in memory at once: the one in use, the one that is read, the one that is written.
+const SEGMENTS: usize = 3;
+
+/// The lengths that a plan chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sizes {
+    pub(super) threads: usize,
+    pub(super) chunk_len: usize,
+    pub(super) bucket_bytes_max: usize,
+    pub(super) segment_len: usize,
+    pub(super) split: Option<NttPlan>,
+}
+
+impl Sizes {
+    pub(super) fn msm<P: SWCurveConfig>(&self, len: usize) -> MsmPlan {
+        MsmPlan::within::<P>(len, self.chunk_len, self.threads, self.bucket_bytes_max)
+    }
+}
+
+fn fr_vector(len: usize) -> usize {
+    vector_bytes(len.saturating_mul(size_of::<Fr>()))
+}
+
+/// Bytes of vectors alive when a stage begins.
+pub(super) fn alive_before(shape: &Shape, name: StageName) -> usize {
+    let assignment = fr_vector(shape.variables);
+    match name {
+        StageName::Witness | StageName::Verify => 0,
+        StageName::MsmH => assignment + fr_vector(shape.domain_size),
+        StageName::Quotient
+        | StageName::MsmL
+        | StageName::MsmA
+        | StageName::MsmB1
+        | StageName::MsmB2 => assignment,
+    }
+}
+
+/// Bytes a stage needs in memory beyond what is alive, or out of core beyond nothing.
+pub(super) fn need(shape: &Shape, name: StageName, sizes: &Sizes) -> usize {
+    match name {
+        StageName::Witness => witness(shape, sizes),
+        StageName::Quotient => match &sizes.split {
+            Some(split) => quotient_out_of_core(shape, split, sizes),
+            None => quotient_in_core(shape, sizes.threads),
+        },
+        StageName::Verify => (1 << 20) + shape.public_inputs.saturating_mul(PUBLIC_INPUT_BYTES),
+        StageName::MsmH
+        | StageName::MsmL
+        | StageName::MsmA
+        | StageName::MsmB1
+        | StageName::MsmB2 => msm(shape, name, sizes),
+    }
+}
+
+/// Bytes of the segments or blocks that a walk over a vector has in memory out of core.
+fn walk_bytes(sizes: &Sizes) -> usize {
+    match sizes.split {
+        Some(_) => SEGMENTS * fr_vector(sizes.segment_len),
+        None => 0,
+    }
+}
+
+fn witness(shape: &Shape, sizes: &Sizes) -> usize {
+    let vectors = match sizes.split {
+        Some(_) => walk_bytes(sizes),
+        None => fr_vector(shape.variables),
+    };
+    let scratch = match shape.kind {
+        // The circuit's own copy of the assignment, until it is copied into ours.
+        KeyKind::Arkworks => {
+            SYNTHESIS_BYTES + shape.variables.saturating_mul(SYNTHESIS_BYTES_A_VARIABLE)
+        }
+        // Pages of the file, a chunk at a time.
+        KeyKind::Zkey => sizes.chunk_len * size_of::<Fr>() + FILE_SLACK_BYTES,
+    };
+    vectors + scratch
+}
+
+/// What reading the matrices takes.
+pub(super) fn matrix_bytes(shape: &Shape, threads: usize) -> usize {
+    match shape.kind {
+        // A block of the file twice: its pages, and the copy that is checked and used.
+        KeyKind::Arkworks => {
+            let blocks = shape.matrix_block_bytes.saturating_mul(2 * threads);
+            blocks + shape.matrix_held_bytes + FILE_SLACK_BYTES
+        }
+        KeyKind::Zkey => {
+            let record = size_of::<Coefficient>() + size_of::<Fr>() + 44;
+            COEFFICIENTS_AT_ONCE * record + FILE_SLACK_BYTES
+        }
+    }
+}
+
+fn quotient_in_core(shape: &Shape, threads: usize) -> usize {
+    let values = fr_vector(shape.domain_size);
+    let roots = fr_vector(twiddle_len(shape.domain_size.max(1).ilog2()));
+    let vectors = match shape.kind {
+        KeyKind::Arkworks => 2,
+        KeyKind::Zkey => 3,
+    };
+    values * vectors + roots + matrix_bytes(shape, threads)
+}
+
+fn quotient_out_of_core(shape: &Shape, split: &NttPlan, sizes: &Sizes) -> usize {
+    // Three pieces of rows are made from windows of the assignment, and stored.
+    let rows = fr_vector(crate::groth16::quotient::piece_len(split)) * 3;
+    let making = 2 * rows + walk_bytes(sizes);
+    split.smallest_bytes().max(making) + matrix_bytes(shape, sizes.threads)
+}
+
+fn msm(shape: &Shape, name: StageName, sizes: &Sizes) -> usize {
+    let query = name.query().unwrap_or(Query::A);
+    let len = shape.query_len(query);
+    let chunk = sizes.chunk_len.min(len);
+    let (decoded, plan) = match query {
+        Query::B2 => (size_of::<G2Affine>(), sizes.msm::<ark_bn254::g2::Config>(len)),
+        Query::A | Query::B1 | Query::H | Query::L => {
+            (size_of::<G1Affine>(), sizes.msm::<ark_bn254::g1::Config>(len))
+        }
+    };
+    let pages = chunk * query.point_bytes() + FILE_SLACK_BYTES;
+    // The quotient's scalars are gathered from blocks.
+    let gathered = match sizes.split {
+        Some(_) if query == Query::H => fr_vector(chunk),
+        _ => 0,
+    };
+    vector_bytes(chunk * decoded) + pages + plan.pool_bytes() + gathered + walk_bytes(sizes)
+}
+
+/// Bytes that a stage packs or writes, and brings back, if none of it stays in memory.
+pub(super) fn moved(shape: &Shape, name: StageName, sizes: &Sizes) -> Moved {
+    let Some(split) = &sizes.split else { return Moved::default() };
+    let assignment = (shape.variables * size_of::<Fr>()) as u64;
+    let vector = split.vector_bytes() as u64;
+    let read = |bytes| Moved { read_bytes: bytes, written_bytes: 0 };
+    match name {
+        StageName::Witness => Moved { read_bytes: 0, written_bytes: assignment },
+        StageName::Quotient => {
+            let pieces = shape.domain_size.div_ceil(crate::groth16::quotient::piece_len(split));
+            let shifts = split.walked(Passes::Shift);
+            let last = match shape.kind {
+                KeyKind::Arkworks => Passes::Single.count() as u64 * vector - vector,
+                KeyKind::Zkey => 0,
+            };
+            Moved {
+                // The third pass of two of the shifts stores nothing.
+                read_bytes: pieces as u64 * assignment + 3 * shifts.read_bytes + last,
+                written_bytes: 3 * vector + 3 * shifts.written_bytes - 2 * vector + last,
+            }
+        }
+        StageName::MsmH => read(vector),
+        StageName::MsmL | StageName::MsmA | StageName::MsmB1 | StageName::MsmB2 => read(assignment),
+        StageName::Verify => Moved::default(),
+    }
+}

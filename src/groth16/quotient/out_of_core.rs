@@ -1,0 +1,182 @@
+//! The quotient over tiles: the same sums in the same field, a stripe at a time.
+//!
+//! ```text
+//!   pieces of rows    for each window of the assignment: a, b, c += matrix * window
+//!                     a o b = c checked (arkworks) or c = a o b (circom); stored as row stripes
+//!   each of a, b, c   columns, rows: toward the coset
+//!   columns of all    arrive on the coset; a <- (a o b - c) / Z, or a o b - c; b and c are gone
+//!                     arkworks: the same stripe starts back toward coefficients
+//!   rows of a         arkworks: arrive as coefficients
+//! ```
+//!
+//! A window is a segment of the assignment: a proof that has room for one segment and three stripes
+//! sweeps the assignment once for each piece of rows.
+//!
+//! Never: a whole vector of n in memory because the code asks for it; only because there is room.
+
+use super::{Source, accumulate_coefficients, odd_offset, pointwise, vanishing_inverse};
+use crate::Runtime;
+use crate::groth16::assignment::Assignment;
+use crate::groth16::key::KeyFile;
+use crate::groth16::prover::ProveError;
+use crate::groth16::r1cs::{BLOCK_ROWS, Matrix, MatrixFile};
+use crate::ntt::{Enter, Form, Leave, OutOfCore, OutOfCoreError, Plan, Visit};
+use crate::tiles::{Outlook, Secrecy, Texture, Tiles, Walk};
+use ark_bn254::Fr;
+use ark_ff::FftField;
+use plimsoll_arena::{PoolVec, fill_with_zero};
+use rayon::prelude::*;
+
+/// Rows that are made at a time: a row stripe, or a block of the matrix file if that is more.
+pub(crate) fn piece_len(split: &Plan) -> usize {
+    split.layout().row_stripe_len().max(BLOCK_ROWS).min(split.layout().len())
+}
+
+/// Returns the scalars of the H query in tiles, in natural order.
+///
+/// # Errors
+///
+/// [`ProveError::Unsatisfied`] when a constraint does not hold (a zkey does not tell), and whatever
+/// memory, disk or files say.
+pub(crate) fn out_of_core(
+    runtime: &Runtime,
+    source: Source<'_>,
+    split: Plan,
+    assignment: &Assignment,
+) -> Result<Tiles<Fr>, ProveError> {
+    let transform = OutOfCore::<Fr>::new(runtime, split)?;
+    let n = split.layout().len();
+    let (offset, scale, back) = match source {
+        Source::Matrices(_) => {
+            let offset = Fr::GENERATOR;
+            (offset, Some(vanishing_inverse(n)?), Leave::Toward(Form::Inverse(offset)))
+        }
+        Source::Zkey(_) => (odd_offset(n)?, None, Leave::Stored),
+    };
+    let [mut a, mut b, mut c] = make_rows(runtime, source, &transform, assignment)?;
+    assignment.set_aside();
+    let shift = Form::Shift(offset);
+    for tiles in [&mut a, &mut b, &mut c] {
+        let visit = Visit { tiles, enter: Enter::Stored, leave: Leave::Toward(shift) };
+        transform.visit_columns(&mut [visit], |_, _| Ok::<(), OutOfCoreError>(()))?;
+        transform.rows_shift(tiles, offset)?;
+    }
+    let mut visits = [
+        Visit { tiles: &mut a, enter: Enter::Shifted, leave: back },
+        Visit { tiles: &mut b, enter: Enter::Shifted, leave: Leave::Dropped },
+        Visit { tiles: &mut c, enter: Enter::Shifted, leave: Leave::Dropped },
+    ];
+    transform.visit_columns(&mut visits, |_, stripes| {
+        let [a, b, c] = stripes else {
+            unreachable!("three vectors are visited");
+        };
+        pointwise(a, b, |a, b| *a *= b);
+        match scale {
+            Some(scale) => pointwise(a, c, |a, c| *a = (*a - c) * scale),
+            None => pointwise(a, c, |a, c| *a -= c),
+        }
+        Ok::<(), OutOfCoreError>(())
+    })?;
+    if let Source::Matrices(_) = source {
+        transform.rows_inverse(&mut a, offset)?;
+    }
+    Ok(a)
+}
+
+/// Three vectors of a piece of rows.
+struct Piece {
+    a: PoolVec<Fr>,
+    b: PoolVec<Fr>,
+    c: PoolVec<Fr>,
+}
+
+/// Makes the three vectors on the domain, a piece of rows at a time.
+fn make_rows(
+    runtime: &Runtime,
+    source: Source<'_>,
+    transform: &OutOfCore<Fr>,
+    assignment: &Assignment,
+) -> Result<[Tiles<Fr>; 3], ProveError> {
+    let mut tiles = [(); 3].map(|()| transform.vector(Secrecy::Secret));
+    let layout = transform.plan().layout();
+    let len = piece_len(transform.plan());
+    let vector = || -> Result<PoolVec<Fr>, ProveError> {
+        let zeroed = runtime.secret_pool().try_zeroed(len);
+        Ok(zeroed.map_err(|error| runtime.explain("quotient", error))?)
+    };
+    let mut piece = Piece { a: vector()?, b: vector()?, c: vector()? };
+    for first in (0..layout.len()).step_by(len) {
+        match source {
+            Source::Matrices(matrices) => fill_piece(matrices, assignment, first, &mut piece)?,
+            Source::Zkey(key) => fill_circom_piece(runtime, key, assignment, first, &mut piece)?,
+        }
+        let stripe_len = layout.row_stripe_len();
+        let outlook = Outlook { next: Walk::Columns, texture: Texture::Any };
+        for (tiles, values) in tiles.iter_mut().zip([&piece.a, &piece.b, &piece.c]) {
+            for (i, stripe) in values.chunks(stripe_len).enumerate() {
+                let stored = tiles.store_rows(first / stripe_len + i, stripe, outlook);
+                stored.map_err(OutOfCoreError::from)?;
+            }
+        }
+    }
+    Ok(tiles)
+}
+
+/// Fills a piece with rows from `first` on, by the reduction of arkworks, and checks them.
+fn fill_piece(
+    matrices: &MatrixFile,
+    assignment: &Assignment,
+    first: usize,
+    piece: &mut Piece,
+) -> Result<(), ProveError> {
+    let shape = matrices.shape();
+    let rows = first.min(shape.constraints)..(first + piece.a.len()).min(shape.constraints);
+    let count = rows.len();
+    for values in [&mut piece.a, &mut piece.b, &mut piece.c] {
+        fill_with_zero(values);
+    }
+    if count > 0 {
+        assignment.for_each_window(|window| {
+            matrices.accumulate(Matrix::A, rows.clone(), window, &mut piece.a[..count])?;
+            matrices.accumulate(Matrix::B, rows.clone(), window, &mut piece.b[..count])?;
+            matrices.accumulate(Matrix::C, rows.clone(), window, &mut piece.c[..count])
+        })?;
+    }
+    let wrong = (0..count)
+        .into_par_iter()
+        .with_min_len(1 << 10)
+        .find_first(|row| piece.a[*row] * piece.b[*row] != piece.c[*row]);
+    if let Some(row) = wrong {
+        return Err(ProveError::Unsatisfied { row: first + row });
+    }
+    // The rows of the public inputs follow those of the constraints, in A only.
+    let end = shape.constraints + shape.instance;
+    if first + piece.a.len() > shape.constraints && first < end {
+        let instance = assignment.first(shape.instance)?;
+        for (i, value) in instance.iter().enumerate() {
+            let row = shape.constraints + i;
+            if let Some(place) = row.checked_sub(first).and_then(|row| piece.a.get_mut(row)) {
+                *place = *value;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Fills a piece with rows from `first` on, by circom's reduction.
+fn fill_circom_piece(
+    runtime: &Runtime,
+    key: &KeyFile,
+    assignment: &Assignment,
+    first: usize,
+    piece: &mut Piece,
+) -> Result<(), ProveError> {
+    let Piece { a, b, c } = piece;
+    fill_with_zero(a);
+    fill_with_zero(b);
+    assignment
+        .for_each_window(|window| accumulate_coefficients(runtime, key, window, first, a, b))?;
+    c.copy_from_slice(a);
+    pointwise(c, b, |c, b| *c *= b);
+    Ok(())
+}

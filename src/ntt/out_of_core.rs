@@ -1,0 +1,321 @@
+//! The transform of a vector that does not fit in memory: two passes over tiles.
+//!
+//! `N = R*C`, the vector a matrix of R rows and C columns in row-major order, `w` of order N.
+//! With `j = n2 + C*n1` in and `k = k1 + R*k2` out, `w^(j*k)` falls apart into a transform of each
+//! column, a power, and a transform of each row:
+//!
+//! ```text
+//!   X[k1 + R*k2] = sum_n2 w_C^(n2*k2) * w^(n2*k1) * ( sum_n1 w_R^(n1*k1) * x[n2 + C*n1] )
+//!                  '------- row k1 ------------'   '----------- column n2 -----------'
+//! ```
+//!
+//! Row `k1` of the result, position `k2`, is entry `k1 + R*k2`: the row-major order of the
+//! *transposed* matrix. So the row pass stores each row stripe as a column stripe of the transposed
+//! layout, and natural order goes in and comes out. The power is an offset: `sum w_C^(n2*k2) *
+//! (w^k1)^n2 * y` is a coset transform of the row. So every pass is a kernel of `radix2.rs`:
+//!
+//! ```text
+//!                  column n2                       row k1
+//!   forward, g     coset_fft(g^C)                  coset_fft(g * w^k1)         transposed
+//!   inverse, g     coset_ifft(g * w^n2)            coset_ifft(g^R)             transposed
+//!   shift, g       down, times (g * w^-n2)^k1 / R  shift_to_coset(g^R)         in place
+//!                  .. and then column m1: times (w^m1)^k1, up
+//! ```
+//!
+//! The shift needs no transposition and, since `down` leaves k1 bit-reversed where `up` wants it,
+//! no reordering at all. Column passes are open (`visit.rs`): stripes of several vectors can be
+//! combined there, and the result can start its way back in the same visit.
+//!
+//! Each pass, stripe by stripe: the next stripe is read while this one is transformed, what was
+//! stored before is written meanwhile. It must never hold more than the plan's scratch and tables,
+//! and a vector whose pass failed is lost, not mixed: reading it is an error.
+//!
+//! Source: D. H. Bailey, "FFTs in external or hierarchical memory" (J. Supercomputing 1990).
+
+use super::plan::{Moved, Plan};
+use super::transform::{Form, Transform};
+use super::visit::{Enter, Leave, Visit};
+use super::{NttError, Radix2, twiddle_len};
+use crate::Runtime;
+use crate::spill::Lanes;
+use crate::tiles::{Layout, Outlook, Secrecy, Texture, Tiles, TilesError, Walk};
+use ark_ff::FftField;
+use plimsoll_arena::PoolVec;
+use rayon::prelude::*;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Why a transform out of core failed. The vectors of the failed pass are then lost: each block of
+/// theirs reads as [`TilesError::Taken`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OutOfCoreError {
+    /// The field has no such subgroup, or the offset is zero.
+    #[error(transparent)]
+    Ntt(#[from] NttError),
+    /// A block could not be had, saved or brought back.
+    #[error(transparent)]
+    Tiles(#[from] TilesError),
+    /// Memory for a stripe or a table could not be had.
+    #[error(transparent)]
+    Runtime(#[from] crate::Error),
+    /// The plan is for elements of another size.
+    #[error("the plan is for elements of {planned} bytes, these have {found}; plan for {found}")]
+    ElementBytes {
+        /// The plan's.
+        planned: usize,
+        /// The field's.
+        found: usize,
+    },
+    /// The vector is cut in another way than the plan says.
+    #[error(
+        "the vector is {found}, the plan is for {planned}, transposed or not; make vectors with \
+         OutOfCore::vector, and do not mix the two in one visit"
+    )]
+    Layout {
+        /// The plan's.
+        planned: Layout,
+        /// The vector's.
+        found: Layout,
+    },
+}
+
+/// Transforms of vectors of `2^log_n` elements within a [`Plan`]. See the module's header.
+///
+/// Holding one proves that the tables of both sides are complete.
+///
+/// ```
+/// use ark_bn254::Fr;
+/// use plimsoll::Runtime;
+/// use plimsoll::ntt::{OutOfCore, Plan, Transform};
+/// use plimsoll::tiles::Secrecy;
+///
+/// let runtime = Runtime::builder().build()?;
+/// let plan = Plan::new(12, size_of::<Fr>(), 256 << 10)?;
+/// assert!(plan.resident_bytes() <= 256 << 10);
+/// let transform = OutOfCore::<Fr>::new(&runtime, plan)?;
+/// let mut vector = transform.vector(Secrecy::Secret); // zeroes, no memory yet
+/// vector.write_range(0, &[Fr::from(1), Fr::from(2), Fr::from(3)])?;
+/// transform.fft(&mut vector)?;
+/// let mut first = [Fr::from(0)];
+/// vector.read_range(0, &mut first)?;
+/// assert_eq!(first[0], Fr::from(6)); // at the point 1: the sum
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct OutOfCore<F: FftField + Lanes> {
+    runtime: Runtime,
+    plan: Plan,
+    pub(super) root: F,
+    /// Of the size of the plan's columns, and of its rows unless they are as long.
+    first: Radix2<F, PoolVec<F>>,
+    second: Option<Radix2<F, PoolVec<F>>>,
+    read_bytes: AtomicU64,
+    written_bytes: AtomicU64,
+}
+
+impl<F: FftField + Lanes> std::fmt::Debug for OutOfCore<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OutOfCore").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+impl<F: FftField + Lanes> OutOfCore<F> {
+    /// Makes the tables of `plan`, from [`Runtime::pool`].
+    ///
+    /// # Errors
+    /// [`OutOfCoreError`]: another element size than the plan's, no such subgroup, no memory.
+    pub fn new(runtime: &Runtime, plan: Plan) -> Result<Self, OutOfCoreError> {
+        let (planned, found) = (plan.element_bytes(), size_of::<F>());
+        if planned != found {
+            return Err(OutOfCoreError::ElementBytes { planned, found });
+        }
+        let log_n = plan.log_n();
+        let too_large = NttError::LogSize { log_n, log_n_max: F::TWO_ADICITY };
+        let root = F::get_root_of_unity(1 << log_n).ok_or(too_large)?;
+        let table = |side: usize| -> Result<_, OutOfCoreError> {
+            let log_side = side.ilog2();
+            let storage = zeroed(runtime, Secrecy::Public, twiddle_len(log_side))?;
+            Ok(Radix2::new(log_side, storage)?)
+        };
+        let (rows, columns) = (plan.layout().rows(), plan.layout().columns());
+        let second = if rows == columns { None } else { Some(table(columns)?) };
+        Ok(Self {
+            runtime: runtime.clone(),
+            plan,
+            root,
+            first: table(rows)?,
+            second,
+            read_bytes: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(0),
+        })
+    }
+
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// A vector of zeroes in the plan's layout; it takes no memory until it is written, and keeps
+    /// as many blocks there as the plan says.
+    #[must_use]
+    pub fn vector(&self, secrecy: Secrecy) -> Tiles<F> {
+        let mut tiles = Tiles::zeroed(&self.runtime, self.plan.layout(), secrecy);
+        tiles.keep(self.plan.kept_blocks());
+        tiles
+    }
+
+    /// Bytes that the passes loaded and stored so far, to hold against [`Plan::walked`].
+    #[must_use]
+    pub fn moved(&self) -> Moved {
+        Moved {
+            read_bytes: self.read_bytes.load(Ordering::Relaxed),
+            written_bytes: self.written_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The second pass of [`Form::Forward`]: values on the coset, in natural order.
+    ///
+    /// # Errors
+    /// [`OutOfCoreError`]; the vector is then lost.
+    pub fn rows_forward(&self, tiles: &mut Tiles<F>, offset: F) -> Result<(), OutOfCoreError> {
+        self.rows_transposed(tiles, |row, values| {
+            let offset = offset * self.root.pow([row as u64]);
+            self.kernel(values.len()).coset_fft(values, offset)
+        })
+    }
+
+    /// The second pass of [`Form::Inverse`]: coefficients in natural order.
+    ///
+    /// # Errors
+    /// [`OutOfCoreError`]; the vector is then lost.
+    pub fn rows_inverse(&self, tiles: &mut Tiles<F>, offset: F) -> Result<(), OutOfCoreError> {
+        let offset = offset.pow([tiles.layout().rows() as u64]);
+        self.rows_transposed(tiles, |_, values| {
+            self.kernel(values.len()).coset_ifft(values, offset)
+        })
+    }
+
+    /// The second of the three passes of [`Form::Shift`]; a visit that enters [`Enter::Shifted`] is
+    /// the third.
+    ///
+    /// # Errors
+    /// [`OutOfCoreError`]; the vector is then lost.
+    pub fn rows_shift(&self, tiles: &mut Tiles<F>, offset: F) -> Result<(), OutOfCoreError> {
+        let layout = self.check(tiles.layout())?;
+        let offset = offset.pow([layout.rows() as u64]);
+        let mut scratch = self.scratch(tiles.secrecy(), layout.row_stripe_len())?;
+        let mut owned = tiles.detach();
+        owned.prefetch_rows(0);
+        for stripe in 0..layout.row_stripes() {
+            owned.prefetch_rows(stripe + 1);
+            owned.take_rows(stripe, &mut scratch)?;
+            self.count_read(&scratch);
+            let kernel = self.kernel(layout.columns());
+            for_each_lane(&mut scratch, layout.columns(), |_, row| {
+                kernel.shift_to_coset(row, offset)
+            })?;
+            let outlook = Outlook { next: Walk::Columns, texture: Texture::Uniform };
+            owned.store_rows(stripe, &scratch, outlook)?;
+            self.count_written(&scratch);
+        }
+        *tiles = owned;
+        Ok(())
+    }
+
+    fn rows_transposed(
+        &self,
+        tiles: &mut Tiles<F>,
+        transform: impl Fn(usize, &mut [F]) -> Result<(), NttError> + Sync,
+    ) -> Result<(), OutOfCoreError> {
+        let layout = self.check(tiles.layout())?;
+        let mut scratch = self.scratch(tiles.secrecy(), layout.row_stripe_len())?;
+        let mut source = tiles.detach();
+        let mut target = source.like(layout.transposed());
+        source.prefetch_rows(0);
+        for stripe in 0..layout.row_stripes() {
+            source.prefetch_rows(stripe + 1);
+            source.take_rows(stripe, &mut scratch)?;
+            self.count_read(&scratch);
+            let first = stripe * layout.block_rows();
+            for_each_lane(&mut scratch, layout.columns(), |k, row| transform(first + k, row))?;
+            let outlook = Outlook { next: Walk::Rows, texture: Texture::Uniform };
+            target.store_columns(stripe, &scratch, outlook)?;
+            self.count_written(&scratch);
+        }
+        *tiles = target;
+        Ok(())
+    }
+
+    pub(super) fn kernel(&self, len: usize) -> &Radix2<F, PoolVec<F>> {
+        match &self.second {
+            Some(second) if second.size() == len => second,
+            _ => &self.first,
+        }
+    }
+
+    pub(super) fn check(&self, found: Layout) -> Result<Layout, OutOfCoreError> {
+        let planned = self.plan.layout();
+        match found == planned || found == planned.transposed() {
+            true => Ok(found),
+            false => Err(OutOfCoreError::Layout { planned, found }),
+        }
+    }
+
+    pub(super) fn scratch(
+        &self,
+        secrecy: Secrecy,
+        len: usize,
+    ) -> Result<PoolVec<F>, OutOfCoreError> {
+        Ok(zeroed(&self.runtime, secrecy, len)?)
+    }
+
+    pub(super) fn count_read(&self, stripe: &[F]) {
+        self.read_bytes.fetch_add(size_of_val(stripe) as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_written(&self, stripe: &[F]) {
+        self.written_bytes.fetch_add(size_of_val(stripe) as u64, Ordering::Relaxed);
+    }
+}
+
+impl<F: FftField + Lanes> Transform<F> for OutOfCore<F> {
+    type Values = Tiles<F>;
+    type Error = OutOfCoreError;
+
+    /// As [`Transform::transform`]. Forward and inverse hand the vector back in the transposed
+    /// layout.
+    fn transform(&self, values: &mut Tiles<F>, form: Form<F>) -> Result<(), OutOfCoreError> {
+        let nothing = |_: usize, _: &mut [&mut [F]]| Ok::<(), OutOfCoreError>(());
+        let visit = Visit { tiles: values, enter: Enter::Stored, leave: Leave::Toward(form) };
+        self.visit_columns(&mut [visit], nothing)?;
+        match form {
+            Form::Forward(offset) => self.rows_forward(values, offset),
+            Form::Inverse(offset) => self.rows_inverse(values, offset),
+            Form::Shift(offset) => {
+                self.rows_shift(values, offset)?;
+                let visit = Visit { tiles: values, enter: Enter::Shifted, leave: Leave::Stored };
+                self.visit_columns(&mut [visit], nothing)
+            }
+        }
+    }
+}
+
+pub(super) fn for_each_lane<F: FftField>(
+    stripe: &mut [F],
+    lane_len: usize,
+    transform: impl Fn(usize, &mut [F]) -> Result<(), NttError> + Sync,
+) -> Result<(), NttError> {
+    stripe
+        .par_chunks_exact_mut(lane_len)
+        .enumerate()
+        .try_for_each(|(lane, values)| transform(lane, values))
+}
+
+fn zeroed<F: Lanes>(
+    runtime: &Runtime,
+    secrecy: Secrecy,
+    len: usize,
+) -> Result<PoolVec<F>, crate::Error> {
+    let vector = secrecy.pool(runtime).try_zeroed(len);
+    vector.map_err(|error| runtime.explain("transform", error))
+}

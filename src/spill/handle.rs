@@ -1,0 +1,200 @@
+//! The handle and its guards.
+
+use super::lanes::Lanes;
+use super::slot::{Body, Evict, Recompute, Slot};
+use crate::Runtime;
+use crate::error::Error;
+use plimsoll_arena::{Pool, PoolVec};
+use plimsoll_swap::workers::Class;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard, Weak};
+
+/// What its owner knows of a vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Hint {
+    /// How far off its next use is, in vectors that will be made or brought in before: of two, the
+    /// one that is farther leaves first.
+    NextUse(u64),
+    /// It looks random: do not try to pack it.
+    Uniform,
+}
+
+/// A vector that may be packed or on disk between two uses. See the module's header.
+///
+/// Dropping it frees its memory and its place in the spill file; what the I/O threads had queued
+/// for it is cancelled.
+pub struct Spillable<T: Lanes> {
+    slot: Arc<Slot<T>>,
+}
+
+impl<T: Lanes> std::fmt::Debug for Spillable<T> {
+    /// Leaves the elements out: they may be a witness.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Spillable").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl Runtime {
+    /// Makes `vector` spillable. When it comes back it is from [`Runtime::pool`], and from
+    /// [`Runtime::secret_pool`] for one made with [`Runtime::spillable_secret`].
+    #[must_use]
+    pub fn spillable<T: Lanes>(&self, vector: PoolVec<T>) -> Spillable<T> {
+        self.enlist(self.pool(), vector, None)
+    }
+
+    /// Makes a vector of the secret pool spillable: its memory is wiped whenever it leaves.
+    #[must_use]
+    pub fn spillable_secret<T: Lanes>(&self, vector: PoolVec<T>) -> Spillable<T> {
+        self.enlist(self.secret_pool(), vector, None)
+    }
+
+    /// Makes a vector that is dropped instead of saved, and made again by `recompute`, which gets
+    /// zeroes and must always write the same. What [`Spillable::write`] changes is lost with it.
+    #[must_use]
+    pub fn recomputable<T: Lanes>(
+        &self,
+        vector: PoolVec<T>,
+        recompute: impl Fn(&mut [T]) + Send + Sync + 'static,
+    ) -> Spillable<T> {
+        self.enlist(self.pool(), vector, Some(Box::new(recompute)))
+    }
+
+    fn enlist<T: Lanes>(
+        &self,
+        pool: &Pool,
+        vector: PoolVec<T>,
+        recompute: Option<Recompute<T>>,
+    ) -> Spillable<T> {
+        let spill = self.spill();
+        let slot = Arc::new(Slot::new(Arc::clone(spill), pool.clone(), vector, recompute));
+        let weak: Weak<dyn Evict> = Arc::downgrade(&(Arc::clone(&slot) as Arc<dyn Evict>));
+        spill.enlist(slot.signs.id, weak);
+        Spillable { slot }
+    }
+}
+
+impl<T: Lanes> Spillable<T> {
+    /// Returns the number of elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slot.len
+    }
+
+    /// Returns whether there are no elements.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns whether the vector is in memory just now.
+    #[must_use]
+    pub fn is_resident(&self) -> bool {
+        self.slot.signs.resident_bytes.load(Ordering::Relaxed) > 0 || self.is_empty()
+    }
+
+    /// Pins the vector for reading, bringing it in if it must.
+    ///
+    /// # Errors
+    ///
+    /// The limit, or what the disk says; the vector is then as it was.
+    #[inline]
+    pub fn read(&self) -> Result<ReadGuard<'_, T>, Error> {
+        Ok(ReadGuard { body: self.slot.pin()? })
+    }
+
+    /// Pins the vector for writing, bringing it in if it must.
+    ///
+    /// # Errors
+    ///
+    /// The limit, or what the disk says; the vector is then as it was.
+    pub fn write(&self) -> Result<WriteGuard<'_, T>, Error> {
+        Ok(WriteGuard { body: self.slot.pin_mut()? })
+    }
+
+    /// Takes the vector out, bringing it in if it must.
+    ///
+    /// # Errors
+    ///
+    /// The limit, or what the disk says.
+    pub fn take(self) -> Result<PoolVec<T>, Error> {
+        self.slot.take()
+    }
+
+    /// Tells the runtime what is known of the vector.
+    pub fn hint(&self, hint: Hint) {
+        match hint {
+            Hint::NextUse(distance) => {
+                let time = self.slot.spill.now().saturating_add(distance).min(u64::MAX - 1);
+                self.slot.signs.next_use.store(time, Ordering::Relaxed);
+            }
+            Hint::Uniform => self.slot.set_uniform(),
+        }
+    }
+
+    /// Starts to read the vector in, if it is away and there is room for it.
+    pub fn prefetch(&self) {
+        if self.is_resident() {
+            return;
+        }
+        let slot = Arc::downgrade(&self.slot);
+        // Refused when the queue is full: whoever needs the vector then reads it.
+        let _taken = self.slot.spill.submit(Class::ReadAhead, move || {
+            if let Some(slot) = slot.upgrade() {
+                slot.read_ahead();
+            }
+        });
+    }
+
+    /// Says that the vector is not needed soon: if room is getting short, an I/O thread starts to
+    /// save it and lets it leave memory. With enough room this does nothing.
+    pub fn write_back(&self) {
+        let spill = &self.slot.spill;
+        if !self.is_resident() || spill.roomy(self.slot.signs.raw_bytes) {
+            return;
+        }
+        let slot = Arc::downgrade(&self.slot);
+        // Refused when the queue is full: the ladder writes it when there is need.
+        let _taken = self.slot.spill.submit_leaving(move || {
+            if let Some(slot) = slot.upgrade() {
+                slot.write_back();
+            }
+        });
+    }
+}
+
+/// A pinned vector, for reading.
+#[derive(Debug)]
+pub struct ReadGuard<'a, T: Lanes> {
+    body: RwLockReadGuard<'a, Body<T>>,
+}
+
+/// A pinned vector, for reading and writing.
+#[derive(Debug)]
+pub struct WriteGuard<'a, T: Lanes> {
+    body: RwLockWriteGuard<'a, Body<T>>,
+}
+
+impl<T: Lanes> Deref for ReadGuard<'_, T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        self.body.vector()
+    }
+}
+
+impl<T: Lanes> Deref for WriteGuard<'_, T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        self.body.vector()
+    }
+}
+
+impl<T: Lanes> DerefMut for WriteGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        self.body.vector_mut()
+    }
+}

@@ -1,0 +1,330 @@
+//! Spillable vectors: handles to memory that may be elsewhere between two uses.
+//!
+//! ```text
+//!   Spillable<T> ---- pin ----> guard: &[T], &mut [T]       the vector stays while a guard lives
+//!        |
+//!        +-- hint(NextUse, Uniform)    which to part with first; what not to try to pack
+//!        +-- write_back()              I/O thread: if room is short, save it and let it leave
+//!        +-- prefetch()                I/O thread: read it in, if there is room
+//!
+//!   reclaim ladder: unpinned vectors, the least wanted first -> packed in RAM, or the spill file
+//! ```
+//!
+//! Nothing leaves memory while everything fits. The least wanted is the one whose next use is
+//! farthest; one without a hint goes before all with one, the least recently used first. Time is
+//! counted in vectors that were made or brought in.
+//!
+//! ```
+//! use plimsoll::Runtime;
+//! use plimsoll::spill::SpillOptions;
+//!
+//! let folder = std::env::temp_dir();
+//! # let folder = tempfile::tempdir_in("/var/tmp")?.keep();
+//! let runtime = Runtime::builder().limit_bytes(1 << 30).spill(SpillOptions::new(folder)).build()?;
+//! let column = runtime.pool().try_zeroed::<u64>(1 << 16)?;
+//! let column = runtime.spillable(column);
+//! column.write()?[7] = 42;
+//! column.write_back(); // it may leave now, if room is short
+//! assert_eq!(column.read()?[7], 42); // and is back when it is read
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Never: wait for a lock inside the ladder, lose a vector that could not be saved (it stays in
+//! memory), hand out bytes that failed their checksum.
+
+mod handle;
+mod lanes;
+mod options;
+mod slot;
+
+pub use handle::{Hint, ReadGuard, Spillable, WriteGuard};
+pub use lanes::Lanes;
+pub use options::SpillOptions;
+
+use crate::error::Error;
+use crate::reclaim::unclimbing;
+use plimsoll_arena::Ledger;
+use plimsoll_swap::store::{Saved, Store, StoreStats};
+use plimsoll_swap::workers::{Class, Workers};
+use slot::Evict;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+/// What the spill tier did, in bytes of vectors and in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct SpillStats {
+    /// Bytes of spillable vectors in memory now.
+    pub resident_bytes: u64,
+    /// Bytes that packed copies take in memory now.
+    pub packed_bytes: u64,
+    /// Bytes of the spill file in use now.
+    pub file_bytes: u64,
+    /// Bytes of vectors that were packed, so far.
+    pub packed_total: u64,
+    /// Bytes of vectors that were written to the spill file, so far.
+    pub spilled_total: u64,
+    /// Bytes of vectors that were brought back, so far.
+    pub loaded_total: u64,
+    /// Vectors that were read in before they were needed.
+    pub read_ahead: u64,
+    /// Those of them that were then used.
+    pub read_ahead_hits: u64,
+    /// Read-aheads that found no room.
+    pub read_ahead_skipped: u64,
+    /// Times a vector was needed and not there.
+    pub stalls: u64,
+    /// Nanoseconds waited for it, over all threads.
+    pub stalled_nanos: u64,
+    /// Vectors that were made again.
+    pub recomputed: u64,
+    /// Vectors that left at the ladder's demand, not by `write_back`.
+    pub evicted: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    packed_total: AtomicU64,
+    spilled_total: AtomicU64,
+    loaded_bytes: AtomicU64,
+    read_ahead: AtomicU64,
+    read_ahead_hits: AtomicU64,
+    read_ahead_skipped: AtomicU64,
+    stalls: AtomicU64,
+    stalled_nanos: AtomicU64,
+    recomputed: AtomicU64,
+    evicted: AtomicU64,
+}
+
+/// The vectors of one runtime that may be spilled, and the store they go to.
+pub(crate) struct Spill {
+    ledger: Arc<Ledger>,
+    store: Option<Store>,
+    io_threads: usize,
+    workers: OnceLock<Workers>,
+    slots: Mutex<HashMap<u64, Weak<dyn Evict>>>,
+    resident: AtomicUsize,
+    clock: AtomicU64,
+    ids: AtomicU64,
+    counters: Counters,
+    failure: Mutex<Option<plimsoll_swap::Error>>,
+    /// Write-backs queued or running: the ladder waits for them before it gives up.
+    leaving: Mutex<usize>,
+    left: Condvar,
+}
+
+impl std::fmt::Debug for Spill {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Spill").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Counts a write-back as over when it is dropped, done or not.
+struct Leaving(Arc<Spill>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        *lock(&self.0.leaving) -= 1;
+        self.0.left.notify_all();
+    }
+}
+
+impl Spill {
+    pub(crate) fn new(ledger: Arc<Ledger>, store: Option<Store>, io_threads: usize) -> Arc<Self> {
+        Arc::new(Self {
+            ledger,
+            store,
+            io_threads,
+            workers: OnceLock::new(),
+            slots: Mutex::new(HashMap::new()),
+            resident: AtomicUsize::new(0),
+            clock: AtomicU64::new(0),
+            ids: AtomicU64::new(0),
+            counters: Counters::default(),
+            failure: Mutex::new(None),
+            leaving: Mutex::new(0),
+            left: Condvar::new(),
+        })
+    }
+
+    fn store(&self) -> Option<&Store> {
+        self.store.as_ref()
+    }
+
+    pub(crate) fn has_store(&self) -> bool {
+        self.store.is_some()
+    }
+
+    fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Moves the clock on: once for each vector made, faulted or written back.
+    fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    fn note_resident(&self, bytes: usize) {
+        self.tick();
+        self.resident.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn note_gone(&self, bytes: usize) {
+        self.resident.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn note_saved(&self, saved: &Saved) {
+        let packed = saved.packed_raw_bytes();
+        let spilled = saved.raw_bytes() - packed;
+        self.counters.packed_total.fetch_add(packed as u64, Ordering::Relaxed);
+        self.counters.spilled_total.fetch_add(spilled as u64, Ordering::Relaxed);
+    }
+
+    /// Says whether vectors of `bytes` need not leave yet: behind a stream that makes and drops
+    /// them, an eighth of the limit and four more of them still fit.
+    fn roomy(&self, bytes: usize) -> bool {
+        let reserve = (self.ledger.limit_bytes() / 8).saturating_add(bytes.saturating_mul(4));
+        self.ledger.headroom_bytes() > reserve
+    }
+
+    /// Keeps the first failure, to explain later why there is no room.
+    fn note_failure(&self, error: plimsoll_swap::Error) {
+        lock(&self.failure).get_or_insert(error);
+    }
+
+    /// Says why nothing can leave memory any more, if so.
+    pub(crate) fn failure(&self) -> Option<String> {
+        lock(&self.failure).as_ref().map(ToString::to_string)
+    }
+
+    fn explain(&self, error: plimsoll_arena::Error) -> Error {
+        match (&error, self.failure()) {
+            (plimsoll_arena::Error::OverLimit(over), Some(why)) => {
+                Error::SpillStopped { asked_bytes: over.asked_bytes as u64, why }
+            }
+            _ => Error::Arena(error),
+        }
+    }
+
+    fn enlist(&self, id: u64, slot: Weak<dyn Evict>) {
+        lock(&self.slots).insert(id, slot);
+    }
+
+    fn forget(&self, id: u64) {
+        let removed = lock(&self.slots).remove(&id);
+        drop(removed);
+    }
+
+    fn workers(&self) -> &Workers {
+        self.workers.get_or_init(|| Workers::new(self.io_threads))
+    }
+
+    /// Queues `job` for the I/O threads, which get no relief; says whether it was taken.
+    fn submit(&self, class: Class, job: impl FnOnce() + Send + 'static) -> bool {
+        self.workers().submit(class, Box::new(move || unclimbing(job)))
+    }
+
+    fn submit_leaving(self: &Arc<Self>, job: impl FnOnce() + Send + 'static) -> bool {
+        *lock(&self.leaving) += 1;
+        let leaving = Leaving(Arc::clone(self));
+        self.submit(Class::WriteBack, move || {
+            job();
+            drop(leaving);
+        })
+    }
+
+    /// Returns the bytes of vectors in memory.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        self.resident.load(Ordering::Relaxed)
+    }
+
+    /// Returns the bytes of packed copies in memory.
+    pub(crate) fn packed_bytes(&self) -> usize {
+        self.store().map_or(0, |store| store.stats().packed_bytes as usize)
+    }
+
+    /// Makes at least `target_bytes` of vectors leave memory if it can; returns what left, packed
+    /// or spilled.
+    pub(crate) fn reclaim(&self, target_bytes: usize) -> usize {
+        if target_bytes == 0 || self.store.is_none() && lock(&self.slots).is_empty() {
+            return 0;
+        }
+        let packed_before = self.packed_bytes();
+        let mut freed = 0;
+        let slots = self.least_wanted_first();
+        for slot in &slots {
+            if freed >= target_bytes {
+                break;
+            }
+            let bytes = slot.evict();
+            self.counters.evicted.fetch_add(u64::from(bytes > 0), Ordering::Relaxed);
+            freed += bytes;
+        }
+        freed = freed.saturating_sub(self.packed_bytes().saturating_sub(packed_before));
+        for slot in &slots {
+            if freed >= target_bytes {
+                break;
+            }
+            freed += slot.demote();
+        }
+        if freed < target_bytes {
+            freed += self.wait_for_leaving();
+        }
+        freed
+    }
+
+    /// Returns vectors, those to part with first in front.
+    fn least_wanted_first(&self) -> Vec<Arc<dyn Evict>> {
+        let mut slots: Vec<_> = lock(&self.slots).values().filter_map(Weak::upgrade).collect();
+        slots.sort_by_cached_key(|slot| {
+            let signs = slot.signs();
+            let next_use = signs.next_use.load(Ordering::Relaxed);
+            (std::cmp::Reverse(next_use), signs.used.load(Ordering::Relaxed), signs.id)
+        });
+        slots
+    }
+
+    /// Waits until a write-back that is on its way is over; returns the bytes that left meanwhile.
+    fn wait_for_leaving(&self) -> usize {
+        let before = self.resident_bytes();
+        let mut leaving = lock(&self.leaving);
+        let at_start = *leaving;
+        while *leaving > 0 && *leaving >= at_start {
+            leaving = self.left.wait(leaving).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(leaving);
+        before.saturating_sub(self.resident_bytes())
+    }
+
+    pub(crate) fn stats(&self) -> SpillStats {
+        let store = self.store().map(Store::stats).unwrap_or_default();
+        let StoreStats { packed_bytes, file_bytes, .. } = store;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let c = &self.counters;
+        SpillStats {
+            resident_bytes: self.resident_bytes() as u64,
+            packed_bytes,
+            file_bytes,
+            packed_total: read(&c.packed_total),
+            spilled_total: read(&c.spilled_total),
+            loaded_total: read(&c.loaded_bytes),
+            read_ahead: read(&c.read_ahead),
+            read_ahead_hits: read(&c.read_ahead_hits),
+            read_ahead_skipped: read(&c.read_ahead_skipped),
+            stalls: read(&c.stalls),
+            stalled_nanos: read(&c.stalled_nanos),
+            recomputed: read(&c.recomputed),
+            evicted: read(&c.evicted),
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! One spillable vector: where it is, and every move it may make.
+//!
+//! ```text
+//!             evict, copy is current                        evict, no copy: save first
+//!   Resident ------------------------> Away <--------------------------------- Resident
+//!      ^  |                             |
+//!      |  +-- write(): the copy is void |  fault or read-ahead: load
+//!      +--------------------------------+
+//!   Resident or Away --take()--> Taken
+//! ```
+//!
+//! The lock of the body is the pin: a reader or writer holds it for as long as its guard lives, and
+//! eviction only ever tries it. A vector is saved under the lock too, shared with readers when an
+//! I/O thread does it, so what was saved is what is there.
+//!
+//! Invariants:
+//!
+//! * `body = Away` implies a copy in the store, or a way to make the vector again;
+//! * a copy, where there is one, equals the body: whoever gets to write voids it first;
+//! * lock order: body, then copy; neither is waited for inside the reclaim ladder.
+
+use super::Spill;
+use super::lanes::Lanes;
+use crate::error::Error;
+use plimsoll_arena::{Pool, PoolVec, bytes_of, bytes_of_mut};
+use plimsoll_swap::store::{Content, Saved, Tier, Tiers};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
+
+/// A copy in the store is kept beside a resident vector if what it takes in memory is at least this
+/// many times smaller than the vector.
+const COPY_WORTH_KEEPING: usize = 8;
+
+/// Makes a vector again that was dropped: it gets a vector of zeroes of the old length.
+pub(super) type Recompute<T> = Box<dyn Fn(&mut [T]) + Send + Sync>;
+
+pub(super) enum Body<T: Lanes> {
+    Resident(PoolVec<T>),
+    Away,
+    Taken,
+}
+
+impl<T: Lanes> std::fmt::Debug for Body<T> {
+    /// Leaves the elements out: they may be a witness.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Body::Resident(_) => "Resident",
+            Body::Away => "Away",
+            Body::Taken => "Taken",
+        })
+    }
+}
+
+impl<T: Lanes> Body<T> {
+    /// Returns the vector of a body that a guard holds: its lock was handed out resident.
+    #[inline]
+    pub(super) fn vector(&self) -> &[T] {
+        match self {
+            Body::Resident(vector) => vector,
+            Body::Away | Body::Taken => unreachable!("a guard is made of a resident vector only"),
+        }
+    }
+
+    pub(super) fn vector_mut(&mut self) -> &mut [T] {
+        match self {
+            Body::Resident(vector) => vector,
+            Body::Away | Body::Taken => unreachable!("a guard is made of a resident vector only"),
+        }
+    }
+}
+
+/// What the policy looks at; no lock is needed for it.
+#[derive(Debug)]
+pub(super) struct Signs {
+    pub(super) id: u64,
+    pub(super) raw_bytes: usize,
+    /// Bytes in memory: all or none.
+    pub(super) resident_bytes: AtomicUsize,
+    /// The clock at the last use.
+    pub(super) used: AtomicU64,
+    /// The logical time of the next use; `u64::MAX` when nobody said.
+    pub(super) next_use: AtomicU64,
+    uniform: AtomicBool,
+    /// Read ahead, and not used since.
+    ahead: AtomicBool,
+}
+
+pub(super) struct Slot<T: Lanes> {
+    pub(super) signs: Signs,
+    pub(super) len: usize,
+    body: RwLock<Body<T>>,
+    copy: Mutex<Option<Saved>>,
+    recompute: Option<Recompute<T>>,
+    pool: Pool,
+    pub(super) spill: Arc<Spill>,
+}
+
+/// What the ladder can ask of any vector, whatever its elements.
+pub(super) trait Evict: Send + Sync {
+    fn signs(&self) -> &Signs;
+    /// Makes the vector leave memory if nobody has it pinned; returns the bytes freed.
+    fn evict(&self) -> usize;
+    /// Moves a packed copy to the file if the vector is away; returns the bytes freed.
+    fn demote(&self) -> usize;
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<T: Lanes> Slot<T> {
+    pub(super) fn new(
+        spill: Arc<Spill>,
+        pool: Pool,
+        vector: PoolVec<T>,
+        recompute: Option<Recompute<T>>,
+    ) -> Self {
+        let raw_bytes = size_of_val(vector.as_slice());
+        let signs = Signs {
+            id: spill.next_id(),
+            raw_bytes,
+            resident_bytes: AtomicUsize::new(raw_bytes),
+            used: AtomicU64::new(spill.tick()),
+            next_use: AtomicU64::new(u64::MAX),
+            uniform: AtomicBool::new(false),
+            ahead: AtomicBool::new(false),
+        };
+        spill.note_resident(raw_bytes);
+        let len = vector.len();
+        let (body, copy) = (RwLock::new(Body::Resident(vector)), Mutex::new(None));
+        Self { signs, len, body, copy, recompute, pool, spill }
+    }
+
+    pub(super) fn set_uniform(&self) {
+        self.signs.uniform.store(true, Ordering::Relaxed);
+    }
+
+    fn shared(&self) -> RwLockReadGuard<'_, Body<T>> {
+        self.body.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn exclusive(&self) -> RwLockWriteGuard<'_, Body<T>> {
+        self.body.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn try_exclusive(&self) -> Option<RwLockWriteGuard<'_, Body<T>>> {
+        match self.body.try_write() {
+            Ok(body) => Some(body),
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(std::sync::TryLockError::WouldBlock) => None,
+        }
+    }
+
+    #[inline]
+    fn touch(&self) {
+        self.signs.used.store(self.spill.now(), Ordering::Relaxed);
+        if self.signs.ahead.load(Ordering::Relaxed)
+            && self.signs.ahead.swap(false, Ordering::Relaxed)
+        {
+            self.spill.counters.read_ahead_hits.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Pins for reading; the vector is resident while the guard lives.
+    #[inline]
+    pub(super) fn pin(&self) -> Result<RwLockReadGuard<'_, Body<T>>, Error> {
+        let body = self.shared();
+        if matches!(*body, Body::Resident(_)) {
+            self.touch();
+            return Ok(body);
+        }
+        drop(body);
+        Ok(RwLockWriteGuard::downgrade(self.resident()?))
+    }
+
+    /// Pins for writing, and voids the copy.
+    pub(super) fn pin_mut(&self) -> Result<RwLockWriteGuard<'_, Body<T>>, Error> {
+        let body = self.resident()?;
+        *lock(&self.copy) = None;
+        Ok(body)
+    }
+
+    /// Takes the vector out for good.
+    pub(super) fn take(&self) -> Result<PoolVec<T>, Error> {
+        let mut body = self.pin_mut()?;
+        match std::mem::replace(&mut *body, Body::Taken) {
+            Body::Resident(vector) => {
+                self.note_gone();
+                Ok(vector)
+            }
+            Body::Away | Body::Taken => Err(Error::Taken),
+        }
+    }
+
+    /// Locks the body with the vector in memory, brought in on this thread if it must.
+    ///
+    /// Memory is taken, and a vector made again, before the lock: both may run other work of the
+    /// thread pool on this thread, which may want this vector too.
+    fn resident(&self) -> Result<RwLockWriteGuard<'_, Body<T>>, Error> {
+        let away = |body: &Body<T>| match body {
+            Body::Resident(_) => Ok(false),
+            Body::Away => Ok(true),
+            Body::Taken => Err(Error::Taken),
+        };
+        let body = self.exclusive();
+        self.touch();
+        if !away(&body)? {
+            return Ok(body);
+        }
+        drop(body);
+        let started = Instant::now();
+        let vector = self.spare()?;
+        let mut body = self.exclusive();
+        if away(&body)? {
+            self.fill(&mut body, vector)?;
+            let counters = &self.spill.counters;
+            let nanos = started.elapsed().as_nanos() as u64;
+            counters.stalls.fetch_add(1, Ordering::Relaxed);
+            counters.stalled_nanos.fetch_add(nanos, Ordering::Relaxed);
+        }
+        Ok(body)
+    }
+
+    /// Makes a vector to bring this one in with: of zeroes, or made again.
+    fn spare(&self) -> Result<PoolVec<T>, Error> {
+        let vector = self.pool.try_zeroed::<T>(self.len);
+        let mut vector = vector.map_err(|error| self.spill.explain(error))?;
+        if let Some(recompute) = &self.recompute {
+            recompute(&mut vector);
+        }
+        Ok(vector)
+    }
+
+    /// Reads the copy into `vector`, if it was not made again, and makes it the body.
+    fn fill(&self, body: &mut Body<T>, mut vector: PoolVec<T>) -> Result<(), Error> {
+        let mut copy = lock(&self.copy);
+        let counters = &self.spill.counters;
+        match (copy.as_ref(), &self.recompute, self.spill.store()) {
+            (_, Some(_), _) => {
+                counters.recomputed.fetch_add(1, Ordering::Relaxed);
+            }
+            (Some(saved), None, Some(store)) => {
+                store.load(saved, bytes_of_mut(&mut vector))?;
+                counters.loaded_bytes.fetch_add(self.signs.raw_bytes as u64, Ordering::Relaxed);
+                if saved.packed_bytes() > self.signs.raw_bytes / COPY_WORTH_KEEPING {
+                    *copy = None;
+                }
+            }
+            _ => return Err(Error::Taken),
+        }
+        *body = Body::Resident(vector);
+        self.signs.resident_bytes.store(self.signs.raw_bytes, Ordering::Relaxed);
+        self.spill.note_resident(self.signs.raw_bytes);
+        Ok(())
+    }
+
+    /// Reads the vector in behind its owner's back, if there is room without making any.
+    pub(super) fn read_ahead(&self) {
+        let Some(mut body) = self.try_exclusive() else { return };
+        if !matches!(*body, Body::Away) || self.recompute.is_some() {
+            return;
+        }
+        let counters = &self.spill.counters;
+        let Ok(vector) = self.pool.try_zeroed::<T>(self.len) else {
+            counters.read_ahead_skipped.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        // An error shows when the vector is needed: the read is then made again.
+        if self.fill(&mut body, vector).is_ok() {
+            counters.read_ahead.fetch_add(1, Ordering::Relaxed);
+            self.signs.ahead.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Saves the vector while readers may look at it, then lets it leave memory. For I/O threads.
+    pub(super) fn write_back(&self) {
+        if self.spill.roomy(self.signs.raw_bytes) {
+            return;
+        }
+        {
+            // Not waited for: its writer may be waiting for this thread, in the ladder.
+            let Ok(body) = self.body.try_read() else { return };
+            let Body::Resident(vector) = &*body else { return };
+            let mut copy = lock(&self.copy);
+            if copy.is_none() && !self.save(vector, &mut copy) {
+                return;
+            }
+        }
+        if let Some(mut body) = self.try_exclusive() {
+            self.leave(&mut body);
+        }
+    }
+
+    /// Saves `vector` if it cannot be made again; says whether it may now leave memory.
+    fn save(&self, vector: &PoolVec<T>, copy: &mut Option<Saved>) -> bool {
+        if self.recompute.is_some() {
+            return true;
+        }
+        let Some(store) = self.spill.store() else { return false };
+        let content = match self.signs.uniform.load(Ordering::Relaxed) {
+            true => Content::Uniform,
+            false => Content::Unknown,
+        };
+        match store.save(T::lanes(), bytes_of(vector), content, Tiers::Any) {
+            Ok(saved) => {
+                self.spill.note_saved(&saved);
+                *copy = Some(saved);
+                true
+            }
+            Err(error) => {
+                self.spill.note_failure(error);
+                false
+            }
+        }
+    }
+
+    /// Lets a vector whose copy is current leave memory; returns the bytes freed.
+    fn leave(&self, body: &mut Body<T>) -> usize {
+        let has_copy = lock(&self.copy).is_some() || self.recompute.is_some();
+        if !has_copy || !matches!(body, Body::Resident(_)) {
+            return 0;
+        }
+        *body = Body::Away;
+        self.note_gone();
+        self.signs.raw_bytes
+    }
+
+    fn note_gone(&self) {
+        let bytes = self.signs.resident_bytes.swap(0, Ordering::Relaxed);
+        self.signs.ahead.store(false, Ordering::Relaxed);
+        self.spill.note_gone(bytes);
+    }
+}
+
+impl<T: Lanes> Evict for Slot<T> {
+    fn signs(&self) -> &Signs {
+        &self.signs
+    }
+
+    fn evict(&self) -> usize {
+        let Some(mut body) = self.try_exclusive() else { return 0 };
+        let Body::Resident(vector) = &*body else { return 0 };
+        {
+            let Ok(mut copy) = self.copy.try_lock() else { return 0 };
+            if copy.is_none() && !self.save(vector, &mut copy) {
+                return 0;
+            }
+        }
+        self.leave(&mut body)
+    }
+
+    fn demote(&self) -> usize {
+        let Some(body) = self.try_exclusive() else { return 0 };
+        let Ok(mut copy) = self.copy.try_lock() else { return 0 };
+        let (Some(saved), Some(store)) = (copy.take(), self.spill.store()) else { return 0 };
+        if saved.tier() == Tier::File {
+            *copy = Some(saved);
+            return 0;
+        }
+        if matches!(*body, Body::Resident(_)) {
+            // The vector itself is here: its copy is a luxury.
+            return saved.packed_bytes();
+        }
+        let bytes = saved.packed_bytes();
+        match store.demote(saved) {
+            Ok(saved) => {
+                *copy = Some(saved);
+                bytes
+            }
+            Err((saved, error)) => {
+                *copy = Some(saved);
+                self.spill.note_failure(error);
+                0
+            }
+        }
+    }
+}
+
+impl<T: Lanes> Drop for Slot<T> {
+    fn drop(&mut self) {
+        self.note_gone();
+        self.spill.forget(self.signs.id);
+    }
+}

@@ -1,0 +1,392 @@
+//! A vector as a matrix of blocks, each of which may leave memory on its own.
+//!
+//! A transform out of core, and any job that walks a large vector once by rows and once by columns,
+//! needs both walks in large reads. A row-major file gives the rows only; blocks give both:
+//!
+//! ```text
+//!            w        w        w                     N = rows * columns, natural order row-major
+//!        +--------+--------+--------+
+//!      h |   0    |   1    |   2    |  row stripe: h whole rows, a natural range,
+//!        +--------+--------+--------+  `columns / w` blocks
+//!      h |   3    |   4    |   5    |
+//!        +--------+--------+--------+
+//!                     column stripe: w whole columns, `rows / h` blocks
+//! ```
+//!
+//! Every block is a [`Spillable`] of its own, row-major inside. With a scratch of M bytes for a
+//! stripe and N bytes in all, a block has M^2/N bytes (J. S. Vitter, "Algorithms and Data
+//! Structures for External Memory", 2008, chapter 6).
+//!
+//! A block is in one of three states, and no call makes another of them up:
+//!
+//! ```text
+//!   Zeroes --write, store--> Stored --take--> Taken        reading Taken is an error, not zeroes
+//!                              ^-----store------'
+//! ```
+//!
+//! While everything fits under the limit nothing is written anywhere. It must never hold more
+//! memory than the blocks, and one block a thread during a load or store.
+
+mod error;
+mod layout;
+mod moves;
+mod ranges;
+#[cfg(test)]
+mod tests;
+
+pub use error::TilesError;
+pub use layout::Layout;
+
+use crate::Runtime;
+use crate::spill::{Hint, Lanes, Spillable};
+use moves::Side;
+use plimsoll_arena::{Pool, PoolVec};
+use rayon::prelude::*;
+
+/// Which pool the blocks are from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrecy {
+    /// [`Runtime::pool`].
+    Public,
+    /// [`Runtime::secret_pool`]: memory is wiped whenever it goes home.
+    Secret,
+}
+
+impl Secrecy {
+    /// The pool that vectors of this kind are from.
+    #[must_use]
+    pub fn pool(self, runtime: &Runtime) -> &Pool {
+        match self {
+            Secrecy::Public => runtime.pool(),
+            Secrecy::Secret => runtime.secret_pool(),
+        }
+    }
+}
+
+/// How a vector is walked next: what leaves memory first follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Walk {
+    /// By row stripes, from the first.
+    Rows,
+    /// By column stripes, from the first.
+    Columns,
+}
+
+/// What stored values look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Texture {
+    /// Unknown: packing them is worth a try.
+    Any,
+    /// Like random numbers, as a transform's results do: packing them gains nothing.
+    Uniform,
+}
+
+/// What the one who stores a stripe knows of its blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outlook {
+    /// The next walk over the whole vector.
+    pub next: Walk,
+    /// What the values look like.
+    pub texture: Texture,
+}
+
+enum Block<T: Lanes> {
+    Zeroes,
+    Stored(Spillable<T>),
+    Taken,
+}
+
+/// A vector of `rows * columns` elements in blocks. See the module's header.
+///
+/// A fresh one is all zeroes and holds no memory. When a call that stores or takes fails, blocks
+/// may be missing; reading them later is [`TilesError::Taken`], never a wrong value.
+pub struct Tiles<T: Lanes> {
+    runtime: Runtime,
+    layout: Layout,
+    secrecy: Secrecy,
+    kept_blocks: usize,
+    blocks: Vec<Block<T>>,
+}
+
+impl<T: Lanes> std::fmt::Debug for Tiles<T> {
+    /// Leaves the elements out: they may be a witness.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tiles").field("layout", &self.layout).finish_non_exhaustive()
+    }
+}
+
+impl<T: Lanes> Tiles<T> {
+    /// A vector of zeroes, which takes no memory until it is written.
+    #[must_use]
+    pub fn zeroed(runtime: &Runtime, layout: Layout, secrecy: Secrecy) -> Self {
+        let blocks = (0..layout.blocks()).map(|_| Block::Zeroes).collect();
+        Self { runtime: runtime.clone(), layout, secrecy, kept_blocks: 0, blocks }
+    }
+
+    /// The matrix and its blocks.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Elements of the vector; never zero.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a layout is never empty")]
+    pub fn len(&self) -> usize {
+        self.layout.len()
+    }
+
+    /// Which pool the blocks are from.
+    #[must_use]
+    pub fn secrecy(&self) -> Secrecy {
+        self.secrecy
+    }
+
+    /// Moves all blocks out and leaves `self` with every block taken: whoever fails half-way loses
+    /// the vector instead of mixing two states of it.
+    #[must_use]
+    pub fn detach(&mut self) -> Self {
+        let taken = (0..self.blocks.len()).map(|_| Block::Taken).collect();
+        let blocks = std::mem::replace(&mut self.blocks, taken);
+        Self { blocks, ..self.like(self.layout) }
+    }
+
+    /// A vector of zeroes in `layout`, and for the rest like this one.
+    #[must_use]
+    pub fn like(&self, layout: Layout) -> Self {
+        let mut tiles = Self::zeroed(&self.runtime, layout, self.secrecy);
+        tiles.keep(self.kept_blocks);
+        tiles
+    }
+
+    /// Sets how many blocks should stay in memory between two walks. They are spread evenly over
+    /// the next walk; the others begin to leave as soon as they are stored and room is short.
+    /// Without this call that is all of them.
+    pub fn keep(&mut self, blocks: usize) {
+        self.kept_blocks = blocks;
+    }
+
+    /// Copies row stripe `stripe`, a natural range, into `scratch`.
+    ///
+    /// # Errors
+    /// [`TilesError`]: wrong length or stripe, a block that was taken, memory, the disk.
+    pub fn load_rows(&self, stripe: usize, scratch: &mut [T]) -> Result<(), TilesError> {
+        self.load(Side::Rows, stripe, scratch)
+    }
+
+    /// Copies column stripe `stripe` into `scratch`, column after column.
+    ///
+    /// # Errors
+    /// As [`Tiles::load_rows`].
+    pub fn load_columns(&self, stripe: usize, scratch: &mut [T]) -> Result<(), TilesError> {
+        self.load(Side::Columns, stripe, scratch)
+    }
+
+    /// As [`Tiles::load_rows`], for the last time: the blocks' memory goes home.
+    ///
+    /// # Errors
+    /// As [`Tiles::load_rows`]; blocks of the stripe are then taken.
+    pub fn take_rows(&mut self, stripe: usize, scratch: &mut [T]) -> Result<(), TilesError> {
+        self.take(Side::Rows, stripe, scratch)
+    }
+
+    /// As [`Tiles::load_columns`], for the last time: the blocks' memory goes home.
+    ///
+    /// # Errors
+    /// As [`Tiles::load_rows`]; blocks of the stripe are then taken.
+    pub fn take_columns(&mut self, stripe: usize, scratch: &mut [T]) -> Result<(), TilesError> {
+        self.take(Side::Columns, stripe, scratch)
+    }
+
+    /// Makes new blocks of row stripe `stripe` from `scratch`, in place of the old ones.
+    ///
+    /// # Errors
+    /// As [`Tiles::load_rows`]; the stripe's blocks are then what they were.
+    pub fn store_rows(
+        &mut self,
+        stripe: usize,
+        scratch: &[T],
+        outlook: Outlook,
+    ) -> Result<(), TilesError> {
+        self.store(Side::Rows, stripe, scratch, outlook)
+    }
+
+    /// Makes new blocks of column stripe `stripe` from `scratch`, which holds column after column.
+    ///
+    /// # Errors
+    /// As [`Tiles::load_rows`]; the stripe's blocks are then what they were.
+    pub fn store_columns(
+        &mut self,
+        stripe: usize,
+        scratch: &[T],
+        outlook: Outlook,
+    ) -> Result<(), TilesError> {
+        self.store(Side::Columns, stripe, scratch, outlook)
+    }
+
+    /// Starts to read row stripe `stripe` in, as far as there is room. Past the end: nothing.
+    pub fn prefetch_rows(&self, stripe: usize) {
+        self.prefetch(Side::Rows, stripe);
+    }
+
+    /// Starts to read column stripe `stripe` in, as far as there is room. Past the end: nothing.
+    pub fn prefetch_columns(&self, stripe: usize) {
+        self.prefetch(Side::Columns, stripe);
+    }
+
+    fn prefetch(&self, side: Side, stripe: usize) {
+        if stripe < self.stripes(side) {
+            for index in self.stripe_blocks(side, stripe) {
+                if let Block::Stored(block) = &self.blocks[index] {
+                    block.prefetch();
+                }
+            }
+        }
+    }
+
+    fn stripes(&self, side: Side) -> usize {
+        match side {
+            Side::Rows => self.layout.row_stripes(),
+            Side::Columns => self.layout.column_stripes(),
+        }
+    }
+
+    /// The indices of a stripe's blocks, in the order of its lanes.
+    fn stripe_blocks(&self, side: Side, stripe: usize) -> impl Iterator<Item = usize> + use<T> {
+        let (first, step, count) = match side {
+            Side::Rows => (self.layout.block_index(stripe, 0), 1, self.layout.column_stripes()),
+            Side::Columns => (stripe, self.layout.column_stripes(), self.layout.row_stripes()),
+        };
+        (0..count).map(move |k| first + k * step)
+    }
+
+    /// The length of a lane, and of the run of one block in it.
+    fn lane(&self, side: Side) -> (usize, usize) {
+        match side {
+            Side::Rows => (self.layout.columns(), self.layout.block_columns()),
+            Side::Columns => (self.layout.rows(), self.layout.block_rows()),
+        }
+    }
+
+    fn check_stripe(&self, side: Side, stripe: usize, found: usize) -> Result<(), TilesError> {
+        let (what, expected) = match side {
+            Side::Rows => ("row stripe", self.layout.row_stripe_len()),
+            Side::Columns => ("column stripe", self.layout.column_stripe_len()),
+        };
+        let end = self.stripes(side);
+        if stripe >= end {
+            return Err(TilesError::Outside { what, found: stripe, end });
+        }
+        if found != expected {
+            return Err(TilesError::ScratchLength { expected, found });
+        }
+        Ok(())
+    }
+
+    fn load(&self, side: Side, stripe: usize, scratch: &mut [T]) -> Result<(), TilesError> {
+        self.check_stripe(side, stripe, scratch.len())?;
+        let (lane_len, run) = self.lane(side);
+        let lanes = scratch.chunks_exact_mut(lane_len).collect();
+        let blocks = self.stripe_blocks(side, stripe).collect();
+        moves::share_out(lanes, run, blocks, &|lanes, index: usize| {
+            match &self.blocks[index] {
+                Block::Zeroes => moves::clear(lanes),
+                Block::Stored(block) => moves::unpack(side, &block.read()?, lanes),
+                Block::Taken => return Err(TilesError::Taken { block: index }),
+            }
+            Ok(())
+        })
+    }
+
+    fn take(&mut self, side: Side, stripe: usize, scratch: &mut [T]) -> Result<(), TilesError> {
+        self.check_stripe(side, stripe, scratch.len())?;
+        let (lane_len, run) = self.lane(side);
+        let lanes = scratch.chunks_exact_mut(lane_len).collect();
+        let blocks: Vec<(usize, Block<T>)> = self
+            .stripe_blocks(side, stripe)
+            .map(|index| (index, std::mem::replace(&mut self.blocks[index], Block::Taken)))
+            .collect();
+        moves::share_out(lanes, run, blocks, &|lanes, (index, block)| {
+            match block {
+                Block::Zeroes => moves::clear(lanes),
+                Block::Stored(block) => moves::unpack(side, &block.take()?, lanes),
+                Block::Taken => return Err(TilesError::Taken { block: index }),
+            }
+            Ok(())
+        })
+    }
+
+    fn store(
+        &mut self,
+        side: Side,
+        stripe: usize,
+        scratch: &[T],
+        outlook: Outlook,
+    ) -> Result<(), TilesError> {
+        self.check_stripe(side, stripe, scratch.len())?;
+        let (lane_len, run) = self.lane(side);
+        let indices: Vec<usize> = self.stripe_blocks(side, stripe).collect();
+        let made: Result<Vec<Spillable<T>>, TilesError> = indices
+            .par_iter()
+            .enumerate()
+            .with_max_len(1)
+            .map(|(k, index)| {
+                let mut block = self.fresh_block()?;
+                let width = self.layout.block_columns();
+                moves::pack(side, scratch, lane_len, k * run, &mut block, width);
+                let block = self.enlist(block);
+                let order = self.order(*index, outlook.next);
+                block.hint(Hint::NextUse(self.distance(side, stripe, order)));
+                if outlook.texture == Texture::Uniform {
+                    block.hint(Hint::Uniform);
+                }
+                if !self.is_kept(order) {
+                    block.write_back();
+                }
+                Ok(block)
+            })
+            .collect();
+        for (index, block) in indices.into_iter().zip(made?) {
+            self.blocks[index] = Block::Stored(block);
+        }
+        Ok(())
+    }
+
+    /// The place of block `index` in a walk.
+    fn order(&self, index: usize, walk: Walk) -> usize {
+        let across = self.layout.column_stripes();
+        match walk {
+            Walk::Rows => index,
+            Walk::Columns => index % across * self.layout.row_stripes() + index / across,
+        }
+    }
+
+    /// How many blocks are made or brought in between a store in `stripe` and a use at `order` of
+    /// the next walk: the rest of this walk, and what comes before in the next. Each block of a
+    /// walk counts twice: it is brought in, and made again.
+    fn distance(&self, side: Side, stripe: usize, order: usize) -> u64 {
+        let blocks = self.blocks.len();
+        let rest = blocks - (stripe + 1) * (blocks / self.stripes(side));
+        2 * (rest + order) as u64
+    }
+
+    /// Whether the block at `order` is one of those to keep: `kept_blocks` of all, evenly spread.
+    fn is_kept(&self, order: usize) -> bool {
+        let blocks = self.blocks.len();
+        let kept = |order: usize| order as u128 * self.kept_blocks.min(blocks) as u128;
+        kept(order + 1) / blocks as u128 > kept(order) / blocks as u128
+    }
+
+    fn fresh_block(&self) -> Result<PoolVec<T>, TilesError> {
+        let pool = self.secrecy.pool(&self.runtime);
+        let block = pool.try_zeroed(self.layout.block_len());
+        Ok(block.map_err(|error| self.runtime.explain("tiles", error))?)
+    }
+
+    fn enlist(&self, block: PoolVec<T>) -> Spillable<T> {
+        match self.secrecy {
+            Secrecy::Public => self.runtime.spillable(block),
+            Secrecy::Secret => self.runtime.spillable_secret(block),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Buffers for encoding and for requests that cannot go to the vector's own pages.
+//!
+//! A fixed number of sets, made with the store: saving happens when memory is short, and must not
+//! ask for more. A set's pages come as they are used; a block of 64 KiB touches no more than that.
+//!
+//! Who finds no set waits for one. Whoever has one does I/O and gives it back: nobody waits in a
+//! circle.
+
+use crate::backend::AlignedBytes;
+use crate::frame::FRAME_ALIGN_BYTES;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use zeroize::Zeroize;
+
+/// Raw bytes of a vector that make one frame, at most.
+pub(crate) const FRAME_RAW_BYTES: usize = 512 << 10;
+
+/// What an encoder may write beyond its input before it gives up.
+const ENCODE_SLACK_BYTES: usize = 64 << 10;
+
+/// One set of buffers.
+pub(crate) struct Scratch {
+    /// A header in a block of its own.
+    pub(crate) head: AlignedBytes,
+    /// A whole frame.
+    pub(crate) frame: AlignedBytes,
+    /// What an encoder writes.
+    pub(crate) encoded: Vec<u8>,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        Self {
+            head: AlignedBytes::zeroed(FRAME_ALIGN_BYTES),
+            frame: AlignedBytes::zeroed(FRAME_RAW_BYTES + 2 * FRAME_ALIGN_BYTES),
+            encoded: Vec::with_capacity(FRAME_RAW_BYTES + ENCODE_SLACK_BYTES),
+        }
+    }
+}
+
+/// The sets of one store.
+pub(crate) struct Scratches {
+    free: Mutex<Vec<Scratch>>,
+    returned: Condvar,
+}
+
+impl Scratches {
+    pub(crate) fn new(count: usize) -> Self {
+        let free = (0..count.max(1)).map(|_| Scratch::new()).collect();
+        Self { free: Mutex::new(free), returned: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Scratch>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Borrows a set, waiting for one if all are in use.
+    pub(crate) fn borrow(&self) -> Borrowed<'_> {
+        let mut free = self.lock();
+        loop {
+            if let Some(scratch) = free.pop() {
+                return Borrowed { scratches: self, scratch: Some(scratch) };
+            }
+            free = self.returned.wait(free).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for Scratches {
+    /// Wipes what may be a witness.
+    fn drop(&mut self) {
+        for scratch in self.lock().iter_mut() {
+            scratch.frame.zeroize();
+            scratch.encoded.zeroize();
+        }
+    }
+}
+
+/// A borrowed set; it goes back when dropped.
+pub(crate) struct Borrowed<'a> {
+    scratches: &'a Scratches,
+    scratch: Option<Scratch>,
+}
+
+impl Deref for Borrowed<'_> {
+    type Target = Scratch;
+
+    fn deref(&self) -> &Scratch {
+        self.scratch.as_ref().unwrap_or_else(|| unreachable!("taken only when dropped"))
+    }
+}
+
+impl DerefMut for Borrowed<'_> {
+    fn deref_mut(&mut self) -> &mut Scratch {
+        self.scratch.as_mut().unwrap_or_else(|| unreachable!("taken only when dropped"))
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        if let Some(scratch) = self.scratch.take() {
+            self.scratches.lock().push(scratch);
+            self.scratches.returned.notify_one();
+        }
+    }
+}

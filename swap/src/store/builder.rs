@@ -1,0 +1,112 @@
+//! Settings of a store.
+
+use super::{Counters, Encryption, Inner, SCRATCHES, Store};
+use crate::Error;
+use crate::backend::Backend;
+use crate::file::{RamDisk, SpillFile};
+use crate::scratch::Scratches;
+use crate::seal::Key;
+use crate::space::Space;
+use plimsoll_arena::Ledger;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex};
+
+/// Settings of a [`Store`].
+#[derive(Default)]
+pub struct StoreBuilder {
+    folder: Option<PathBuf>,
+    backend: Option<Arc<dyn Backend>>,
+    ram_disk: Option<RamDisk>,
+    quota_bytes: Option<u64>,
+    packed_limit_bytes: Option<usize>,
+    ledger: Option<Arc<Ledger>>,
+    encryption: Encryption,
+}
+
+impl std::fmt::Debug for StoreBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreBuilder").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+impl StoreBuilder {
+    /// Spills to a nameless file in `folder`. Without this and [`StoreBuilder::backend`] there is
+    /// no file: bytes are packed in RAM or not saved.
+    #[must_use]
+    pub fn folder(mut self, folder: &Path) -> Self {
+        self.folder = Some(folder.to_owned());
+        self
+    }
+
+    /// Spills to `backend` instead of a file.
+    #[must_use]
+    pub fn backend(mut self, backend: Arc<dyn Backend>) -> Self {
+        self.backend = Some(backend);
+        self
+    }
+
+    /// Says whether a folder in RAM will do; it is refused by default.
+    #[must_use]
+    pub fn ram_disk(mut self, ram_disk: RamDisk) -> Self {
+        self.ram_disk = Some(ram_disk);
+        self
+    }
+
+    /// Sets how long the file may become; by default as long as the disk has room.
+    #[must_use]
+    pub fn quota_bytes(mut self, bytes: u64) -> Self {
+        self.quota_bytes = Some(bytes);
+        self
+    }
+
+    /// Sets how many bytes packed pieces may take in RAM; no end by default.
+    #[must_use]
+    pub fn packed_limit_bytes(mut self, bytes: usize) -> Self {
+        self.packed_limit_bytes = Some(bytes);
+        self
+    }
+
+    /// Charges what is packed in RAM to `ledger`.
+    #[must_use]
+    pub fn ledger(mut self, ledger: Arc<Ledger>) -> Self {
+        self.ledger = Some(ledger);
+        self
+    }
+
+    /// Sets whether frames are encrypted; off by default.
+    #[must_use]
+    pub fn encryption(mut self, encryption: Encryption) -> Self {
+        self.encryption = encryption;
+        self
+    }
+
+    /// Opens the store.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Open`] or [`Error::RamDisk`] when the folder will not do.
+    pub fn build(self) -> Result<Store, Error> {
+        let backend = match (self.backend, self.folder) {
+            (Some(backend), _) => Some(backend),
+            (None, Some(folder)) => {
+                let file = SpillFile::open(&folder, self.ram_disk.unwrap_or(RamDisk::Refuse))?;
+                Some(Arc::new(file) as Arc<dyn Backend>)
+            }
+            (None, None) => None,
+        };
+        let inner = Inner {
+            backend,
+            space: Mutex::new(Space::new(self.quota_bytes.unwrap_or(u64::MAX))),
+            key: (self.encryption == Encryption::On).then(Key::draw),
+            scratches: Scratches::new(SCRATCHES),
+            poison: Mutex::new(None),
+            packed_limit_bytes: self.packed_limit_bytes.unwrap_or(usize::MAX),
+            packed_bytes: AtomicUsize::new(0),
+            ledger: self.ledger,
+            owners: AtomicU64::new(0),
+            counters: Counters::default(),
+        };
+        Ok(Store { inner: Arc::new(inner) })
+    }
+}

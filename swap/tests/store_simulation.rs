@@ -1,0 +1,295 @@
+//! The store over a disk that fails, against a plain map: thousands of seeded programs.
+//!
+//! After every call: what was saved loads as it was or as an error, never as other bytes; a save
+//! that failed keeps nothing; at the end nothing is left in RAM or in the file.
+
+use plimsoll_swap::backend::{AlignedBytes, Backend, FAULTS, Fault, FaultPlan, Faulty, Memory};
+use plimsoll_swap::codec::LaneSpec;
+use plimsoll_swap::store::{Content, Encryption, Saved, Store, Tier, Tiers};
+use plimsoll_swap::{Error, codec::field::BN254_FR, codec::field::FieldSpec};
+use rand::{Rng, RngCore, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+const PROGRAMS: u64 = 2_000;
+
+fn seeds(count: u64) -> Vec<u64> {
+    match std::env::var("SEED").ok().and_then(|text| text.parse().ok()) {
+        Some(seed) => vec![seed],
+        None => (0..count).collect(),
+    }
+}
+
+/// Bytes of any kind: constant, small lanes, random, and lengths on and off every boundary.
+fn bytes(rng: &mut ChaCha8Rng) -> Vec<u8> {
+    let len = match rng.gen_range(0..20) {
+        0 => 0,
+        1..=9 => rng.gen_range(1..70_000),
+        10..=15 => 4096 * rng.gen_range(1..16),
+        16..=18 => 4096 * 32,
+        _ => (512 << 10) + rng.gen_range(0..9000),
+    };
+    let mut bytes = vec![0; len];
+    match rng.gen_range(0..4) {
+        0 => {}
+        1 => bytes.iter_mut().step_by(8).for_each(|byte| *byte = rng.r#gen::<u8>() & 1),
+        2 => bytes.chunks_mut(32).for_each(|lane| lane[0] = rng.r#gen()),
+        _ => rng.fill_bytes(&mut bytes),
+    }
+    bytes
+}
+
+fn spec(rng: &mut ChaCha8Rng) -> LaneSpec {
+    let field = FieldSpec::new(BN254_FR).expect("an odd modulus below 2^255");
+    [LaneSpec::Bytes, LaneSpec::U32, LaneSpec::U64, LaneSpec::Field256(field)][rng.gen_range(0..4)]
+}
+
+/// What a run reached.
+#[derive(Default)]
+struct Reached {
+    packed: u64,
+    written: u64,
+    demoted: u64,
+    failed: u64,
+    refused: u64,
+    corrupt: u64,
+    full: u64,
+}
+
+fn save(store: &Store, rng: &mut ChaCha8Rng, bytes: &[u8]) -> Result<Saved, Error> {
+    let content = [Content::Unknown, Content::Uniform][rng.gen_range(0..2)];
+    let tiers = [Tiers::Any, Tiers::FileOnly][usize::from(rng.gen_ratio(1, 4))];
+    // From pages of their own, as a pool's vectors are, or from anywhere.
+    if rng.r#gen() {
+        let mut aligned = AlignedBytes::zeroed(bytes.len());
+        aligned.copy_from_slice(bytes);
+        return store.save(spec(rng), &aligned, content, tiers);
+    }
+    store.save(spec(rng), bytes, content, tiers)
+}
+
+fn note(error: &Error, reached: &mut Reached) {
+    reached.failed += 1;
+    match error {
+        Error::Poisoned { .. } => reached.refused += 1,
+        Error::Corrupt { .. } => reached.corrupt += 1,
+        Error::DiskFull { .. } | Error::Quota { .. } => reached.full += 1,
+        _ => {}
+    }
+}
+
+fn program(seed: u64, reached: &mut Reached) -> u64 {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let one_in = [0, 4, 20, 100][seed as usize % 4];
+    let disk = Arc::new(Faulty::new(Memory::new(8 << 20), FaultPlan::Seeded { seed, one_in }));
+    let encryption = [Encryption::Off, Encryption::On][usize::from(seed.is_multiple_of(3))];
+    let store = Store::builder()
+        .backend(Arc::clone(&disk) as Arc<dyn Backend>)
+        .quota_bytes([u64::MAX, 1 << 20][usize::from(seed.is_multiple_of(5))])
+        .packed_limit_bytes([usize::MAX, 20_000][usize::from(seed.is_multiple_of(7))])
+        .encryption(encryption)
+        .build()
+        .expect("no folder to fail");
+    let mut live: HashMap<u64, (Saved, Vec<u8>)> = HashMap::new();
+    for step in 0..24 {
+        let at = rng.gen_range(0..8);
+        match (rng.gen_range(0..6), live.remove(&at)) {
+            (0..=2, _) => {
+                let bytes = bytes(&mut rng);
+                let before = store.stats();
+                match save(&store, &mut rng, &bytes) {
+                    Ok(saved) => {
+                        assert_eq!(saved.raw_bytes(), bytes.len(), "seed {seed} step {step}");
+                        reached.packed += u64::from(saved.packed_bytes() > 0);
+                        reached.written += u64::from(saved.tier() == Tier::File);
+                        live.insert(at, (saved, bytes));
+                    }
+                    Err(error) => {
+                        note(&error, reached);
+                        let after = store.stats();
+                        let held = |s: plimsoll_swap::store::StoreStats| {
+                            (s.packed_bytes, s.packed_raw_bytes, s.file_bytes)
+                        };
+                        assert_eq!(held(after), held(before), "seed {seed} step {step}");
+                    }
+                }
+            }
+            (3..=4, Some((saved, bytes))) => {
+                let mut out = AlignedBytes::zeroed(bytes.len());
+                match store.load(&saved, &mut out) {
+                    Ok(()) => assert!(*out == *bytes, "seed {seed} step {step}: other bytes"),
+                    Err(error) => note(&error, reached),
+                }
+                assert!(store.load(&saved, &mut vec![0; bytes.len() + 1]).is_err());
+                live.insert(at, (saved, bytes));
+            }
+            (5, Some((saved, bytes))) => {
+                let saved = match store.demote(saved) {
+                    Ok(saved) => {
+                        reached.demoted += 1;
+                        saved
+                    }
+                    Err((saved, error)) => {
+                        note(&error, reached);
+                        saved
+                    }
+                };
+                live.insert(at, (saved, bytes));
+            }
+            _ => {}
+        }
+    }
+    drop(live);
+    let stats = store.stats();
+    assert_eq!((stats.packed_bytes, stats.file_bytes), (0, 0), "seed {seed}: something is kept");
+    disk.faults()
+}
+
+#[test]
+fn programs_give_the_bytes_back_or_an_error() {
+    let (mut reached, mut faults) = (Reached::default(), 0);
+    let seeds = seeds(PROGRAMS);
+    let all = seeds.len() as u64 == PROGRAMS;
+    for seed in seeds {
+        faults += program(seed, &mut reached);
+    }
+    let counts = [
+        reached.packed,
+        reached.written,
+        reached.demoted,
+        reached.failed,
+        reached.refused,
+        reached.corrupt,
+        reached.full,
+        faults,
+    ];
+    assert!(!all || counts.iter().all(|count| *count > 0), "not all was reached: {counts:?}");
+}
+
+#[test]
+fn every_fault_at_every_call_is_an_error_or_the_bytes() {
+    let mut seen = Vec::new();
+    for fault in FAULTS {
+        for call in 0..12 {
+            let disk = Faulty::new(Memory::new(8 << 20), FaultPlan::At { call, fault });
+            let store = Store::builder().backend(Arc::new(disk)).build().expect("a store");
+            let mut rng = ChaCha8Rng::seed_from_u64(call);
+            for _ in 0..3 {
+                let mut bytes = AlignedBytes::zeroed(3 * 4096);
+                rng.fill_bytes(&mut bytes);
+                let saved = store.save(LaneSpec::U64, &bytes, Content::Uniform, Tiers::Any);
+                let Ok(saved) = saved else {
+                    seen.push(fault);
+                    continue;
+                };
+                let mut out = AlignedBytes::zeroed(bytes.len());
+                match store.load(&saved, &mut out) {
+                    Ok(()) => assert!(*out == *bytes, "{fault:?} at call {call}"),
+                    Err(_) => seen.push(fault),
+                }
+            }
+        }
+    }
+    for fault in [Fault::ShortWrite, Fault::Eio, Fault::DiskFull, Fault::BitFlip, Fault::TornWrite]
+    {
+        assert!(seen.contains(&fault), "{fault:?} never showed");
+    }
+}
+
+/// A disk whose bytes a test can change.
+struct Tampered {
+    memory: Memory,
+}
+
+impl Tampered {
+    fn flip(&self, at: u64, bit: u8) {
+        let block = at / 4096 * 4096;
+        let mut bytes = AlignedBytes::zeroed(4096);
+        self.memory.read_at(block, &mut bytes).expect("it was written");
+        bytes[(at - block) as usize] ^= 1 << bit;
+        self.memory.write_at(block, &bytes).expect("it has its space");
+    }
+}
+
+impl Backend for Tampered {
+    fn read_at(&self, offset_bytes: u64, out: &mut [u8]) -> Result<(), Error> {
+        self.memory.read_at(offset_bytes, out)
+    }
+    fn write_at(&self, offset_bytes: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.memory.write_at(offset_bytes, bytes)
+    }
+    fn reserve(&self, extent: plimsoll_swap::extent::Extent) -> Result<(), Error> {
+        self.memory.reserve(extent)
+    }
+    fn release(&self, extent: plimsoll_swap::extent::Extent) -> Result<(), Error> {
+        self.memory.release(extent)
+    }
+    fn len_bytes(&self) -> u64 {
+        self.memory.len_bytes()
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_any_byte_of_any_frame_is_found() {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    for encryption in [Encryption::Off, Encryption::On] {
+        for (content, mask) in [(Content::Uniform, 0xff), (Content::Unknown, 1)] {
+            let disk = Arc::new(Tampered { memory: Memory::new(128 << 20) });
+            let store = Store::builder()
+                .backend(Arc::clone(&disk) as Arc<dyn Backend>)
+                .encryption(encryption)
+                .build()
+                .expect("a store");
+            let mut bytes = AlignedBytes::zeroed(2 * 4096);
+            rng.fill_bytes(&mut bytes);
+            bytes.iter_mut().for_each(|byte| *byte &= mask);
+            let saved = store.save(LaneSpec::U64, &bytes, content, Tiers::FileOnly).expect("saved");
+            let mut out = AlignedBytes::zeroed(bytes.len());
+            for at in 0..saved.stored_bytes() {
+                let bit = (at % 8) as u8;
+                disk.flip(at, bit);
+                let loaded = store.load(&saved, &mut out);
+                let found = matches!(loaded, Err(Error::Corrupt { .. } | Error::Version { .. }));
+                assert!(found, "byte {at}, {encryption:?}, {content:?}: {loaded:?}");
+                disk.flip(at, bit);
+            }
+            store.load(&saved, &mut out).expect("mended");
+            assert!(*out == *bytes);
+        }
+    }
+}
+
+#[test]
+fn threads_share_a_store() {
+    for encryption in [Encryption::Off, Encryption::On] {
+        let store = Store::builder()
+            .backend(Arc::new(Memory::new(256 << 20)))
+            .encryption(encryption)
+            .build()
+            .expect("a store");
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let store = store.clone();
+                scope.spawn(move || {
+                    let mut rng = ChaCha8Rng::seed_from_u64(thread);
+                    let mut live = Vec::new();
+                    for _ in 0..60 {
+                        let bytes = bytes(&mut rng);
+                        let saved = save(&store, &mut rng, &bytes).expect("there is room");
+                        live.push((saved, bytes));
+                        if live.len() > 6 {
+                            let (saved, bytes) = live.swap_remove(rng.gen_range(0..live.len()));
+                            let saved = store.demote(saved).expect("there is room");
+                            let mut out = vec![0; bytes.len()];
+                            store.load(&saved, &mut out).expect("it is there");
+                            assert!(out == bytes, "thread {thread}");
+                        }
+                    }
+                });
+            }
+        });
+        let stats = store.stats();
+        assert_eq!((stats.packed_bytes, stats.file_bytes), (0, 0));
+    }
+}

@@ -1,0 +1,224 @@
+//! Proofs below the memory that everything at once takes: the same bytes, under the limit of the
+//! plan, through every tier; and what happens when the disk fails.
+//!
+//! A limit is over the memory of the whole process, so one test runs at a time.
+#![cfg(feature = "groth16")]
+
+#[path = "all/support.rs"]
+mod support;
+
+use ark_bn254::Fr;
+use ark_ff::{One, UniformRand};
+use ark_relations::gr1cs::ConstraintSynthesizer;
+use plimsoll::groth16::assignment::Assignment;
+use plimsoll::groth16::circuit::{Sha256Chain, SquaringChain};
+use plimsoll::groth16::plan::{CHUNK_LEN_MIN, ProofPlan, Shape};
+use plimsoll::groth16::prover::{ProveError, Prover};
+use plimsoll::meter::Meter;
+use plimsoll::spill::{SpillOptions, SpillStats};
+use plimsoll::{Error, Runtime};
+use plimsoll_swap::backend::{FaultPlan, Faulty};
+use plimsoll_swap::file::{RamDisk, SpillFile};
+use plimsoll_swap::store::Encryption;
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use support::{Keys, ark_proof, bytes, randomness, threads};
+
+/// What the process may grow by between planning here and planning in the prover.
+const DRIFT_BYTES: usize = 1 << 20;
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/var/tmp").expect("a folder on a disk")
+}
+
+/// A circuit whose witness is full-size field elements: nothing of it packs.
+fn uniform() -> SquaringChain {
+    let mut rng = ChaCha20Rng::seed_from_u64(11);
+    SquaringChain::new(Fr::rand(&mut rng), 66_000)
+}
+
+/// Its key, made once: that takes longer than a proof.
+fn uniform_keys() -> &'static Keys {
+    static KEYS: OnceLock<Keys> = OnceLock::new();
+    KEYS.get_or_init(|| Keys::make(uniform()))
+}
+
+/// What a proof was, and whether it was made out of core.
+struct Made {
+    bytes: Vec<u8>,
+    out_of_core: bool,
+}
+
+/// Limits from the smallest (0) to the smallest that does without spilling (100).
+fn limit(keys: &Keys, share: usize) -> usize {
+    let (key, matrices) = keys.open();
+    plimsoll_arena::os::trim_heap();
+    let used = Meter::live().expect("meter").rss_bytes().expect("RSS") as usize + DRIFT_BYTES;
+    let shape = Shape::of(&key, Some(&matrices));
+    let threads = rayon::current_num_threads();
+    let least = ProofPlan::smallest(&shape, used, threads, true);
+    assert!(least.split().is_some(), "out of core takes less");
+    let in_core = ProofPlan::in_core(&shape, used, CHUNK_LEN_MIN, threads).minimum_bytes();
+    let least = least.minimum_bytes();
+    least + (in_core - least) / 100 * share
+}
+
+fn runtime(limit: usize, options: SpillOptions) -> Runtime {
+    Runtime::builder().limit_bytes(limit).spill(options).build().expect("runtime")
+}
+
+fn prove<C>(runtime: &Runtime, keys: &Keys, circuit: C) -> Result<Made, ProveError>
+where
+    C: ConstraintSynthesizer<Fr>,
+{
+    let (key, matrices) = keys.open();
+    let prover = Prover::new(runtime, &key, Some(&matrices))?;
+    let out_of_core = prover.plan().split().is_some();
+    let (r, s) = randomness(1);
+    let assignment = prover.assign_circuit(circuit)?;
+    prover.prove(assignment, r, s).map(|proof| Made { bytes: bytes(&proof), out_of_core })
+}
+
+/// Proves at several limits and thread counts; returns what the tiers did in each proof that was
+/// made out of core.
+fn sweep<C>(keys: &Keys, circuit: &C, options: &SpillOptions) -> Vec<SpillStats>
+where
+    C: ConstraintSynthesizer<Fr> + Clone + Send + Sync,
+{
+    let (r, s) = randomness(1);
+    let expected = ark_proof(&keys.ark(), circuit.clone(), r, s);
+    let mut all = Vec::new();
+    for count in [1, 2] {
+        let pool = threads(count);
+        for share in [0, 10, 30, 60] {
+            let (made, stats) = pool.install(|| {
+                let runtime = runtime(limit(keys, share), options.clone());
+                let made = prove(&runtime, keys, circuit.clone()).expect("proof");
+                assert!(runtime.pool().check() && runtime.secret_pool().check());
+                assert_eq!(runtime.spill_stats().resident_bytes, 0, "all was dropped");
+                (made, runtime.spill_stats())
+            });
+            assert_eq!(made.bytes, expected, "{count} threads, {share} % above the smallest");
+            assert_eq!((stats.packed_bytes, stats.file_bytes), (0, 0), "nothing is kept");
+            if made.out_of_core {
+                all.push(stats);
+            }
+        }
+    }
+    assert!(all.len() >= 4, "the smallest limits ask for it: {} of 8", all.len());
+    all
+}
+
+#[test]
+fn bytes_are_the_same_at_every_limit_for_a_witness_that_does_not_pack() {
+    let _alone = alone();
+    let keys = uniform_keys();
+    let folder = folder();
+    let stats = sweep(keys, &uniform(), &SpillOptions::new(folder.path()));
+    assert!(stats.iter().all(|s| s.spilled_total > 0 && s.loaded_total > 0), "{stats:?}");
+    assert!(stats.iter().any(|s| s.read_ahead_hits > 0), "{stats:?}");
+    let left = std::fs::read_dir(folder.path()).expect("the folder").count();
+    assert_eq!(left, 0, "the spill file has no name");
+}
+
+#[test]
+fn bytes_are_the_same_at_every_limit_for_a_witness_of_bits_encrypted() {
+    let _alone = alone();
+    let circuit = Sha256Chain::new([9; 32], 2);
+    let keys = Keys::make(circuit.clone());
+    let folder = folder();
+    let options = SpillOptions::new(folder.path()).encryption(Encryption::On);
+    let stats = sweep(&keys, &circuit, &options);
+    assert!(stats.iter().all(|s| s.packed_total > 0 && s.spilled_total > 0), "{stats:?}");
+}
+
+#[test]
+fn an_unsatisfied_witness_is_named_out_of_core_too() {
+    let _alone = alone();
+    let keys = uniform_keys();
+    let folder = folder();
+    let runtime = runtime(limit(keys, 20), SpillOptions::new(folder.path()));
+    let (key, matrices) = keys.open();
+    let prover = Prover::new(&runtime, &key, Some(&matrices)).expect("prover");
+    let right = prover.assign_circuit(uniform()).expect("assignment");
+    let mut values = vec![Fr::default(); right.len()];
+    let copied = right.for_each_piece(0..right.len(), 1 << 12, |start, piece| {
+        values[start..start + piece.len()].copy_from_slice(piece);
+        Ok(())
+    });
+    copied.expect("it can be read");
+    drop(right);
+    // Variable 0 is the one, 1 the public input, 2 the secret: variable 60_003 is link 60_001.
+    values[60_003] += Fr::one();
+    let len = prover.plan().segment_len();
+    let wrong = Assignment::try_fill(&runtime, values.len(), len, |start, segment| {
+        segment.copy_from_slice(&values[start..start + segment.len()]);
+        Ok(())
+    });
+    drop(std::mem::take(&mut values));
+    match prover.prove(wrong.expect("assignment"), Fr::one(), Fr::one()) {
+        Err(ProveError::Unsatisfied { row }) => assert!(row == 60_000 || row == 60_001, "{row}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Whether a proof ended in one of the errors that a failing disk may give.
+fn is_disk_error(error: &ProveError) -> bool {
+    let text = error.to_string();
+    assert!(!text.is_empty());
+    match error {
+        ProveError::Runtime(error) => {
+            matches!(error, Error::Spill(_) | Error::SpillStopped { .. } | Error::OverLimit { .. })
+        }
+        ProveError::Tiles(_) | ProveError::OutOfCore(_) => true,
+        _ => false,
+    }
+}
+
+#[test]
+fn a_failing_disk_gives_an_error_or_the_right_proof() {
+    let _alone = alone();
+    let keys = uniform_keys();
+    let (r, s) = randomness(1);
+    let expected = ark_proof(&keys.ark(), uniform(), r, s);
+    let folder = folder();
+    let (mut proved, mut failed) = (0, 0);
+    for seed in 0..12 {
+        // From a fault in every tenth call to one in some ten thousand.
+        let plan = FaultPlan::Seeded { seed, one_in: 10 << seed };
+        let file = SpillFile::open(folder.path(), RamDisk::Refuse).expect("a spill file");
+        let options = SpillOptions::packed_only().backend(Arc::new(Faulty::new(file, plan)));
+        let runtime = runtime(limit(keys, 10), options);
+        match prove(&runtime, keys, uniform()) {
+            Ok(made) => {
+                assert_eq!(made.bytes, expected, "seed {seed}");
+                proved += 1;
+            }
+            Err(error) => {
+                assert!(is_disk_error(&error), "seed {seed}: {error:?}");
+                failed += 1;
+            }
+        }
+    }
+    assert!(proved > 0 && failed > 0, "{proved} proofs, {failed} errors");
+}
+
+#[test]
+fn a_quota_that_is_too_small_is_an_error_that_says_so() {
+    let _alone = alone();
+    let keys = uniform_keys();
+    let folder = folder();
+    let options = SpillOptions::new(folder.path()).quota_bytes(1 << 20);
+    let runtime = runtime(limit(keys, 0), options);
+    let refused = prove(&runtime, keys, uniform()).err().expect("1 MiB is not enough");
+    assert!(is_disk_error(&refused), "{refused:?}");
+    let text = refused.to_string();
+    assert!(text.contains("quota"), "{text}");
+}

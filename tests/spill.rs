@@ -1,0 +1,251 @@
+//! Spillable vectors against a plain copy of each: random programs under limits that bind.
+//!
+//! The limit counts the whole process, so one test runs at a time.
+
+use plimsoll::Runtime;
+use plimsoll::spill::{Hint, SpillOptions, SpillStats, Spillable};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const LEN: usize = 1 << 15;
+const MIB: usize = 1 << 20;
+
+fn seeds(count: u64) -> Vec<u64> {
+    match std::env::var("SEED").ok().and_then(|text| text.parse().ok()) {
+        Some(seed) => vec![seed],
+        None => (0..count).collect(),
+    }
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/var/tmp").expect("a folder on a disk")
+}
+
+/// A runtime whose vectors have `room` bytes above what the test program uses already.
+fn runtime(room: usize, options: SpillOptions) -> Runtime {
+    let runtime = Runtime::builder().spill(options).build().expect("a runtime");
+    let used = runtime.ledger().counted_bytes();
+    runtime.set_limit_bytes(used + room);
+    runtime
+}
+
+/// What a vector should hold. Not a copy: the limit counts the test's own memory too.
+struct Model {
+    seed: u64,
+    written: Vec<(usize, u64)>,
+}
+
+impl Model {
+    fn values(&self) -> Vec<u64> {
+        let mut rng = ChaCha20Rng::seed_from_u64(self.seed);
+        let mask = [u64::MAX, 1, 0xffff, 0][self.seed as usize % 4];
+        let mut values: Vec<u64> = (0..LEN).map(|_| rng.r#gen::<u64>() & mask).collect();
+        for (index, value) in &self.written {
+            values[*index] = *value;
+        }
+        values
+    }
+}
+
+fn vector(runtime: &Runtime, seed: u64) -> (Spillable<u64>, Model) {
+    let model = Model { seed, written: Vec::new() };
+    let vector = runtime.pool().try_copied(&model.values()).expect("room for one");
+    (runtime.spillable(vector), model)
+}
+
+fn program(seed: u64) -> SpillStats {
+    let folder = folder();
+    let runtime = runtime(24 * MIB, SpillOptions::new(folder.path()).packed_limit_bytes(MIB));
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    let mut live: Vec<(Spillable<u64>, Model)> = Vec::new();
+    for step in 0..400 {
+        let at = rng.gen_range(0..live.len().max(1));
+        match rng.gen_range(0..10) {
+            0..=3 if live.len() < 200 => live.push(vector(&runtime, seed * 1000 + step)),
+            _ if live.is_empty() => {}
+            4 => {
+                let (handle, model) = live.swap_remove(at);
+                assert_eq!(
+                    *handle.take().expect("taken"),
+                    model.values(),
+                    "seed {seed} step {step}"
+                );
+            }
+            5 => {
+                let (handle, model) = &mut live[at];
+                let index = rng.gen_range(0..LEN);
+                handle.write().expect("pinned")[index] = step;
+                model.written.push((index, step));
+            }
+            6 => live[at].0.prefetch(),
+            7 => live[at].0.write_back(),
+            8 => live[at].0.hint(Hint::NextUse(rng.gen_range(0..100))),
+            _ => {
+                let (handle, model) = &live[at];
+                assert_eq!(
+                    *handle.read().expect("pinned"),
+                    *model.values(),
+                    "seed {seed} step {step}"
+                );
+            }
+        }
+    }
+    for (handle, model) in live {
+        assert_eq!(*handle.read().expect("pinned"), *model.values(), "seed {seed} at the end");
+    }
+    let stats = runtime.spill_stats();
+    assert_eq!(stats.resident_bytes, 0, "seed {seed}: all were dropped");
+    assert_eq!((stats.packed_bytes, stats.file_bytes), (0, 0), "seed {seed}: nothing is kept");
+    assert!(runtime.pool().check());
+    stats
+}
+
+#[test]
+fn programs_agree_with_plain_copies() {
+    let _alone = alone();
+    let mut sum = SpillStats::default();
+    for seed in seeds(12) {
+        let stats = program(seed);
+        sum.packed_total += stats.packed_total;
+        sum.spilled_total += stats.spilled_total;
+        sum.evicted += stats.evicted;
+        sum.stalls += stats.stalls;
+    }
+    assert!(sum.packed_total > 0 && sum.spilled_total > 0, "both tiers were reached: {sum:?}");
+    assert!(sum.evicted > 0 && sum.stalls > 0, "the ladder evicted: {sum:?}");
+}
+
+#[test]
+fn threads_share_vectors_under_pressure() {
+    let _alone = alone();
+    let folder = folder();
+    let runtime = runtime(24 * MIB, SpillOptions::new(folder.path()));
+    let vectors: Vec<_> = (0..160).map(|seed| vector(&runtime, seed)).collect();
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let vectors = &vectors;
+            scope.spawn(move || {
+                let mut rng = ChaCha20Rng::seed_from_u64(thread);
+                for _ in 0..300 {
+                    let (handle, model) = &vectors[rng.gen_range(0..vectors.len())];
+                    match rng.gen_range(0..4) {
+                        0 => handle.prefetch(),
+                        1 => handle.write_back(),
+                        _ => assert_eq!(*handle.read().expect("pinned"), *model.values()),
+                    }
+                }
+            });
+        }
+    });
+    let stats = runtime.spill_stats();
+    assert!(stats.stalls > 0, "vectors were away: {stats:?}");
+}
+
+#[test]
+fn a_pinned_vector_stays() {
+    let _alone = alone();
+    let folder = folder();
+    let runtime = runtime(8 * MIB, SpillOptions::new(folder.path()));
+    let (first, model) = vector(&runtime, 0);
+    let pinned = first.read().expect("pinned");
+    let others: Vec<_> = (4..200).step_by(4).map(|seed| vector(&runtime, seed)).collect();
+    assert!(first.is_resident() && runtime.spill_stats().evicted > 0);
+    assert_eq!(*pinned, *model.values());
+    drop(pinned);
+    for (handle, model) in &others {
+        assert_eq!(*handle.read().expect("pinned"), *model.values());
+    }
+}
+
+#[test]
+fn the_farthest_next_use_leaves_first() {
+    let _alone = alone();
+    let folder = folder();
+    let runtime = runtime(64 * MIB, SpillOptions::new(folder.path()));
+    let vectors: Vec<_> = (0..32).map(|i| vector(&runtime, 4 * i).0).collect();
+    let order = |i: usize| (i * 11 + 5) % 32;
+    for (i, vector) in vectors.iter().enumerate() {
+        vector.hint(Hint::NextUse(100 + order(i) as u64));
+    }
+    runtime.set_limit_bytes(runtime.ledger().counted_bytes() - MIB);
+    let resident: Vec<bool> = vectors.iter().map(Spillable::is_resident).collect();
+    let gone = resident.iter().filter(|resident| !**resident).count();
+    assert!((4..32).contains(&gone), "four vectors of 256 KiB and the slack: {resident:?}");
+    for i in 0..32 {
+        assert_eq!(resident[i], order(i) < 32 - gone, "vector {i}: {resident:?}");
+    }
+}
+
+#[test]
+fn the_least_recently_used_leaves_first_without_hints() {
+    let _alone = alone();
+    let folder = folder();
+    let runtime = runtime(64 * MIB, SpillOptions::new(folder.path()));
+    let vectors: Vec<_> = (0..32).map(|i| vector(&runtime, 4 * i).0).collect();
+    // Time passes only as vectors are made.
+    drop(vectors[0].read().expect("pinned"));
+    let _later = vector(&runtime, 400);
+    runtime.set_limit_bytes(runtime.ledger().counted_bytes() - MIB);
+    assert!(vectors[0].is_resident() && !vectors[1].is_resident());
+}
+
+#[test]
+fn a_vector_that_can_be_made_again_is_never_written() {
+    let _alone = alone();
+    let folder = folder();
+    let runtime = runtime(8 * MIB, SpillOptions::new(folder.path()));
+    let make = |values: &mut [u64]| {
+        for (i, value) in values.iter_mut().enumerate() {
+            *value = (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    };
+    let mut vector = runtime.pool().try_zeroed(LEN).expect("room");
+    make(&mut vector);
+    let model = vector.to_vec();
+    let vector = runtime.recomputable(vector, make);
+    let limit = runtime.set_limit_bytes(runtime.ledger().counted_bytes() - 1);
+    runtime.set_limit_bytes(limit);
+    assert!(!vector.is_resident());
+    assert_eq!(*vector.read().expect("made again"), *model);
+    let stats = runtime.spill_stats();
+    assert_eq!((stats.recomputed, stats.spilled_total, stats.packed_total), (1, 0, 0));
+}
+
+#[test]
+fn without_a_store_nothing_leaves() {
+    let _alone = alone();
+    let runtime = Runtime::builder().build().expect("a runtime");
+    runtime.set_limit_bytes(runtime.ledger().counted_bytes() + 4 * MIB);
+    let (handle, _) = vector(&runtime, 0);
+    let refused = runtime.pool().try_zeroed::<u64>(MIB);
+    assert!(refused.is_err() && handle.is_resident());
+}
+
+#[test]
+fn read_ahead_is_used() {
+    let _alone = alone();
+    let folder = folder();
+    let runtime = runtime(64 * MIB, SpillOptions::new(folder.path()));
+    let vectors: Vec<_> = (0..8).map(|i| vector(&runtime, 4 * i)).collect();
+    let limit = runtime.set_limit_bytes(runtime.ledger().counted_bytes() - 2 * MIB);
+    runtime.set_limit_bytes(limit);
+    assert!(vectors.iter().all(|(handle, _)| !handle.is_resident()));
+    for (handle, _) in &vectors {
+        handle.prefetch();
+    }
+    while runtime.spill_stats().read_ahead < 8 {
+        std::thread::yield_now();
+    }
+    for (handle, model) in &vectors {
+        assert_eq!(*handle.read().expect("pinned"), *model.values());
+    }
+    let stats = runtime.spill_stats();
+    assert_eq!((stats.read_ahead_hits, stats.stalls), (8, 0));
+}
