@@ -209,16 +209,3 @@ fn a_failing_disk_gives_an_error_or_the_right_proof() {
     }
     assert!(proved > 0 && failed > 0, "{proved} proofs, {failed} errors");
 }
-
-#[test]
-fn a_quota_that_is_too_small_is_an_error_that_says_so() {
-    let _alone = alone();
-    let keys = uniform_keys();
-    let folder = folder();
-    let options = SpillOptions::new(folder.path()).quota_bytes(1 << 20);
-    let runtime = runtime(limit(keys, 0), options);
-    let refused = prove(&runtime, keys, uniform()).err().expect("1 MiB is not enough");
-    assert!(is_disk_error(&refused), "{refused:?}");
-    let text = refused.to_string();
-    assert!(text.contains("quota"), "{text}");
-}

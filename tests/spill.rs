@@ -249,3 +249,28 @@ fn read_ahead_is_used() {
     let stats = runtime.spill_stats();
     assert_eq!((stats.read_ahead_hits, stats.stalls), (8, 0));
 }
+
+#[test]
+fn a_quota_that_is_too_small_is_an_error_that_says_so() {
+    let _alone = alone();
+    let folder = folder();
+    let options = SpillOptions::new(folder.path()).quota_bytes(1 << 20);
+    let runtime = runtime(8 * MIB, options);
+    let mut kept: Vec<(Spillable<u64>, Model)> = Vec::new();
+    let refused = loop {
+        assert!(kept.len() < 400, "100 MiB found room in 8 and a quota of 1");
+        // Every fourth seed is random words: nothing of them packs.
+        let model = Model { seed: 4 * kept.len() as u64, written: Vec::new() };
+        match runtime.pool().try_copied(&model.values()) {
+            Ok(vector) => kept.push((runtime.spillable(vector), model)),
+            Err(error) => break runtime.explain("test", error),
+        }
+    };
+    let text = refused.to_string();
+    assert!(text.contains("spilling has stopped") && text.contains("quota"), "{text}");
+    assert!(runtime.spill_stats().spilled_total > 0, "the quota was used first");
+    drop(kept.split_off(kept.len() - 4));
+    for (handle, model) in &kept {
+        assert_eq!(*handle.read().expect("nothing is lost"), *model.values());
+    }
+}
