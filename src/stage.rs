@@ -15,6 +15,7 @@ use crate::runtime::Runtime;
 use crate::spill::SpillStats;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use std::cell::Cell;
 use std::time::Instant;
 
 /// Reports kept: a run of thousands of proofs must not grow by its own log.
@@ -57,6 +58,20 @@ pub struct StageReport {
     pub stalls: u64,
     /// Seconds waited for that, over all threads.
     pub stalled_seconds: f64,
+    /// When it began; for whoever records the run.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(crate) begun: Option<Begun>,
+}
+
+/// When a stage began, and how many stages of this thread were around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Begun {
+    pub(crate) at: Instant,
+    pub(crate) depth: u16,
+}
+
+thread_local! {
+    static DEPTH: Cell<u16> = const { Cell::new(0) };
 }
 
 /// Ends the stage when dropped, and files its report.
@@ -100,6 +115,7 @@ impl Runtime {
                 name: name.to_owned(),
                 need_bytes: need_bytes as u64,
                 freed_bytes: freed(&reclaimed.freed),
+                begun: Some(Begun { at: started, depth: DEPTH.replace(DEPTH.get() + 1) }),
                 ..StageReport::default()
             },
             started,
@@ -142,6 +158,7 @@ fn usage_between(before: &Usage, after: &Usage) -> (f64, u64, u64) {
 
 impl Drop for Stage {
     fn drop(&mut self) {
+        DEPTH.set(DEPTH.get().saturating_sub(1));
         let ledger = self.runtime.ledger();
         ledger.sample();
         let report = &mut self.report;
