@@ -334,14 +334,13 @@ impl Ladder {
         freed
     }
 
-    /// Makes vectors leave memory, and gives back the blocks they leave behind.
+    /// Makes vectors leave memory, and gives back the blocks they leave behind. Returns what left:
+    /// the ledger's difference would also count what other threads took meanwhile.
     fn spill_vectors(&self, target_bytes: usize) -> usize {
         let Some(spill) = self.spill.get().and_then(Weak::upgrade) else { return 0 };
-        let Some(ledger) = self.ledger() else { return 0 };
-        let before = ledger.held_bytes();
         let left = spill.reclaim(target_bytes);
         self.reclaim_cached(left);
-        before.saturating_sub(ledger.held_bytes())
+        left
     }
 
     fn trim_heap(&self) -> usize {

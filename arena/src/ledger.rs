@@ -58,7 +58,8 @@ pub trait Pressure: Send + Sync {
     /// as the kernel sees them now.
     fn foreign_bytes(&self, settled_bytes: usize) -> usize;
 
-    /// Gives back at least `short_bytes` if it can, cheapest first, and returns what it freed.
+    /// Gives back at least `short_bytes` if it can, cheapest first, and returns what it freed, be
+    /// it that others have taken it meanwhile: less than was asked for says that there is no more.
     fn relieve(&self, short_bytes: usize) -> usize;
 }
 
@@ -254,12 +255,12 @@ impl Ledger {
             // than was asked for, since then there is no more.
             loop {
                 let short = self.short_bytes(bytes);
-                let freed = pressure.relieve(short);
+                let exhausted = short > 0 && pressure.relieve(short) < short;
                 self.sample();
                 if self.try_add(bytes) {
                     return Ok(());
                 }
-                if freed < short.max(1) {
+                if exhausted {
                     break;
                 }
             }
@@ -404,6 +405,39 @@ mod tests {
         assert_eq!(cache.bytes.load(Ordering::Relaxed), 30);
         assert_eq!(ledger.held_bytes(), 100);
         assert_eq!(ledger.stats().relief_calls, 1);
+    }
+
+    /// Frees what is asked for, and has another thread take it at once, `thefts` times.
+    struct Robbed {
+        thefts: StdUsize,
+        ledger: OnceLock<Weak<Ledger>>,
+    }
+
+    impl Pressure for Robbed {
+        fn foreign_bytes(&self, _held: usize) -> usize {
+            0
+        }
+        fn relieve(&self, short: usize) -> usize {
+            let ledger = self.ledger.get().and_then(Weak::upgrade);
+            let ledger = ledger.expect("connected, and charged just now");
+            ledger.uncharge(short);
+            let sub = |left: usize| left.checked_sub(1);
+            if self.thefts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sub).is_ok() {
+                assert!(ledger.charge_exchange(short));
+            }
+            short
+        }
+    }
+
+    #[test]
+    fn a_charge_is_not_refused_because_others_were_faster() {
+        let ledger = Arc::new(Ledger::with_limit(100));
+        let robbed = Arc::new(Robbed { thefts: StdUsize::new(7), ledger: OnceLock::new() });
+        robbed.ledger.set(Arc::downgrade(&ledger)).expect("first");
+        assert!(ledger.connect(robbed));
+        ledger.charge(90, Charge::Hard).expect("fits");
+        ledger.charge(30, Charge::Hard).expect("after seven thefts");
+        assert_eq!(ledger.held_bytes(), 100);
     }
 
     #[test]

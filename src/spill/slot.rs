@@ -99,7 +99,8 @@ pub(super) struct Slot<T: Lanes> {
 /// What the ladder can ask of any vector, whatever its elements.
 pub(super) trait Evict: Send + Sync {
     fn signs(&self) -> &Signs;
-    /// Makes the vector leave memory if nobody has it pinned; returns the bytes freed.
+    /// Makes the vector leave memory if nobody has it pinned; returns the bytes freed, those of a
+    /// new packed copy taken off.
     fn evict(&self) -> usize;
     /// Moves a packed copy to the file if the vector is away; returns the bytes freed.
     fn demote(&self) -> usize;
@@ -288,7 +289,8 @@ impl<T: Lanes> Slot<T> {
             }
         }
         if let Some(mut body) = self.try_exclusive() {
-            self.leave(&mut body);
+            let freed = self.leave(&mut body);
+            self.spill.note_departed(freed);
         }
     }
 
@@ -341,13 +343,17 @@ impl<T: Lanes> Evict for Slot<T> {
     fn evict(&self) -> usize {
         let Some(mut body) = self.try_exclusive() else { return 0 };
         let Body::Resident(vector) = &*body else { return 0 };
+        let mut packed_bytes = 0;
         {
             let Ok(mut copy) = self.copy.try_lock() else { return 0 };
-            if copy.is_none() && !self.save(vector, &mut copy) {
-                return 0;
+            if copy.is_none() {
+                if !self.save(vector, &mut copy) {
+                    return 0;
+                }
+                packed_bytes = copy.as_ref().map_or(0, Saved::packed_bytes);
             }
         }
-        self.leave(&mut body)
+        self.leave(&mut body).saturating_sub(packed_bytes)
     }
 
     fn demote(&self) -> usize {
