@@ -12,6 +12,7 @@
 //!             Io, Short            a request failed, or ended early
 //!             Unaligned            the caller's buffer or range is not made of whole blocks
 //!             Open, RamDisk        no spill file can be made in this folder
+//!             NoKey                no random bytes to encrypt with
 //!   codecs    Modulus              the caller's field is outside what can be packed
 //! ```
 //!
@@ -169,6 +170,17 @@ pub enum Error {
     Open {
         /// The folder.
         folder: String,
+        /// The number of errno(3).
+        os_error: i32,
+    },
+
+    /// No key could be drawn.
+    #[error(
+        "the kernel gives no random bytes for a key: {}; allow getrandom(2) in this sandbox, or \
+         spill without encryption to a disk that is encrypted",
+        std::io::Error::from_raw_os_error(*os_error)
+    )]
+    NoKey {
         /// The number of errno(3).
         os_error: i32,
     },

@@ -261,10 +261,12 @@ fn a_flipped_bit_in_any_byte_of_any_frame_is_found() {
 }
 
 #[test]
-fn threads_share_a_store() {
+fn threads_share_a_store_on_a_disk_that_is_late() {
     for encryption in [Encryption::Off, Encryption::On] {
+        let disk = Faulty::new(Memory::new(256 << 20), FaultPlan::Seeded { seed: 0, one_in: 0 });
+        let disk = Arc::new(disk.delayed(1, 8, 500));
         let store = Store::builder()
-            .backend(Arc::new(Memory::new(256 << 20)))
+            .backend(Arc::clone(&disk) as Arc<dyn Backend>)
             .encryption(encryption)
             .build()
             .expect("a store");
@@ -291,5 +293,6 @@ fn threads_share_a_store() {
         });
         let stats = store.stats();
         assert_eq!((stats.packed_bytes, stats.file_bytes), (0, 0));
+        assert!(disk.delays() > 0 && disk.faults() == 0);
     }
 }
