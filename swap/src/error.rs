@@ -188,7 +188,7 @@ pub enum Error {
     /// The folder's files are in RAM.
     #[error(
         "{folder} is on {file_system}, which is RAM: spilling there frees nothing; name a folder \
-         on a disk, or accept it with `RamDisk::Accept`"
+         on a disk"
     )]
     RamDisk {
         /// The folder.
