@@ -214,7 +214,10 @@ impl Bench {
             let start = Instant::now();
             kept.write_back();
             while vectors.iter().any(Spillable::is_resident) {
-                vectors.iter().filter(|vector| vector.is_resident()).for_each(Spillable::write_back);
+                vectors
+                    .iter()
+                    .filter(|vector| vector.is_resident())
+                    .for_each(Spillable::write_back);
                 std::thread::sleep(Duration::from_millis(1));
             }
             let write = self.bytes() / start.elapsed().as_secs_f64();

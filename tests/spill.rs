@@ -272,6 +272,35 @@ fn read_ahead_is_used() {
     assert_eq!((stats.read_ahead_hits, stats.stalls), (8, 0));
 }
 
+/// Every core waits for a vector that an I/O thread is reading: it must need no core of theirs.
+#[test]
+fn readers_on_every_core_wait_for_vectors_read_ahead() {
+    const LARGE: usize = 32 * MIB / size_of::<u64>();
+    let _alone = alone();
+    let folder = folder();
+    let runtime = runtime(512 * MIB, SpillOptions::new(folder.path()));
+    let made = |i: u64| {
+        let mut vector = runtime.pool().try_zeroed::<u64>(LARGE).expect("room");
+        vector.iter_mut().enumerate().for_each(|(at, word)| *word = i << 32 | at as u64 & 0xff);
+        vector
+    };
+    let vectors: Vec<_> = (0..4).map(|i| runtime.spillable(made(i))).collect();
+    for round in 0..12 {
+        let limit = runtime.set_limit_bytes(runtime.ledger().counted_bytes() - 128 * MIB);
+        runtime.set_limit_bytes(limit);
+        // What is read ahead gets blocks that were used, which are filled first.
+        drop((0..4).map(made).collect::<Vec<_>>());
+        vectors.iter().for_each(Spillable::prefetch);
+        rayon::broadcast(|_| {
+            for (i, handle) in vectors.iter().enumerate() {
+                let read = handle.read().expect("pinned");
+                assert_eq!(read[LARGE - 1] >> 32, i as u64, "round {round}");
+            }
+        });
+    }
+    assert!(runtime.spill_stats().read_ahead > 0, "{:?}", runtime.spill_stats());
+}
+
 #[test]
 fn a_quota_that_is_too_small_is_an_error_that_says_so() {
     let _alone = alone();
