@@ -20,6 +20,7 @@
 //!
 //! ```text
 //!   store -> {space, scratch, seal} -> file -> backend -> extent -> frame -> codec -> error
+//!   pager -> {file, backend, extent, error}: pages that go to a file by themselves
 //!   workers: the I/O threads, which know nothing of the others
 //!   codec: {pack, unpack, shuffle} -> lane -> field
 //! ```

@@ -28,7 +28,7 @@
 use plimsoll_arena::os::OsError;
 
 use super::entry::{Chunk, Demand, Frame};
-use super::policy::{Mode, Policy};
+use super::policy::Policy;
 use super::space::{ALL, CHUNK_BYTES, GRANULES, Mask, Space};
 use super::state::{Event, State};
 use super::streams::Streams;
@@ -235,34 +235,6 @@ impl Core {
         released
     }
 
-    /// Notes that somebody came for what was read ahead, which is in data now.
-    pub(crate) fn came_ahead(&mut self, chunk: u32, granules: u64) {
-        self.counters.read_ahead_used += granules;
-        self.note_refault(chunk, granules);
-        self.streamed(chunk);
-    }
-
-    /// Lets a chunk that was streamed in pass through, if that is the policy.
-    pub(crate) fn streamed(&mut self, chunk: u32) {
-        if self.policy.passes_through() {
-            self.resident.push_back(PASSING, chunk);
-        }
-    }
-
-    /// The chunk that is to be evicted next.
-    pub(crate) fn victim(&mut self) -> Option<u32> {
-        let passing = u64::from(self.resident.len(PASSING)) * CHUNK;
-        let enough = match self.policy.mode() {
-            Mode::Circles => Policy::transit(self.budget),
-            Mode::Queue => 0,
-        };
-        let (stays, passes) = (self.resident.front(RESIDENT), self.resident.front(PASSING));
-        if passing > enough && self.policy.takes_passing() {
-            return passes;
-        }
-        stays.or(passes)
-    }
-
     /// Puts a chunk that entered data at the end of the queue.
     pub(crate) fn entered(&mut self, chunk: u32, granules: u64, now_ns: u64) {
         self.chunk(chunk).entered_ns = now_ns;
@@ -275,15 +247,6 @@ impl Core {
         self.in_data -= granules;
         if self.chunk(chunk).mask(&[State::Resident]) == 0 {
             self.resident.remove(chunk);
-        }
-    }
-
-    /// Notes that granules that were in the file are wanted again.
-    pub(crate) fn note_refault(&mut self, chunk: u32, granules: u64) {
-        if granules > 0 {
-            let distance = self.evictions.saturating_sub(self.chunk(chunk).left_at);
-            self.counters.refault(granules, distance);
-            self.policy.refault(granules, distance, self.budget);
         }
     }
 

@@ -20,8 +20,9 @@
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use super::core::Core;
+use super::core::{CHUNK, Core, PASSING, RESIDENT};
 use super::engine::Engine;
+use super::policy::{Mode, Policy};
 use super::space::{ALL, CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, runs};
 use super::state::{Event, State};
 use super::sync::Guard;
@@ -195,5 +196,21 @@ impl Engine {
         core.free_slot(chunk);
         self.progress.raise();
         core
+    }
+}
+
+impl Core {
+    /// The chunk that is to be evicted next.
+    pub(crate) fn victim(&mut self) -> Option<u32> {
+        let passing = u64::from(self.resident.len(PASSING)) * CHUNK;
+        let enough = match self.policy.mode() {
+            Mode::Circles => Policy::transit(self.budget),
+            Mode::Queue => 0,
+        };
+        let (stays, passes) = (self.resident.front(RESIDENT), self.resident.front(PASSING));
+        if passing > enough && self.policy.takes_passing() {
+            return passes;
+        }
+        stays.or(passes)
     }
 }

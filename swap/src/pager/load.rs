@@ -12,7 +12,7 @@
 //! Invariant: while a granule is Loading its pages are the worker's alone; it is mapped by one
 //! move, after which it is complete.
 
-use super::core::{CHUNK, Core};
+use super::core::{CHUNK, Core, PASSING};
 use super::engine::Engine;
 use super::entry::Demand;
 use super::space::{ALL, CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, run, runs};
@@ -232,5 +232,30 @@ impl Engine {
         core.settle(frame);
         self.progress.raise();
         core
+    }
+}
+
+impl Core {
+    /// Notes that granules that were in the file are wanted again.
+    pub(crate) fn note_refault(&mut self, chunk: u32, granules: u64) {
+        if granules > 0 {
+            let distance = self.evictions.saturating_sub(self.chunk(chunk).left_at);
+            self.counters.refault(granules, distance);
+            self.policy.refault(granules, distance, self.budget);
+        }
+    }
+
+    /// Notes that somebody came for what was read ahead, which is in data now.
+    pub(crate) fn came_ahead(&mut self, chunk: u32, granules: u64) {
+        self.counters.read_ahead_used += granules;
+        self.note_refault(chunk, granules);
+        self.streamed(chunk);
+    }
+
+    /// Lets a chunk that was streamed in pass through, if that is the policy.
+    pub(crate) fn streamed(&mut self, chunk: u32) {
+        if self.policy.passes_through() {
+            self.resident.push_back(PASSING, chunk);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Who is evicted next: first in first out, or around a fixed part when the program goes in circles.
+//! Who is evicted next: the oldest, or around a fixed part when the program goes in circles.
 //!
 //! ```text
 //!   queue     every chunk enters at the end, the oldest goes            a working set that shifts
@@ -8,8 +8,8 @@
 //!
 //! A queue is at its worst when a range of N is read in order again and again with a budget of
 //! C < N: each chunk leaves just before it is needed, and all of N is read each time. With a fixed
-//! part only N - C is; see Chou and DeWitt, VLDB 1985 (most recently used), Johnson and Shasha, "2Q",
-//! VLDB 1994, and Qureshi et al., ISCA 2007 (renewal at a low rate).
+//! part only N - C is; see Chou and DeWitt, VLDB 1985 (most recently used), Johnson and Shasha,
+//! "2Q", VLDB 1994, and Qureshi et al., ISCA 2007 (renewal at a low rate).
 //!
 //! There are no access bits to see which pages are in use, but every refault tells how much was
 //! evicted since its chunk left. In the queue, a budget larger by that distance would have kept it;
