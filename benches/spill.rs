@@ -7,8 +7,8 @@
 //!                         as many threads, in the same rounds
 //!   write-back,           the same through Spillable, by its I/O threads: all are asked to leave,
 //!   read-ahead            all are read ahead and then pinned. Peer: o-direct, as many threads
-//!   evict, fault-in       through Spillable with nobody helping: the ladder lets all leave, each is
-//!                         pinned again. Peer: o-direct, one thread, in blocks of a vector
+//!   evict, fault-in       through Spillable with nobody helping: the ladder lets all leave, each
+//!                         is pinned again. Peer: o-direct, one thread, in blocks of a vector
 //!   pack, fault-in-packed a column of bits that stays in RAM, packed. Peer: lz4_flex
 //!   pin                   a read guard of a vector that is in memory; ns. Peer: a std RwLock's
 //! ```

@@ -1,15 +1,15 @@
 //! Encryption of what goes to the file, with a key that only this process ever has.
 //!
 //! A sealed frame is AES-256-GCM over the whole frame, header and padding included, in place. The
-//! key is drawn from the kernel when the store is made; nonces count up, so none is used twice under
-//! a key. Nonce and tag stay in memory beside the frame's place: the file
-//! holds ciphertext and nothing else, and a frame that was changed, moved or replaced is refused.
+//! key is drawn from the kernel when the store is made; nonces count up, so none is used twice
+//! under a key. Nonce and tag stay in memory beside the frame's place: the file holds ciphertext
+//! and nothing else, and a frame that was changed, moved or replaced is refused.
 //!
 //! AES-GCM because the processors that provers run on have instructions for it.
 //!
-//! When the store goes, the drawn bytes and the cipher's round keys are wiped. The hash key of GHASH
-//! is not on processors with carry-less multiplication, since its crate keeps it in a union that has
-//! no drop; it opens nothing, and forging takes the process's own memory anyway.
+//! When the store goes, the drawn bytes and the cipher's round keys are wiped. The hash key of
+//! GHASH is not on processors with carry-less multiplication, since its crate keeps it in a union
+//! that has no drop; it opens nothing, and forging takes the process's own memory anyway.
 //!
 //! Source: NIST SP 800-38D.
 
