@@ -1,8 +1,8 @@
 //! The command line: parse, call, print.
 //!
 //! Exit codes: 0 done; 1 no proof (over the limit, nowhere to spill, witness not a solution, not
-//! verified); 2 bad input (arguments, files, a limit that is no limit). `doctor`: 0, 1 or 2 by its worst finding.
-//! Results go to standard output, progress and errors to standard error.
+//! verified); 2 bad input (arguments, files, a limit that is no limit). `doctor`: 0, 1 or 2 by its
+//! worst finding. Results go to standard output, progress and errors to standard error.
 
 mod args;
 mod doctor;
