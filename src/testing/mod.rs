@@ -83,8 +83,9 @@ pub(crate) fn counted(ledger: Ledger) -> Ledger {
 ///     let _b = runtime.pool().try_zeroed::<u64>(1 << 16)?;
 ///     Ok::<(), Box<dyn std::error::Error>>(())
 /// });
+/// peak.value?;
 /// assert_eq!(peak.bytes, 1 << 20);
-/// # peak.value
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn peak<R>(work: impl FnOnce() -> R) -> Peak<R> {
     let outer = SCOPE.with_borrow(Clone::clone);
