@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly DEFAULT_JOBS=(fmt clippy test features benches shell loom)
+readonly DEFAULT_JOBS=(fmt clippy test peaks features benches shell loom)
 
 usage() {
     cat <<'TEXT'
@@ -15,6 +15,8 @@ usage: scripts/ci.sh [JOB...]
   fmt       rustfmt finds nothing to change
   clippy    no warning in any target, all features
   test      cargo test --workspace: the tests and the documentation's examples
+  peaks     a small proof takes no more memory than tests/peaks/prove.json says; 20 runs agree
+            (scripts/ci.sh peaks-bless writes that file anew)
   features  each feature alone, and none, builds without warnings
   benches   every bench is built and makes a short run
   shell     shellcheck on every script
@@ -45,6 +47,35 @@ job_clippy() {
 
 job_test() {
     cargo test --workspace
+}
+
+# check_prove WORD...: `plimsoll check` of a small proof: one thread, one seed, nothing of the
+# machine in its limit.
+check_prove() {
+    local key_dir=target/tmp/peaks-key
+    cargo build --quiet
+    target/debug/plimsoll setup --compressions 1 --seed 1 --if-missing --key-dir "$key_dir"
+    target/debug/plimsoll check --baseline tests/peaks/prove.json "$@" -- \
+        target/debug/plimsoll prove --compressions 1 --threads 1 --seed 1 --limit 1GiB --no-spill \
+        --json --key-dir "$key_dir" 2> >(grep -v '^{' >&2)
+}
+
+job_peaks() {
+    local -a github=()
+    [[ -z ${GITHUB_ACTIONS:-} ]] || github=(--github)
+    check_prove "${github[@]}"
+    local run table
+    for run in {1..20}; do
+        table=$(check_prove --runs 1) || {
+            printf '%s\nrun %s of 20 of an unchanged program fails\n' "$table" "$run" >&2
+            return 1
+        }
+    done
+}
+
+job_peaks-bless() {
+    # Resident pages depend on the machine's libraries and kernel, the vectors do not.
+    check_prove --bless --tolerance rss=25%
 }
 
 job_features() {

@@ -42,6 +42,8 @@ pub mod reclaim;
 pub mod runtime;
 pub mod spill;
 pub mod stage;
+pub mod stage_log;
+pub mod testing;
 pub mod thrash;
 pub mod tiles;
 

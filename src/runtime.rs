@@ -95,8 +95,8 @@ impl RuntimeBuilder {
         let limit = self.limit.map(|spec| spec.resolve(&meter)).transpose()?;
         let resolved =
             limit.as_ref().map(|limit| usize::try_from(limit.bytes).unwrap_or(usize::MAX));
-        let ledger =
-            Arc::new(Ledger::with_limit(self.limit_bytes.or(resolved).unwrap_or(usize::MAX)));
+        let ledger = Ledger::with_limit(self.limit_bytes.or(resolved).unwrap_or(usize::MAX));
+        let ledger = Arc::new(crate::testing::counted(ledger));
         let release = match self.enforcement.at_release {
             true => OverLimitRelease::GiveBack,
             false => OverLimitRelease::Keep,

@@ -22,6 +22,7 @@
 //! counters may lag by megabytes a CPU. The ledger never allocates, locks or logs.
 
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::watermark::Watermark;
 use std::sync::{Arc, OnceLock};
 
 /// What a charge does when the limit leaves no room after reclaiming.
@@ -90,6 +91,8 @@ pub struct Ledger {
     expected_foreign: AtomicUsize,
     limit: AtomicUsize,
     peak: AtomicUsize,
+    held_lap: AtomicUsize,
+    asked: Arc<Watermark>,
     relief_calls: AtomicU64,
     refused: AtomicU64,
     missed: AtomicU64,
@@ -122,6 +125,8 @@ impl Ledger {
             expected_foreign: AtomicUsize::new(0),
             limit: AtomicUsize::new(usize::MAX),
             peak: AtomicUsize::new(0),
+            held_lap: AtomicUsize::new(0),
+            asked: Arc::default(),
             relief_calls: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             missed: AtomicU64::new(0),
@@ -135,6 +140,36 @@ impl Ledger {
         let ledger = Self::new();
         ledger.set_limit(limit_bytes);
         ledger
+    }
+
+    /// Counts what vectors ask for in `asked`, which other ledgers may share.
+    #[must_use]
+    pub fn counting_in(mut self, asked: Arc<Watermark>) -> Self {
+        self.asked = asked;
+        self
+    }
+
+    /// Returns the bytes that vectors of all pools asked for, with their peak. What a pool rounds
+    /// up, caches or gives back does not change it.
+    #[inline]
+    pub fn asked(&self) -> &Watermark {
+        &self.asked
+    }
+
+    /// Returns the most bytes held at once since [`Ledger::restart_held_lap`].
+    pub fn held_lap_bytes(&self) -> usize {
+        self.held_lap.load(Ordering::Relaxed)
+    }
+
+    /// Begins a lap of the held bytes, and returns the old one for
+    /// [`Ledger::resume_held_lap`]; laps nest, as those of a [`Watermark`] do.
+    pub fn restart_held_lap(&self) -> usize {
+        self.held_lap.swap(self.held_bytes(), Ordering::Relaxed)
+    }
+
+    /// Goes on with the lap that [`Ledger::restart_held_lap`] ended.
+    pub fn resume_held_lap(&self, lap_bytes: usize) {
+        self.held_lap.fetch_max(lap_bytes, Ordering::Relaxed);
     }
 
     /// Connects the policy that makes room. Returns false, and changes nothing, when one is
@@ -318,6 +353,7 @@ impl Ledger {
     fn note_peak(&self, held: usize) {
         let foreign = self.foreign.load(Ordering::Relaxed);
         self.peak.fetch_max(held.saturating_add(foreign), Ordering::Relaxed);
+        self.held_lap.fetch_max(held, Ordering::Relaxed);
     }
 
     /// Adds `bytes` whether they fit or not, unless the sum is no number.

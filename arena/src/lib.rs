@@ -42,9 +42,11 @@ mod error;
 mod free_list;
 mod ledger;
 mod sync;
+mod watermark;
 
 pub use error::Error;
 pub use ledger::{Charge, Ledger, LedgerStats, OverLimit, Pressure};
+pub use watermark::Watermark;
 
 // Under loom only the two lock-free parts are built.
 #[cfg(not(loom))]

@@ -30,6 +30,7 @@ use crate::os::{Linux, Os};
 use crate::region::{Region, Slot, State};
 use crate::size::{self, BLOCK_BYTES_MAX, CLASS_COUNT, GRANULE_BYTES};
 use crate::stats::{Gauges, PoolStats, add, count, sub};
+use crate::watermark::Watermark;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -222,6 +223,12 @@ impl Pool {
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         self.inner.stats()
+    }
+
+    /// Returns the bytes that vectors of this pool asked for, with their peak.
+    #[must_use]
+    pub fn asked(&self) -> &Watermark {
+        &self.inner.gauges.allocated
     }
 
     /// Counts the bytes of this pool's blocks that are in memory now, by asking the kernel. It
@@ -430,11 +437,13 @@ impl Inner {
     }
 
     pub(crate) fn note_allocated(&self, bytes: usize) {
-        add(&self.gauges.allocated, bytes);
+        self.gauges.allocated.add(bytes);
+        self.ledger.asked().add(bytes);
     }
 
     pub(crate) fn note_freed(&self, bytes: usize) {
-        sub(&self.gauges.allocated, bytes);
+        self.gauges.allocated.sub(bytes);
+        self.ledger.asked().sub(bytes);
     }
 
     pub(crate) fn wipes(&self) -> bool {
@@ -457,7 +466,7 @@ impl Inner {
         let live = g.live.load(Ordering::Relaxed);
         let cached = g.cached.load(Ordering::Relaxed);
         PoolStats {
-            allocated_bytes: g.allocated.load(Ordering::Relaxed),
+            allocated_bytes: g.allocated.now_bytes(),
             live_bytes: live,
             cached_bytes: cached,
             held_bytes: live + cached,

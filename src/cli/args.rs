@@ -1,5 +1,6 @@
 //! Arguments, and what `--help` says of them.
 
+use super::check::{self, CheckArgs};
 use super::doctor::DoctorArgs;
 use super::spill::SpillArgs;
 use crate::limit::LimitSpec;
@@ -51,6 +52,9 @@ pub(super) enum Command {
     /// Say what is wrong with this machine for a prover, and the command that mends it.
     #[command(after_help = DOCTOR_HELP)]
     Doctor(DoctorArgs),
+    /// Run a command a few times, and fail if its memory peak rose above a baseline.
+    #[command(after_help = check::HELP)]
+    Check(CheckArgs),
 }
 
 const DOCTOR_HELP: &str = "\

@@ -2,9 +2,11 @@
 //!
 //! Exit codes: 0 done; 1 no proof (over the limit, nowhere to spill, witness not a solution, not
 //! verified); 2 bad input (arguments, files, a limit that is no limit). `doctor`: 0, 1 or 2 by its
-//! worst finding. Results go to standard output, progress and errors to standard error.
+//! worst finding; `check`: 1 when a peak rose, 2 when nothing could be compared.
+//! Results go to standard output, progress and errors to standard error.
 
 mod args;
+mod check;
 mod doctor;
 mod keys;
 mod plan;
@@ -73,6 +75,7 @@ pub fn run() -> ExitCode {
         Command::Setup(args) => setup::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Doctor(args) => return doctor::run(args),
+        Command::Check(args) => return check::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,7 +9,8 @@
 //!   peak_rss_bytes     VmHWM of the process at the end
 //!   wall_seconds       from start to verified proof, key making included
 //!   domain_size        points of the evaluation domain
-//!   stages             a list of: name, need_bytes, peak_bytes, freed_bytes, exit_bytes,
+//!   stages             a list of: name, need_bytes, peak_bytes, live_peak_bytes,
+//!                      held_peak_bytes, freed_bytes, exit_bytes,
 //!                      wall_seconds, cpu_seconds, cpu_use, minor_faults, major_faults,
 //!                      packed_bytes, spilled_bytes, loaded_bytes, read_ahead_hits, stalls,
 //!                      stalled_seconds
