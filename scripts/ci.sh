@@ -23,6 +23,8 @@ usage: scripts/ci.sh [JOB...]
   loom      the free list and the ledger under every interleaving
   valgrind  the arena's tests under Valgrind (minutes)
   capped    scripts/capped.sh caps, swaps and cleans up (root)
+  peers     provers of others under every allocator, in core and under limits (an hour; root)
+  peers-quick  the same at sizes of seconds, in core only
   circom    proofs of a SHA-256 circom circuit, checked by snarkjs (an hour; needs npm)
 TEXT
 }
@@ -133,6 +135,16 @@ job_capped() {
         return
     fi
     sh scripts/capped.sh --selftest
+}
+
+job_peers() {
+    cargo build --release --manifest-path benches/peers/Cargo.toml --bins
+    benches/peers/target/release/peers --limits
+}
+
+job_peers-quick() {
+    cargo build --release --manifest-path benches/peers/Cargo.toml --bins
+    benches/peers/target/release/peers --quick
 }
 
 job_circom() {
