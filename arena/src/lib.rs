@@ -53,7 +53,7 @@ pub use watermark::Watermark;
 mod rooms {
     pub use crate::bump::{Bump, Rewind};
     pub use crate::file_map::FileMap;
-    pub use crate::page_source::{Moved, PageSource, Pages, PlainPages};
+    pub use crate::page_source::{Moved, PageSource, Pages, PlainPages, StaticSource};
     pub use crate::plain::{Plain, bytes_of, bytes_of_mut};
     pub use crate::pool::{OverLimitRelease, Pool, PoolBuilder, Prefault, Wipe};
     pub use crate::stats::PoolStats;

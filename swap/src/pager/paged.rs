@@ -26,7 +26,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use plimsoll_arena::os::OsError;
-use plimsoll_arena::{PageSource, Pages, PlainPages};
+use plimsoll_arena::{Moved, PageSource, Pages, PlainPages, StaticSource};
 
 use super::builder::PagerBuilder;
 use super::face::Pager;
@@ -75,6 +75,10 @@ impl Paged {
             }
         }
     }
+}
+
+impl StaticSource for Paged {
+    const NEW: Self = Self::new();
 }
 
 // SAFETY: the pager's range is one anonymous mapping that is never given back; what was not
@@ -133,6 +137,24 @@ unsafe impl PageSource for Paged {
         if let Some(pager) = self.pager() {
             pager.live(start, bytes);
         }
+    }
+
+    fn may_mremap(&self) -> bool {
+        self.pager().is_none()
+    }
+
+    unsafe fn move_pages(
+        &self,
+        from: NonNull<u8>,
+        from_bytes: usize,
+        to: NonNull<u8>,
+        to_bytes: usize,
+    ) -> Moved {
+        if self.pager().is_some() {
+            return Moved::Refused;
+        }
+        // SAFETY: as the caller promised.
+        unsafe { PlainPages.move_pages(from, from_bytes, to, to_bytes) }
     }
 
     fn over_budget(&self, _bytes: usize) -> usize {
