@@ -19,8 +19,8 @@
 //! limit from code, for giving back; the pager takes its limit from the environment only. What is
 //! not understood, or cannot be had, is reported once on standard error and changes nothing.
 //!
-//! What is paged goes to a file without a name, mode 0600, as it is in memory: keep the folder on an
-//! encrypted disk where the witness must never reach one in the clear. (Spillable vectors can be
+//! What is paged goes to a file without a name, mode 0600, as it is in memory: keep the folder on
+//! an encrypted disk where the witness must never reach one in the clear. (Spillable vectors can be
 //! encrypted by the process itself: [`crate::spill::SpillOptions::encryption`].)
 //!
 //! Invariants, the policy and what it costs: `docs/allocator.md`, `docs/pager.md`. Must never: make

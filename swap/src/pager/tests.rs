@@ -271,11 +271,19 @@ fn huge_pages_stay_huge_through_limbo_and_through_the_file() {
     let rescued = huge_kilobytes(&pager, 64 * MIB);
     pager.cold(pager.base(), 64 * MIB);
     pager.reclaim(64 * MIB);
+    let (ahead, before) = (pager.stats().read_ahead_bytes, pager.stats().read_bytes);
     pager.will_need(pager.base(), 64 * MIB);
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    // Faults would bring single granules in: let the read-ahead come first, however slow it is.
+    for _ in 0..2000 {
+        if pager.stats().read_bytes - before >= 8 * MIB as u64 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     touch();
     let read = huge_kilobytes(&pager, 64 * MIB);
-    eprintln!("huge KiB: fresh {fresh}, rescued {rescued}, read {read}");
+    let ahead = (pager.stats().read_ahead_bytes - ahead) >> 10;
+    eprintln!("KiB: fresh {fresh}, rescued {rescued}, read {read}; read ahead {ahead}");
     check(&pager);
     if fresh < 32 << 10 {
         eprintln!("SKIPPED: the kernel gave {fresh} KiB of huge pages of 65536 before the trip");
