@@ -30,7 +30,7 @@ use std::alloc::System;
 
 use plimsoll_arena::global::Global;
 pub use plimsoll_arena::global::{GlobalStats, Hooked, InnerPurge, LIMIT_VARIABLE};
-pub use plimsoll_swap::pager::{Paged, PagerStats};
+pub use plimsoll_swap::pager::{Paged, PagerStats, cold, will_need};
 
 /// An allocator for `#[global_allocator]`; `A` serves what is below 64 KiB.
 ///

@@ -51,7 +51,7 @@ pub mod tiles;
 #[doc(hidden)]
 pub mod cli;
 
-pub use alloc::Allocator;
+pub use alloc::{Allocator, cold, will_need};
 pub use error::Error;
 pub use plimsoll_arena::{Bump, Plain, Pool, PoolVec};
 pub use runtime::Runtime;

@@ -5,7 +5,8 @@
 //!     rung 1  cached blocks     pools give free blocks back, largest and oldest first
 //!     rung 2  holders           registered caches give up what they can make again
 //!     rung 3  spillable         unpinned vectors are packed or spilled, the least wanted first
-//!     rung 4  heap trim         the C library returns the pages of freed small objects
+//!     rung 4  paged blocks      the pager under the global allocator, if there is one, evicts
+//!     rung 5  heap trim         the C library returns the pages of freed small objects
 //! ```
 //!
 //! Cheapest first, and a rung is climbed only while bytes are short. Once climbing, a little more
@@ -92,6 +93,8 @@ pub struct Freed {
     pub holder_bytes: usize,
     /// By spillable vectors, packed or spilled.
     pub spilled_bytes: usize,
+    /// By the pager under the global allocator.
+    pub paged_bytes: usize,
     /// By the C library's heap.
     pub heap_bytes: usize,
 }
@@ -100,7 +103,8 @@ impl Freed {
     /// Returns the bytes of all rungs.
     #[must_use]
     pub fn total_bytes(&self) -> usize {
-        self.cached_bytes + self.holder_bytes + self.spilled_bytes + self.heap_bytes
+        let ours = self.cached_bytes + self.holder_bytes + self.spilled_bytes;
+        ours + self.paged_bytes + self.heap_bytes
     }
 }
 
@@ -318,6 +322,11 @@ impl Ladder {
         }
         if freed.total_bytes() < short_bytes {
             freed.spilled_bytes += self.spill_vectors(target - freed.total_bytes());
+        }
+        if freed.total_bytes() < short_bytes
+            && let Some(pager) = plimsoll_swap::pager::process()
+        {
+            freed.paged_bytes += pager.reclaim(target - freed.total_bytes());
         }
         if freed.total_bytes() < short_bytes {
             freed.heap_bytes += self.trim_heap();

@@ -88,6 +88,45 @@ fn ark_groth16_makes_the_same_proof_under_two_thirds_of_its_peak() {
     assert!(limited_peak <= limit, "VmHWM {limited_peak} over the limit {limit}");
 }
 
+/// Hints and a stage's reclaim point, in a program whose limit is far away.
+#[test]
+fn hinted() {
+    if std::env::var_os(PROGRAM).is_none() {
+        return;
+    }
+    let column: Vec<u64> = (0..8 << 20).collect();
+    let pager = ALLOC.pages().pager().expect("the test asked for one");
+    let resident = || pager.stats().data_bytes;
+    let full = resident();
+    plimsoll::cold(&column);
+    assert!(resident() < full / 2, "{} of {full} left", full - resident());
+    plimsoll::will_need(&column);
+    plimsoll::cold(&[1u8; 3]);
+    assert!(column.iter().enumerate().all(|(i, word)| *word == i as u64));
+    // A runtime of the program's own, whose limit this column is in the way of.
+    let runtime = plimsoll::Runtime::builder().build().expect("a runtime");
+    runtime.set_limit_bytes(runtime.ledger().counted_bytes() + (8 << 20));
+    let report = runtime.reclaim_point("heavy", 40 << 20);
+    assert!(report.freed.paged_bytes > 0, "{report:?}");
+    assert!(column.iter().enumerate().all(|(i, word)| *word == i as u64));
+    println!("result paged");
+}
+
+#[test]
+fn hints_and_reclaim_points_reach_the_pager() {
+    if let Err(why) = probe().door {
+        eprintln!("SKIPPED, nothing was tested: {why}");
+        return;
+    }
+    let mut command = Command::new(std::env::current_exe().expect("this binary"));
+    command.args(["--exact", "hinted", "--nocapture"]).env(PROGRAM, "1");
+    command.env("PLIMSOLL_LIMIT", "1GiB").env("PLIMSOLL_SPILL_DIR", "/var/tmp");
+    let output = command.output().expect("a child");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("result paged"), "{text}{error}");
+}
+
 #[test]
 fn what_cannot_be_had_is_said_once_and_changes_nothing() {
     let mut command = Command::new(std::env::current_exe().expect("this binary"));

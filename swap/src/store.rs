@@ -23,10 +23,12 @@
 //! ask for relief, allocate more than the packed bytes themselves, show data in an error.
 
 mod builder;
+mod hands;
 mod piece;
 mod saved;
 
 pub use builder::StoreBuilder;
+pub use hands::Hands;
 pub use saved::Saved;
 
 use crate::Error;
@@ -161,18 +163,40 @@ impl Store {
         content: Content,
         tiers: Tiers,
     ) -> Result<Saved, Error> {
+        self.save_by(Hands::One, spec, bytes, content, tiers)
+    }
+
+    /// As [`Store::save`], by one thread or two.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::save`].
+    pub fn save_by(
+        &self,
+        hands: Hands,
+        spec: LaneSpec,
+        bytes: &[u8],
+        content: Content,
+        tiers: Tiers,
+    ) -> Result<Saved, Error> {
         let inner = &self.inner;
         let owner = inner.owners.fetch_add(1, Ordering::Relaxed);
-        let pieces = Vec::with_capacity(bytes.len().div_ceil(FRAME_RAW_BYTES));
-        let mut saved = Saved { store: Arc::clone(inner), raw_bytes: bytes.len(), owner, pieces };
-        for (number, piece) in bytes.chunks(FRAME_RAW_BYTES).enumerate() {
-            let place = inner.save_piece(spec, piece, content, tiers, saved.stamp(number));
+        let count = bytes.len().div_ceil(FRAME_RAW_BYTES);
+        let mut saved =
+            Saved { store: Arc::clone(inner), raw_bytes: bytes.len(), owner, pieces: Vec::new() };
+        let mut places: Vec<Option<Piece>> = (0..count).map(|_| None).collect();
+        let parts = bytes.chunks(FRAME_RAW_BYTES).zip(&mut places).enumerate();
+        let done = hands::share(hands, count, parts, |(number, (bytes, piece))| {
+            let place = inner.save_piece(spec, bytes, content, tiers, saved.stamp(number));
             let place = place.inspect_err(|_| {
                 inner.counters.failed.fetch_add(1, Ordering::Relaxed);
             })?;
-            saved.pieces.push(Piece { raw_bytes: piece.len(), place });
-        }
-        Ok(saved)
+            *piece = Some(Piece { raw_bytes: bytes.len(), place });
+            Ok(())
+        });
+        // After an error these are given back, with `saved`.
+        saved.pieces = places.into_iter().flatten().collect();
+        done.map(|()| saved)
     }
 
     /// Fills `out` with the bytes of `saved`.
@@ -182,16 +206,23 @@ impl Store {
     /// [`Error::Length`] when `out` has another length; [`Error::Corrupt`] when what is stored is
     /// not what was saved; [`Error::Io`]. `out` is then unspecified, and `saved` as it was.
     pub fn load(&self, saved: &Saved, out: &mut [u8]) -> Result<(), Error> {
+        self.load_by(Hands::One, saved, out)
+    }
+
+    /// As [`Store::load`], by one thread or two.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::load`].
+    pub fn load_by(&self, hands: Hands, saved: &Saved, out: &mut [u8]) -> Result<(), Error> {
         if out.len() != saved.raw_bytes {
             return Err(Error::Length { expected: saved.raw_bytes, found: out.len() });
         }
-        let mut rest = out;
-        for piece in &saved.pieces {
-            let (mine, left) = std::mem::take(&mut rest).split_at_mut(piece.raw_bytes);
-            rest = left;
-            self.inner.load_piece(&piece.place, mine)?;
-        }
-        Ok(())
+        // Pieces are made by the same cut.
+        let parts = saved.pieces.iter().zip(out.chunks_mut(FRAME_RAW_BYTES));
+        hands::share(hands, saved.pieces.len(), parts, |(piece, out)| {
+            self.inner.load_piece(&piece.place, out)
+        })
     }
 
     /// Moves what is packed in RAM to the file.

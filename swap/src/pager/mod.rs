@@ -42,6 +42,7 @@ mod core;
 mod engine;
 mod entry;
 mod face;
+mod hints;
 mod launder;
 mod load;
 mod paged;
@@ -67,6 +68,7 @@ mod tests_kernel;
 
 pub use builder::{BuildError, PagerBuilder};
 pub use face::{Pager, PagerStats};
+pub use hints::{cold, process, will_need};
 pub use paged::Paged;
 pub use probe::{Obstacle, Probe, UserMode, probe};
 pub use space::{CHUNK_BYTES, GRANULE_BYTES};

@@ -30,6 +30,7 @@ use plimsoll_arena::{Moved, PageSource, Pages, PlainPages, StaticSource};
 
 use super::builder::PagerBuilder;
 use super::face::Pager;
+use super::hints;
 use super::space::GRANULE_BYTES;
 use super::sys::{say, total_bytes, variable};
 use super::thrash::FailFast;
@@ -66,7 +67,9 @@ impl Paged {
             Ok(pager) => {
                 let base = pager.base();
                 // Release: pairs with the acquire in `pager`.
-                self.pager.store(Box::into_raw(Box::new(pager)), Ordering::Release);
+                let pager = Box::into_raw(Box::new(pager));
+                self.pager.store(pager, Ordering::Release);
+                hints::install(pager);
                 Some(base)
             }
             Err(why) => {

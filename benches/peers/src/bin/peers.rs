@@ -7,9 +7,9 @@
 //! | PLIMSOLL_BENCH_FOLDER | /var/tmp | keys, spill files |
 //! | PLIMSOLL_BENCH_ROUNDS | 3, quick 1 | runs of each allocator, of which the median counts |
 //!
-//! `--limits` runs ours under 2/3, 1/2 and 1/3 of its own peak in core, and glibc in a memory
-//! cgroup of that size with swap on disk and on zram (scripts/capped.sh; root). A run that takes
-//! ten times what it took in core is killed and printed as lost.
+//! `--limits` runs ours under 2/3, 1/2 and 1/3 of its own peak in core instead, and glibc in a
+//! memory cgroup of that size with swap on disk and on zram (scripts/capped.sh; root). A run that
+//! takes ten times what it took in core is killed and printed as lost.
 //!
 //! Never: call a limit kept that VmHWM says was not.
 
@@ -168,8 +168,17 @@ impl Bench {
         print(case, unit, ours, best.0, &format!("best:{}", best.1));
     }
 
-    /// One proof and five: time, peak, faults. Returns ours of one proof, and glibc's seconds.
-    fn in_core(&mut self, prover: Prover, size: u32) -> Option<(Run, f64)> {
+    /// One proof in core: our run, and glibc's seconds.
+    fn once(&self, prover: Prover, size: u32) -> Option<(Run, f64)> {
+        let run = |binary| self.run(&self.timed(SECONDS_MAX, binary, prover, size, 1), &[]);
+        let (ours, glibc) = (run(OURS)?, run("glibc")?);
+        let name = prover.name();
+        println!("# {name}: in core {:.3} s, {} bytes", ours.first_seconds, ours.peak_bytes);
+        Some((ours, glibc.first_seconds))
+    }
+
+    /// One proof and five: time, peak, faults.
+    fn in_core(&mut self, prover: Prover, size: u32) {
         let name = prover.name();
         let once = self.in_turns(prover, size, 1);
         self.figure(&format!("{name}/in-core/time"), "s", &once, |run| run.first_seconds);
@@ -181,7 +190,6 @@ impl Bench {
         self.figure(&format!("{case}/peak"), "bytes", &many, |run| run.peak_bytes);
         self.figure(&format!("{case}/faults"), "count", &many, |run| run.minor_faults);
         self.figure(&format!("{case}/resident"), "bytes", &many, |run| run.resident_bytes);
-        Some((once[0].first()?.clone(), once[1].first()?.first_seconds))
     }
 
     fn limits(&mut self, prover: Prover, size: u32, core: &Run, glibc_seconds: f64) {
@@ -210,8 +218,10 @@ impl Bench {
                 );
                 print(&format!("{case}/peak"), "bytes", run.peak_bytes, limit as f64, "limit");
             }
+            // A run that took more than the limit is compared with nobody.
+            let kept = ours.as_ref().filter(|run| run.peak_bytes <= limit as f64);
             for swap in ["disk", "zram"] {
-                self.kernel(prover, size, &case, limit, swap, seconds, ours.as_ref());
+                self.kernel(prover, size, &case, limit, swap, seconds, kept);
             }
         }
     }
@@ -246,52 +256,71 @@ impl Bench {
             let found = text.split_whitespace().find_map(|word| word.strip_prefix(name));
             found.and_then(|value| value.parse::<f64>().ok()).unwrap_or(0.0)
         };
-        let (Some(run), Some(ours)) = (run, ours) else { return };
         let peer = format!("kernel-{swap}");
+        let Some(ours) = ours else { return };
+        let Some(run) = run else {
+            let seconds = ours.first_seconds;
+            println!(
+                "bench=peers case={case}/time ours={seconds:.3} peer=lost unit=s peer_name={peer}"
+            );
+            return;
+        };
         print(&format!("{case}/time"), "s", ours.first_seconds, run.first_seconds, &peer);
         let total = field("peak_bytes=") + field("zram_mem_used_max_bytes=");
         print(&format!("{case}/total"), "bytes", ours.peak_bytes, total, &peer);
     }
 }
 
-/// log2 of the sizes: seconds a run, or with `quick` less than one.
-fn log_size(prover: Prover, quick: Quick) -> u32 {
-    match (prover, quick) {
-        (Prover::Groth16, Quick::No) => 17,
-        (Prover::Keccak, Quick::No) => 16,
-        (Prover::Spartan, Quick::No) => 16,
-        (_, Quick::Yes) => 10,
-    }
+/// How long it may take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effort {
+    /// Less than a second a run.
+    Quick,
+    /// Seconds a run.
+    InCore,
+    /// A peak of gigabytes.
+    Limits,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Quick {
-    Yes,
-    No,
+/// log2 of the sizes.
+fn log_size(prover: Prover, effort: Effort) -> u32 {
+    match (prover, effort) {
+        (_, Effort::Quick) => 10,
+        (Prover::Groth16, Effort::InCore) => 17,
+        (Prover::Groth16, Effort::Limits) => 18,
+        (Prover::Keccak, Effort::InCore) => 15,
+        (Prover::Keccak, Effort::Limits) => 17,
+        (Prover::Spartan, _) => 16,
+    }
 }
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| words.iter().any(|word| word == flag);
-    let quick = if has("--quick") { Quick::Yes } else { Quick::No };
+    let effort = match (has("--quick"), has("--limits")) {
+        (true, _) => Effort::Quick,
+        (false, true) => Effort::Limits,
+        (false, false) => Effort::InCore,
+    };
     let variable = |name: &str| std::env::var(name).ok();
     let rounds = variable("PLIMSOLL_BENCH_ROUNDS").and_then(|text| text.parse().ok());
     let own = std::env::current_exe().expect("a path of this program");
     let mut bench = Bench {
         bins: own.parent().expect("a folder").to_owned(),
         folder: variable("PLIMSOLL_BENCH_FOLDER").unwrap_or("/var/tmp".into()).into(),
-        rounds: rounds.unwrap_or(if quick == Quick::Yes { 1 } else { 3 }).max(1),
+        rounds: rounds.unwrap_or(if effort == Effort::Quick { 1 } else { 3 }).max(1),
         failed: false,
     };
     let named: Vec<_> = words.iter().filter_map(|word| Prover::named(word)).collect();
     for prover in if named.is_empty() { Prover::ALL.to_vec() } else { named } {
-        let size = log_size(prover, quick);
+        let size = log_size(prover, effort);
         println!("# {}: 2^{size}, {} rounds", prover.name(), bench.rounds);
         let words = bench.timed(SECONDS_MAX, "glibc", prover, size, 0);
         let made = Command::new(&words[0]).args(&words[1..]).status();
         assert!(made.is_ok_and(|status| status.success()), "{} has no input", prover.name());
-        let core = bench.in_core(prover, size);
-        if let (true, Some((core, glibc_seconds))) = (has("--limits"), core) {
+        if !has("--limits") {
+            bench.in_core(prover, size);
+        } else if let Some((core, glibc_seconds)) = bench.once(prover, size) {
             bench.limits(prover, size, &core, glibc_seconds);
         }
     }
