@@ -311,6 +311,7 @@ impl Ladder {
         let _one = lock(&self.climb);
         let Some(ledger) = self.ledger() else { return freed };
         let started = Instant::now();
+        let foreign_before = ledger.stats().foreign_bytes;
         self.count(cause);
         let target = short_bytes.saturating_add(slack_bytes(ledger.limit_bytes()));
         freed.cached_bytes += self.reclaim_cached(target);
@@ -329,7 +330,7 @@ impl Ladder {
             freed.paged_bytes += pager.reclaim(target - freed.total_bytes());
         }
         if freed.total_bytes() < short_bytes {
-            freed.heap_bytes += self.trim_heap();
+            freed.heap_bytes += self.trim_heap(&ledger, foreign_before);
         }
         self.thrash.note(started, Instant::now());
         freed
@@ -352,11 +353,12 @@ impl Ladder {
         left
     }
 
-    fn trim_heap(&self) -> usize {
-        let before = self.meter.rss_bytes().unwrap_or(0);
+    /// Has the C library return free pages; what the climb itself left on the heap does not count
+    /// as freed, or a climb that frees nothing else would look like one that does.
+    fn trim_heap(&self, ledger: &Ledger, foreign_before: usize) -> usize {
         os::trim_heap();
-        let after = self.meter.rss_bytes().unwrap_or(before);
-        before.saturating_sub(after) as usize
+        ledger.sample();
+        foreign_before.saturating_sub(ledger.stats().foreign_bytes)
     }
 }
 
