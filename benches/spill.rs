@@ -5,8 +5,10 @@
 //!   write-sealed/Tt, ..   the same, encrypted
 //!                         peer of all: o-direct, the same bytes in blocks of one frame's size, by
 //!                         as many threads, in the same rounds
-//!   evict, fault-in       the same through Spillable, one thread: the ladder lets all leave, each
-//!                         is pinned again. Peer: o-direct in blocks of a vector
+//!   write-back,           the same through Spillable, by its I/O threads: all are asked to leave,
+//!   read-ahead            all are read ahead and then pinned. Peer: o-direct, as many threads
+//!   evict, fault-in       through Spillable with nobody helping: the ladder lets all leave, each
+//!                         is pinned again. Peer: o-direct, one thread, in blocks of a vector
 //!   pack, fault-in-packed a column of bits that stays in RAM, packed. Peer: lz4_flex
 //!   pin                   a read guard of a vector that is in memory; ns. Peer: a std RwLock's
 //! ```
@@ -32,12 +34,15 @@ use raw::{DiskRates, RawFile};
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const SEED: u64 = 2026;
 
 /// Bytes of a vector: a block of a transform out of core.
 const VECTOR_BYTES: usize = 4 << 20;
+
+/// I/O threads of a runtime, the default.
+const IO_THREADS: usize = 2;
 
 /// How much of the raw disk's speed there must be.
 const TARGET_DISK_SHARE: f64 = 0.85;
@@ -185,6 +190,54 @@ impl Bench {
         print_against_disk("fault-in", median(2), median(3));
     }
 
+    /// Vectors that leave and come back behind their owner's back.
+    fn behind(&self) {
+        let raw = RawFile::new(&self.folder, VECTOR_BYTES, self.vectors);
+        let options = SpillOptions::new(&self.folder).io_threads(IO_THREADS);
+        let runtime = Runtime::builder().spill(options).build().expect("a runtime");
+        let model = self.uniform(1);
+        let spillable = |_| {
+            let vector = runtime.spillable(runtime.pool().try_copied(&model).expect("memory"));
+            vector.hint(Hint::Uniform);
+            vector
+        };
+        let kept = spillable(0);
+        let vectors: Vec<Spillable<u8>> = (0..self.vectors).map(spillable).collect();
+        let mut all = [const { Vec::new() }; 4];
+        for round in 0..=self.rounds {
+            let rates = raw.measure(IO_THREADS);
+            for vector in &vectors {
+                vector.write().expect("in memory")[0] = round as u8;
+            }
+            // No headroom: whoever may leave does.
+            let limit = runtime.set_limit_bytes(runtime.ledger().counted_bytes());
+            let start = Instant::now();
+            kept.write_back();
+            while vectors.iter().any(Spillable::is_resident) {
+                vectors
+                    .iter()
+                    .filter(|vector| vector.is_resident())
+                    .for_each(Spillable::write_back);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let write = self.bytes() / start.elapsed().as_secs_f64();
+            runtime.set_limit_bytes(limit);
+            let start = Instant::now();
+            vectors.iter().for_each(Spillable::prefetch);
+            for vector in &vectors {
+                black_box(vector.read().expect("it comes back")[VECTOR_BYTES - 1]);
+            }
+            let read = self.bytes() / start.elapsed().as_secs_f64();
+            let figures = [write, rates.write, read, rates.read];
+            all.iter_mut().zip(figures).for_each(|(all, rate)| all.push(rate));
+        }
+        let last = vectors.last().expect("at least one").read().expect("in memory");
+        assert!(last[1..] == model[1..], "it came back changed");
+        let median = |index: usize| common::median(&all[index][1..]).expect("a round");
+        print_against_disk("write-back", median(0), median(1));
+        print_against_disk("read-ahead", median(2), median(3));
+    }
+
     /// A column that packs: it never reaches the file.
     fn packed(&self) {
         let store = store(&self.folder, Encryption::Off);
@@ -294,6 +347,7 @@ fn main() {
         }
     }
     if common::wanted("spillable") {
+        bench.behind();
         bench.spillable();
     }
     if common::wanted("packed") {

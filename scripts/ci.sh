@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly DEFAULT_JOBS=(fmt clippy test features benches shell loom)
+readonly DEFAULT_JOBS=(fmt clippy test peaks features benches shell loom)
 
 usage() {
     cat <<'TEXT'
@@ -15,13 +15,18 @@ usage: scripts/ci.sh [JOB...]
   fmt       rustfmt finds nothing to change
   clippy    no warning in any target, all features
   test      cargo test --workspace: the tests and the documentation's examples
+  peaks     a small proof takes no more memory than tests/peaks/prove.json says; 20 runs agree
+            (scripts/ci.sh peaks-bless writes that file anew)
   features  each feature alone, and none, builds without warnings
   benches   every bench is built and makes a short run
   shell     shellcheck on every script
   loom      the free list and the ledger under every interleaving
   valgrind  the arena's tests under Valgrind (minutes)
+  pictures  reports of runs, opened in a headless browser (chromium, npm)
   capped    scripts/capped.sh caps, swaps and cleans up (root)
-  circom    proofs of a SHA-256 circom circuit, checked by snarkjs (an hour; needs npm)
+  peers     provers of others under every allocator, in core and under limits (an hour; root)
+  peers-quick  the same at sizes of seconds, in core only
+  circom    proofs of a SHA-256 circom circuit, checked by snarkjs (minutes; needs npm)
 TEXT
 }
 
@@ -47,11 +52,40 @@ job_test() {
     cargo test --workspace
 }
 
+# check_prove WORD...: `plimsoll check` of a small proof: one thread, one seed, nothing of the
+# machine in its limit.
+check_prove() {
+    local key_dir=target/tmp/peaks-key
+    cargo build --quiet
+    target/debug/plimsoll setup --compressions 1 --seed 1 --if-missing --key-dir "$key_dir"
+    target/debug/plimsoll check --baseline tests/peaks/prove.json "$@" -- \
+        target/debug/plimsoll prove --compressions 1 --threads 1 --seed 1 --limit 1GiB --no-spill \
+        --json --key-dir "$key_dir" 2> >(grep -v '^{' >&2)
+}
+
+job_peaks() {
+    local -a github=()
+    [[ -z ${GITHUB_ACTIONS:-} ]] || github=(--github)
+    check_prove "${github[@]}"
+    local run table
+    for run in {1..20}; do
+        table=$(check_prove --runs 1) || {
+            printf '%s\nrun %s of 20 of an unchanged program fails\n' "$table" "$run" >&2
+            return 1
+        }
+    done
+}
+
+job_peaks-bless() {
+    # Resident pages depend on the machine's libraries and kernel, the vectors do not.
+    check_prove --bless --tolerance rss=50%
+}
+
 job_features() {
     local feature
     local -a only=(cargo clippy --no-default-features)
     "${only[@]}" -p plimsoll -- -D warnings
-    for feature in ark groth16 serde cli; do
+    for feature in ark groth16 serde record layer metrics cli; do
         "${only[@]}" -p plimsoll --features "$feature" -- -D warnings
     done
     "${only[@]}" -p plimsoll-arena -- -D warnings
@@ -72,19 +106,54 @@ job_benches() {
 }
 
 job_shell() {
-    if ! command -v shellcheck >/dev/null; then
-        if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
-            skip "shellcheck is not installed"
-            return
-        fi
-        apt-get update -qq && apt-get install -y -qq shellcheck >/dev/null
-    fi
+    have shellcheck shellcheck || {
+        skip "shellcheck is not installed"
+        return
+    }
     shellcheck scripts/*.sh .ci/run
 }
 
 job_loom() {
     RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
         cargo test -p plimsoll-arena --lib --release
+}
+
+# Makes sure that `command -v $1` finds something, from Debian's package $2 where it may.
+have() {
+    command -v "$1" >/dev/null && return
+    if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
+        return 1
+    fi
+    apt-get update -qq && apt-get install -y -qq "$2" >/dev/null && command -v "$1" >/dev/null
+}
+
+job_pictures() {
+    local tool package
+    for package in chromium:chromium node:nodejs npm:npm; do
+        tool=${package%:*}
+        have "$tool" "${package#*:}" || {
+            skip "$tool is not installed"
+            return
+        }
+    done
+    local folder=$PWD/target/tmp/pictures
+    rm -rf "$folder" && mkdir -p "$folder/shots"
+    # Pages: a proof in core, one that spills, ten thousand stages, a program that only traces.
+    local -a prove=(cargo run --quiet -- prove --compressions 2 --seed 1 --quiet
+        --key-dir "$folder/key")
+    "${prove[@]}" --limit 2GiB --report "$folder/in-core.html" --timeline "$folder/in-core.json"
+    "${prove[@]}" --limit 27MiB --report "$folder/spilled.html" --timeline "$folder/spilled.json"
+    cargo run --quiet -- report "$folder/in-core.json" "$folder/spilled.json"
+    PLIMSOLL_PICTURES=$folder cargo test --quiet --test pictures ten_thousand
+    cargo run --quiet --example tracing_report -- "$folder"
+    cargo run --quiet --example prometheus --features metrics >"$folder/metrics.txt"
+    cp tests/pictures/browser.mjs "$folder/"
+    (
+        cd "$folder"
+        npm install --silent --no-fund --no-audit --ignore-scripts playwright-core@1 >/dev/null
+        node browser.mjs shots in-core.html spilled.html large.html report.html
+    )
+    echo "screenshots: $folder/shots"
 }
 
 job_valgrind() {
@@ -102,6 +171,17 @@ job_capped() {
         return
     fi
     sh scripts/capped.sh --selftest
+}
+
+job_peers() {
+    cargo build --release --manifest-path benches/peers/Cargo.toml --bins
+    benches/peers/target/release/peers
+    benches/peers/target/release/peers --limits
+}
+
+job_peers-quick() {
+    cargo build --release --manifest-path benches/peers/Cargo.toml --bins
+    benches/peers/target/release/peers --quick
 }
 
 job_circom() {

@@ -1,23 +1,36 @@
-//! The allocator a program puts under itself: one line, and its large vectors keep their pages.
+//! The allocator a program puts under itself: one line, and its large vectors keep their pages, or
+//! leave memory when a limit says so.
 //!
 //! ```text
 //!   #[global_allocator] static ALLOC: plimsoll::Allocator
-//!        >= 64 KiB  blocks in one range, pages reused; under a limit given back, never refused
+//!        >= 64 KiB  blocks in one range, pages reused
+//!             limit           cached pages are given back when it is reached
+//!             limit, folder   blocks leave memory when it is reached: the pager
 //!        <  64 KiB  the system's allocator, or any other as `Allocator<A>`
 //! ```
 //!
-//! [`Allocator`] joins the arena's global allocator with the source of its pages. The limit is
-//! `PLIMSOLL_LIMIT` in the environment (`8GiB`, `75%`), read at the first large allocation without
-//! allocating, or [`Allocator::set_limit`]; a value that is not understood is reported once and
-//! changes nothing.
+//! | variable | meaning |
+//! |---|---|
+//! | `PLIMSOLL_LIMIT` | what the process may hold: `8GiB`, `75%`; none without it |
+//! | `PLIMSOLL_SPILL_DIR` | a folder on a disk: with it, what does not fit is paged |
+//! | `PLIMSOLL_FAIL_FAST` | not `0`: end the process when it does little but wait for pages |
 //!
-//! Invariants, the policy and what it costs: `docs/allocator.md`. Must never: make a program
-//! behave otherwise than it does without it, but for its memory and its time.
+//! They are read at the first large allocation, without allocating. [`Allocator::set_limit`] sets a
+//! limit from code, for giving back; the pager takes its limit from the environment only. What is
+//! not understood, or cannot be had, is reported once on standard error and changes nothing.
+//!
+//! What is paged goes to a file without a name, mode 0600, as it is in memory: keep the folder on
+//! an encrypted disk where the witness must never reach one in the clear. (Spillable vectors can be
+//! encrypted by the process itself: [`crate::spill::SpillOptions::encryption`].)
+//!
+//! Invariants, the policy and what it costs: `docs/allocator.md`, `docs/pager.md`. Must never: make
+//! a program behave otherwise than it does without it, but for its memory and its time.
 
 use std::alloc::System;
 
+use plimsoll_arena::global::Global;
 pub use plimsoll_arena::global::{GlobalStats, Hooked, InnerPurge, LIMIT_VARIABLE};
-use plimsoll_arena::{PlainPages, global::Global};
+pub use plimsoll_swap::pager::{Paged, PagerStats, cold, will_need};
 
 /// An allocator for `#[global_allocator]`; `A` serves what is below 64 KiB.
 ///
@@ -37,13 +50,11 @@ use plimsoll_arena::{PlainPages, global::Global};
 /// ```
 /// use plimsoll::alloc::Hooked;
 /// use plimsoll::Allocator;
-/// use plimsoll_arena::PlainPages;
 /// # use std::alloc::System as Other;
 ///
 /// fn give_back() { /* mi_collect(true), mallctl("arena.4096.purge"), ... */ }
 ///
 /// #[global_allocator]
-/// static ALLOC: Allocator<Hooked<Other>> =
-///     Allocator::new(Hooked::new(Other, give_back), PlainPages);
+/// static ALLOC: Allocator<Hooked<Other>> = Allocator::over(Hooked::new(Other, give_back));
 /// ```
-pub type Allocator<A = System> = Global<A, PlainPages>;
+pub type Allocator<A = System> = Global<A, Paged>;

@@ -23,8 +23,9 @@
 //! ```
 //!
 //! Features: `ark` (types and kernels of arkworks; default), `groth16` (the prover), `cli` (the
-//! binary; default, implies `groth16`), `record` (timelines and reports of a run), `layer` (the same
-//! for programs that use `tracing`), `metrics` (gauges for exporters). They only add; none changes what another does.
+//! binary; default, implies `groth16`), `record` (timelines and reports of a run), `layer` (the
+//! same for programs that use `tracing`; default), `metrics` (gauges for exporters). They only add;
+//! none changes what another does.
 
 #![forbid(unsafe_code)]
 
@@ -51,6 +52,8 @@ pub mod report;
 pub mod runtime;
 pub mod spill;
 pub mod stage;
+pub mod stage_log;
+pub mod testing;
 pub mod thrash;
 pub mod tiles;
 #[cfg(feature = "record")]
@@ -60,7 +63,7 @@ pub mod timeline;
 #[doc(hidden)]
 pub mod cli;
 
-pub use alloc::Allocator;
+pub use alloc::{Allocator, cold, will_need};
 pub use error::Error;
 pub use plimsoll_arena::{Bump, Plain, Pool, PoolVec};
 pub use runtime::Runtime;

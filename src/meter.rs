@@ -39,6 +39,8 @@ mod cgroup;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "cli")]
+pub(crate) use cgroup::own_directory as own_cgroup;
 pub use cgroup::{CgroupLimit, CgroupVersion};
 
 /// Longest `statm` in bytes that is understood: seven 20-digit numbers and their separators are

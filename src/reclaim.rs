@@ -5,7 +5,8 @@
 //!     rung 1  cached blocks     pools give free blocks back, largest and oldest first
 //!     rung 2  holders           registered caches give up what they can make again
 //!     rung 3  spillable         unpinned vectors are packed or spilled, the least wanted first
-//!     rung 4  heap trim         the C library returns the pages of freed small objects
+//!     rung 4  paged blocks      the pager under the global allocator, if there is one, evicts
+//!     rung 5  heap trim         the C library returns the pages of freed small objects
 //! ```
 //!
 //! Cheapest first, and a rung is climbed only while bytes are short. Once climbing, a little more
@@ -92,6 +93,8 @@ pub struct Freed {
     pub holder_bytes: usize,
     /// By spillable vectors, packed or spilled.
     pub spilled_bytes: usize,
+    /// By the pager under the global allocator.
+    pub paged_bytes: usize,
     /// By the C library's heap.
     pub heap_bytes: usize,
 }
@@ -100,7 +103,8 @@ impl Freed {
     /// Returns the bytes of all rungs.
     #[must_use]
     pub fn total_bytes(&self) -> usize {
-        self.cached_bytes + self.holder_bytes + self.spilled_bytes + self.heap_bytes
+        let ours = self.cached_bytes + self.holder_bytes + self.spilled_bytes;
+        ours + self.paged_bytes + self.heap_bytes
     }
 }
 
@@ -307,6 +311,7 @@ impl Ladder {
         let _one = lock(&self.climb);
         let Some(ledger) = self.ledger() else { return freed };
         let started = Instant::now();
+        let foreign_before = ledger.stats().foreign_bytes;
         self.count(cause);
         let target = short_bytes.saturating_add(slack_bytes(ledger.limit_bytes()));
         freed.cached_bytes += self.reclaim_cached(target);
@@ -319,8 +324,13 @@ impl Ladder {
         if freed.total_bytes() < short_bytes {
             freed.spilled_bytes += self.spill_vectors(target - freed.total_bytes());
         }
+        if freed.total_bytes() < short_bytes
+            && let Some(pager) = plimsoll_swap::pager::process()
+        {
+            freed.paged_bytes += pager.reclaim(target - freed.total_bytes());
+        }
         if freed.total_bytes() < short_bytes {
-            freed.heap_bytes += self.trim_heap();
+            freed.heap_bytes += self.trim_heap(&ledger, foreign_before);
         }
         self.thrash.note(started, Instant::now());
         freed
@@ -334,21 +344,21 @@ impl Ladder {
         freed
     }
 
-    /// Makes vectors leave memory, and gives back the blocks they leave behind.
+    /// Makes vectors leave memory, and gives back the blocks they leave behind. Returns what left:
+    /// the ledger's difference would also count what other threads took meanwhile.
     fn spill_vectors(&self, target_bytes: usize) -> usize {
         let Some(spill) = self.spill.get().and_then(Weak::upgrade) else { return 0 };
-        let Some(ledger) = self.ledger() else { return 0 };
-        let before = ledger.held_bytes();
         let left = spill.reclaim(target_bytes);
         self.reclaim_cached(left);
-        before.saturating_sub(ledger.held_bytes())
+        left
     }
 
-    fn trim_heap(&self) -> usize {
-        let before = self.meter.rss_bytes().unwrap_or(0);
+    /// Has the C library return free pages; what the climb itself left on the heap does not count
+    /// as freed, or a climb that frees nothing else would look like one that does.
+    fn trim_heap(&self, ledger: &Ledger, foreign_before: usize) -> usize {
         os::trim_heap();
-        let after = self.meter.rss_bytes().unwrap_or(before);
-        before.saturating_sub(after) as usize
+        ledger.sample();
+        foreign_before.saturating_sub(ledger.stats().foreign_bytes)
     }
 }
 

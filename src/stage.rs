@@ -7,16 +7,23 @@
 //! The peak is the largest `held + foreign` the ledger saw during the stage; where the process's
 //! own high-water mark (VmHWM) rose during the stage, it is that mark, which is then exact. Stages
 //! follow one another: the peak of a nested stage is also its parent's, but the parent's peak
-//! before it is not seen again.
+//! before it is not seen again. `live_peak_bytes` and `held_peak_bytes` count our own vectors and
+//! are exact, nested or not; with [`stage_log::VARIABLE`] set they are written to a file
+//! ([`crate::stage_log`]).
 
 use crate::error::Error;
-use crate::reclaim::Freed;
+use crate::reclaim::{Freed, Held};
 use crate::runtime::Runtime;
 use crate::spill::SpillStats;
+use crate::stage_log;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use plimsoll_arena::Pool;
 use std::cell::Cell;
 use std::time::Instant;
+
+/// The target of the stages' spans.
+pub(crate) const TARGET: &str = "plimsoll::stage";
 
 /// Reports kept: a run of thousands of proofs must not grow by its own log.
 pub const STAGE_LOG_LEN: usize = 1024;
@@ -32,6 +39,11 @@ pub struct StageReport {
     pub need_bytes: u64,
     /// Largest memory of the process during the stage.
     pub peak_bytes: u64,
+    /// Most bytes that vectors asked for at once during the stage; exact, on any number of
+    /// threads, and the same whatever was cached or given back.
+    pub live_peak_bytes: u64,
+    /// Most bytes that pools and packed vectors held at once during the stage; exact.
+    pub held_peak_bytes: u64,
     /// Bytes its reclaim point gave back.
     pub freed_bytes: u64,
     /// Memory of the process at its end.
@@ -83,6 +95,7 @@ pub struct Stage {
     usage: Option<Usage>,
     peak_rss_at_start: u64,
     spill_at_start: SpillStats,
+    laps: Laps,
     _span: tracing::span::EnteredSpan,
 }
 
@@ -108,7 +121,8 @@ impl Runtime {
             return Err(self.over_limit(name, need_bytes, reclaimed.short_bytes));
         }
         self.ledger().restart_peak();
-        let span = tracing::info_span!("stage", name, need_bytes).entered();
+        let laps = Laps::restart(self);
+        let span = tracing::info_span!(target: TARGET, "stage", name, need_bytes).entered();
         Ok(Stage {
             runtime: self.clone(),
             report: StageReport {
@@ -121,10 +135,54 @@ impl Runtime {
             started,
             usage,
             spill_at_start: self.spill_stats(),
+            laps,
             peak_rss_at_start: self.meter().peak_rss_bytes().unwrap_or(0),
             _span: span,
         })
     }
+}
+
+/// The laps of an outer stage, which go on when this one ends.
+struct Laps {
+    asked: usize,
+    held: usize,
+    pools: [usize; 2],
+}
+
+impl Laps {
+    fn restart(runtime: &Runtime) -> Self {
+        Self {
+            asked: runtime.ledger().asked().restart(),
+            held: runtime.ledger().restart_held_lap(),
+            pools: pools(runtime).map(|pool| pool.asked().restart()),
+        }
+    }
+
+    fn resume(&self, runtime: &Runtime) {
+        runtime.ledger().asked().resume(self.asked);
+        runtime.ledger().resume_held_lap(self.held);
+        for (pool, lap) in pools(runtime).into_iter().zip(self.pools) {
+            pool.asked().resume(lap);
+        }
+    }
+}
+
+fn pools(runtime: &Runtime) -> [&Pool; 2] {
+    [runtime.pool(), runtime.secret_pool()]
+}
+
+/// Who held how much, largest first: the vectors of each pool at their own peak in the stage,
+/// which is exact; everyone else now, at its end.
+fn holders(runtime: &Runtime) -> Vec<Held> {
+    let names = ["vectors in use", "secret vectors in use"];
+    let mut held = runtime.held();
+    held.retain(|held| !names.contains(&held.name.as_str()));
+    for (name, pool) in names.into_iter().zip(pools(runtime)) {
+        held.push(Held { name: name.to_owned(), bytes: pool.asked().lap_bytes() });
+    }
+    held.retain(|held| held.bytes > 0);
+    held.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
+    held
 }
 
 fn freed(freed: &Freed) -> u64 {
@@ -169,6 +227,8 @@ impl Drop for Stage {
         if peak_rss > self.peak_rss_at_start {
             report.peak_bytes = peak_rss;
         }
+        report.live_peak_bytes = ledger.asked().lap_bytes() as u64;
+        report.held_peak_bytes = ledger.held_lap_bytes() as u64;
         report.note_spill(&self.spill_at_start, &self.runtime.spill_stats());
         report.wall_seconds = self.started.elapsed().as_secs_f64();
         let after = getrusage(UsageWho::RUSAGE_SELF).ok();
@@ -180,6 +240,8 @@ impl Drop for Stage {
             let capacity = report.wall_seconds * rayon::current_num_threads() as f64;
             report.cpu_use = if capacity > 0.0 { cpu / capacity } else { 0.0 };
         }
+        stage_log::write(report, || holders(&self.runtime));
+        self.laps.resume(&self.runtime);
         self.runtime.file_report(std::mem::take(report));
     }
 }

@@ -32,8 +32,7 @@ pub const PROPERTY: &str = "plimsoll";
 /// Bytes of resident memory that are neither vectors nor their caches: heap, program, mapped files.
 #[must_use]
 pub fn other_bytes(sample: &Sample) -> u64 {
-    let ours = sample.live_bytes + sample.cached_bytes + sample.packed_bytes;
-    sample.rss_bytes.saturating_sub(ours)
+    sample.rss_bytes.saturating_sub(sample.vector_bytes())
 }
 
 impl Recording {
@@ -93,9 +92,8 @@ impl Recording {
 
     fn write_counters(&self, out: &mut impl Write) -> io::Result<()> {
         for (sample, busy) in self.samples.iter().zip(self.cores_busy()) {
-            let mut counter = |name: &str, args: Value| {
-                next(out, &event("C", name, sample.at_us, 0, args))
-            };
+            let mut counter =
+                |name: &str, args: Value| next(out, &event("C", name, sample.at_us, 0, args));
             let tiers = json!({"live": sample.live_bytes, "cached": sample.cached_bytes,
                 "packed": sample.packed_bytes, "other": other_bytes(sample)});
             counter("memory (bytes)", tiers)?;
@@ -128,14 +126,14 @@ impl Recording {
         let format = value.get("format").and_then(Value::as_u64);
         if format != Some(u64::from(Self::FORMAT)) {
             return Err(format!(
-                "its recording has format {}, this program reads {}; use the plimsoll that wrote it",
+                "its recording has format {}, this program reads {}; use the plimsoll of that run",
                 format.map_or_else(|| "?".to_owned(), |n| n.to_string()),
                 Self::FORMAT,
             ));
         }
-        serde_json::from_value(value.clone()).map(Some).map_err(|why| {
-            format!("its recording is damaged ({why}); record the run again")
-        })
+        serde_json::from_value(value.clone())
+            .map(Some)
+            .map_err(|why| format!("its recording is damaged ({why}); record the run again"))
     }
 }
 

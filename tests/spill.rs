@@ -4,9 +4,11 @@
 
 use plimsoll::Runtime;
 use plimsoll::spill::{Hint, SpillOptions, SpillStats, Spillable};
+use plimsoll_swap::backend::{FaultPlan, Faulty};
+use plimsoll_swap::file::{RamDisk, SpillFile};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -31,9 +33,14 @@ fn folder() -> tempfile::TempDir {
 /// A runtime whose vectors have `room` bytes above what the test program uses already.
 fn runtime(room: usize, options: SpillOptions) -> Runtime {
     let runtime = Runtime::builder().spill(options).build().expect("a runtime");
-    let used = runtime.ledger().counted_bytes();
-    runtime.set_limit_bytes(used + room);
+    limit_to(&runtime, room);
     runtime
+}
+
+/// Leaves `room` bytes: what earlier tests left in the heap goes first, or it would be found later.
+fn limit_to(runtime: &Runtime, room: usize) {
+    runtime.reclaim_all();
+    runtime.set_limit_bytes(runtime.ledger().counted_bytes() + room);
 }
 
 /// What a vector should hold. Not a copy: the limit counts the test's own memory too.
@@ -122,18 +129,16 @@ fn programs_agree_with_plain_copies() {
     assert!(sum.evicted > 0 && sum.stalls > 0, "the ladder evicted: {sum:?}");
 }
 
-#[test]
-fn threads_share_vectors_under_pressure() {
-    let _alone = alone();
-    let folder = folder();
-    let runtime = runtime(24 * MIB, SpillOptions::new(folder.path()));
-    let vectors: Vec<_> = (0..160).map(|seed| vector(&runtime, seed)).collect();
+/// Eight threads use 400 vectors where a hundred fit: what one frees another takes.
+fn threads_share_vectors(options: SpillOptions) {
+    let runtime = runtime(24 * MIB, options);
+    let vectors: Vec<_> = (0..400).map(|seed| vector(&runtime, seed)).collect();
     std::thread::scope(|scope| {
-        for thread in 0..4u64 {
+        for thread in 0..8u64 {
             let vectors = &vectors;
             scope.spawn(move || {
                 let mut rng = ChaCha20Rng::seed_from_u64(thread);
-                for _ in 0..300 {
+                for _ in 0..200 {
                     let (handle, model) = &vectors[rng.gen_range(0..vectors.len())];
                     match rng.gen_range(0..4) {
                         0 => handle.prefetch(),
@@ -145,7 +150,24 @@ fn threads_share_vectors_under_pressure() {
         }
     });
     let stats = runtime.spill_stats();
-    assert!(stats.stalls > 0, "vectors were away: {stats:?}");
+    assert!(stats.stalls > 0 && stats.evicted > 0, "vectors were away: {stats:?}");
+}
+
+#[test]
+fn threads_share_vectors_under_pressure() {
+    let _alone = alone();
+    threads_share_vectors(SpillOptions::new(folder().path()));
+}
+
+#[test]
+fn threads_share_vectors_on_a_disk_that_is_late() {
+    let _alone = alone();
+    let folder = folder();
+    let file = SpillFile::open(folder.path(), RamDisk::Refuse).expect("a folder on a disk");
+    let disk = Faulty::new(file, FaultPlan::Seeded { seed: 0, one_in: 0 }).delayed(1, 4, 500);
+    let disk = Arc::new(disk);
+    threads_share_vectors(SpillOptions::packed_only().backend(disk.clone()));
+    assert!(disk.delays() > 0);
 }
 
 #[test]
@@ -222,7 +244,7 @@ fn a_vector_that_can_be_made_again_is_never_written() {
 fn without_a_store_nothing_leaves() {
     let _alone = alone();
     let runtime = Runtime::builder().build().expect("a runtime");
-    runtime.set_limit_bytes(runtime.ledger().counted_bytes() + 4 * MIB);
+    limit_to(&runtime, 4 * MIB);
     let (handle, _) = vector(&runtime, 0);
     let refused = runtime.pool().try_zeroed::<u64>(MIB);
     assert!(refused.is_err() && handle.is_resident());
@@ -248,6 +270,35 @@ fn read_ahead_is_used() {
     }
     let stats = runtime.spill_stats();
     assert_eq!((stats.read_ahead_hits, stats.stalls), (8, 0));
+}
+
+/// Every core waits for a vector that an I/O thread is reading: it must need no core of theirs.
+#[test]
+fn readers_on_every_core_wait_for_vectors_read_ahead() {
+    const LARGE: usize = 32 * MIB / size_of::<u64>();
+    let _alone = alone();
+    let folder = folder();
+    let runtime = runtime(512 * MIB, SpillOptions::new(folder.path()));
+    let made = |i: u64| {
+        let mut vector = runtime.pool().try_zeroed::<u64>(LARGE).expect("room");
+        vector.iter_mut().enumerate().for_each(|(at, word)| *word = i << 32 | at as u64 & 0xff);
+        vector
+    };
+    let vectors: Vec<_> = (0..4).map(|i| runtime.spillable(made(i))).collect();
+    for round in 0..12 {
+        let limit = runtime.set_limit_bytes(runtime.ledger().counted_bytes() - 128 * MIB);
+        runtime.set_limit_bytes(limit);
+        // What is read ahead gets blocks that were used, which are filled first.
+        drop((0..4).map(made).collect::<Vec<_>>());
+        vectors.iter().for_each(Spillable::prefetch);
+        rayon::broadcast(|_| {
+            for (i, handle) in vectors.iter().enumerate() {
+                let read = handle.read().expect("pinned");
+                assert_eq!(read[LARGE - 1] >> 32, i as u64, "round {round}");
+            }
+        });
+    }
+    assert!(runtime.spill_stats().read_ahead > 0, "{:?}", runtime.spill_stats());
 }
 
 #[test]

@@ -19,6 +19,10 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
+/// A fault on a file maps the pages around it too, in a window of this size and alignment
+/// (`fault_around_bytes` of the kernel).
+const FAULT_AROUND_BYTES: usize = 64 << 10;
+
 /// See the module's header.
 #[derive(Debug)]
 pub struct FileMap {
@@ -91,12 +95,13 @@ impl FileMap {
     /// outside the file is ignored.
     pub fn drop_behind(&self, range: Range<u64>) {
         let Some((map, start, len)) = self.inside(range) else { return };
-        // From the start of the first page: who reads on from there takes it from the file again.
-        // Not the last page, if it is shared: the next range has it, and will drop it.
-        let page = Linux.page_bytes();
-        let first = start / page * page;
-        let last = (start + len) / page * page;
-        if first < last {
+        // Outwards to all that reading the range has mapped: pages of the neighbours, dropped
+        // before, would stay otherwise, up to a window for each range. A neighbour that is being
+        // read takes them from the file again.
+        let window = FAULT_AROUND_BYTES.max(Linux.page_bytes());
+        let first = start / window * window;
+        let last = (start + len).next_multiple_of(window).min(self.len as usize);
+        if len > 0 {
             // SAFETY: the pages are a read-only file mapping; dropping them loses nothing, the
             // next read takes them from the file again.
             let _ = unsafe {
@@ -130,6 +135,40 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         }
         map.read_at(20_000, &mut []).expect("nothing, at the end");
+    }
+
+    /// Resident bytes of the mapping at `address`.
+    fn resident_bytes(address: usize) -> usize {
+        let maps = std::fs::read_to_string("/proc/self/smaps").expect("smaps");
+        let ours = maps.split_once(&format!("{address:x}-")).expect("the mapping").1;
+        let line = ours.lines().find(|line| line.starts_with("Rss:")).expect("its Rss");
+        let kib = line.split_whitespace().nth(1).expect("a figure");
+        kib.parse::<usize>().expect("a number") << 10
+    }
+
+    #[test]
+    fn nothing_stays_of_ranges_that_were_dropped() {
+        let mut file = tempfile::NamedTempFile::new().expect("temp file");
+        let bytes = vec![7; 24 << 20];
+        file.write_all(&bytes).expect("write");
+        for block in [5_000, 70_000, 100_001, 1 << 20] {
+            let map = FileMap::open(file.path()).expect("open");
+            let address = map.map.as_ref().expect("a mapping").as_ptr() as usize;
+            let mut out = vec![0; block];
+            for start in (0..bytes.len() - block).step_by(block) {
+                map.read_at(start as u64, &mut out).expect("inside");
+                map.drop_behind(start as u64..(start + block) as u64);
+            }
+            let left = resident_bytes(address);
+            assert!(left <= 2 * FAULT_AROUND_BYTES, "blocks of {block}: {left} bytes stay");
+            // Backwards, the windows overlap the other way round.
+            for start in (0..bytes.len() - block).step_by(block).rev() {
+                map.read_at(start as u64, &mut out).expect("inside");
+                map.drop_behind(start as u64..(start + block) as u64);
+            }
+            let left = resident_bytes(address);
+            assert!(left <= 2 * FAULT_AROUND_BYTES, "blocks of {block}: {left} bytes stay");
+        }
     }
 
     #[test]

@@ -22,7 +22,12 @@
 //! counters may lag by megabytes a CPU. The ledger never allocates, locks or logs.
 
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::watermark::Watermark;
 use std::sync::{Arc, OnceLock};
+
+/// Rounds of relief a charge waits through when others take what was freed for it: seconds, and
+/// never for ever.
+const ROUNDS_MAX: u32 = 10_000;
 
 /// What a charge does when the limit leaves no room after reclaiming.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +63,8 @@ pub trait Pressure: Send + Sync {
     /// as the kernel sees them now.
     fn foreign_bytes(&self, settled_bytes: usize) -> usize;
 
-    /// Gives back at least `short_bytes` if it can, cheapest first, and returns what it freed.
+    /// Gives back at least `short_bytes` if it can, cheapest first, and returns what it freed, be
+    /// it that others have taken it meanwhile: less than was asked for says that there is no more.
     fn relieve(&self, short_bytes: usize) -> usize;
 }
 
@@ -87,8 +93,11 @@ pub struct Ledger {
     foreign: AtomicUsize,
     /// Foreign bytes are taken to be at least this many, because they will be.
     expected_foreign: AtomicUsize,
+    foreign_margin: AtomicUsize,
     limit: AtomicUsize,
     peak: AtomicUsize,
+    held_lap: AtomicUsize,
+    asked: Arc<Watermark>,
     relief_calls: AtomicU64,
     refused: AtomicU64,
     missed: AtomicU64,
@@ -119,8 +128,11 @@ impl Ledger {
             settled: AtomicUsize::new(0),
             foreign: AtomicUsize::new(0),
             expected_foreign: AtomicUsize::new(0),
+            foreign_margin: AtomicUsize::new(0),
             limit: AtomicUsize::new(usize::MAX),
             peak: AtomicUsize::new(0),
+            held_lap: AtomicUsize::new(0),
+            asked: Arc::default(),
             relief_calls: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             missed: AtomicU64::new(0),
@@ -134,6 +146,36 @@ impl Ledger {
         let ledger = Self::new();
         ledger.set_limit(limit_bytes);
         ledger
+    }
+
+    /// Counts what vectors ask for in `asked`, which other ledgers may share.
+    #[must_use]
+    pub fn counting_in(mut self, asked: Arc<Watermark>) -> Self {
+        self.asked = asked;
+        self
+    }
+
+    /// Returns the bytes that vectors of all pools asked for, with their peak. What a pool rounds
+    /// up, caches or gives back does not change it.
+    #[inline]
+    pub fn asked(&self) -> &Watermark {
+        &self.asked
+    }
+
+    /// Returns the most bytes held at once since [`Ledger::restart_held_lap`].
+    pub fn held_lap_bytes(&self) -> usize {
+        self.held_lap.load(Ordering::Relaxed)
+    }
+
+    /// Begins a lap of the held bytes, and returns the old one for
+    /// [`Ledger::resume_held_lap`]; laps nest, as those of a [`Watermark`] do.
+    pub fn restart_held_lap(&self) -> usize {
+        self.held_lap.swap(self.held_bytes(), Ordering::Relaxed)
+    }
+
+    /// Goes on with the lap that [`Ledger::restart_held_lap`] ended.
+    pub fn resume_held_lap(&self, lap_bytes: usize) {
+        self.held_lap.fetch_max(lap_bytes, Ordering::Relaxed);
     }
 
     /// Connects the policy that makes room. Returns false, and changes nothing, when one is
@@ -194,7 +236,8 @@ impl Ledger {
         self.counted_bytes().saturating_sub(self.limit_bytes())
     }
 
-    /// Returns held and foreign bytes together, these as expected if that is more.
+    /// Returns held and foreign bytes together, these with their margin, or as expected if that is
+    /// more.
     #[inline]
     pub fn counted_bytes(&self) -> usize {
         self.held_bytes().saturating_add(self.counted_foreign())
@@ -203,7 +246,14 @@ impl Ledger {
     #[inline]
     fn counted_foreign(&self) -> usize {
         let expected = self.expected_foreign.load(Ordering::Relaxed);
-        self.foreign.load(Ordering::Relaxed).max(expected)
+        let margin = self.foreign_margin.load(Ordering::Relaxed);
+        self.foreign.load(Ordering::Relaxed).saturating_add(margin).max(expected)
+    }
+
+    /// Counts `bytes` more than the last sample of foreign bytes said, and returns what was counted
+    /// more before: the room for what grows after the last charge, when nobody samples.
+    pub fn set_foreign_margin(&self, bytes: usize) -> usize {
+        self.foreign_margin.swap(bytes, Ordering::Relaxed)
     }
 
     /// Says how many foreign bytes there will be, and returns what was said before: from now on no
@@ -252,14 +302,14 @@ impl Ledger {
             self.relief_calls.fetch_add(1, Ordering::Relaxed);
             // Another thread may take what was freed for this charge: ask again, until less comes
             // than was asked for, since then there is no more.
-            loop {
+            for _round in 0..ROUNDS_MAX {
                 let short = self.short_bytes(bytes);
-                let freed = pressure.relieve(short);
+                let exhausted = short > 0 && pressure.relieve(short) < short;
                 self.sample();
                 if self.try_add(bytes) {
                     return Ok(());
                 }
-                if freed < short.max(1) {
+                if exhausted {
                     break;
                 }
             }
@@ -317,6 +367,7 @@ impl Ledger {
     fn note_peak(&self, held: usize) {
         let foreign = self.foreign.load(Ordering::Relaxed);
         self.peak.fetch_max(held.saturating_add(foreign), Ordering::Relaxed);
+        self.held_lap.fetch_max(held, Ordering::Relaxed);
     }
 
     /// Adds `bytes` whether they fit or not, unless the sum is no number.
@@ -404,6 +455,39 @@ mod tests {
         assert_eq!(cache.bytes.load(Ordering::Relaxed), 30);
         assert_eq!(ledger.held_bytes(), 100);
         assert_eq!(ledger.stats().relief_calls, 1);
+    }
+
+    /// Frees what is asked for, and has another thread take it at once, `thefts` times.
+    struct Robbed {
+        thefts: StdUsize,
+        ledger: OnceLock<Weak<Ledger>>,
+    }
+
+    impl Pressure for Robbed {
+        fn foreign_bytes(&self, _held: usize) -> usize {
+            0
+        }
+        fn relieve(&self, short: usize) -> usize {
+            let ledger = self.ledger.get().and_then(Weak::upgrade);
+            let ledger = ledger.expect("connected, and charged just now");
+            ledger.uncharge(short);
+            let sub = |left: usize| left.checked_sub(1);
+            if self.thefts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sub).is_ok() {
+                assert!(ledger.charge_exchange(short));
+            }
+            short
+        }
+    }
+
+    #[test]
+    fn a_charge_is_not_refused_because_others_were_faster() {
+        let ledger = Arc::new(Ledger::with_limit(100));
+        let robbed = Arc::new(Robbed { thefts: StdUsize::new(7), ledger: OnceLock::new() });
+        robbed.ledger.set(Arc::downgrade(&ledger)).expect("first");
+        assert!(ledger.connect(robbed));
+        ledger.charge(90, Charge::Hard).expect("fits");
+        ledger.charge(30, Charge::Hard).expect("after seven thefts");
+        assert_eq!(ledger.held_bytes(), 100);
     }
 
     #[test]

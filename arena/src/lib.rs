@@ -42,16 +42,18 @@ mod error;
 mod free_list;
 mod ledger;
 mod sync;
+mod watermark;
 
 pub use error::Error;
 pub use ledger::{Charge, Ledger, LedgerStats, OverLimit, Pressure};
+pub use watermark::Watermark;
 
 // Under loom only the two lock-free parts are built.
 #[cfg(not(loom))]
 mod rooms {
     pub use crate::bump::{Bump, Rewind};
     pub use crate::file_map::FileMap;
-    pub use crate::page_source::{Moved, PageSource, Pages, PlainPages};
+    pub use crate::page_source::{Moved, PageSource, Pages, PlainPages, StaticSource};
     pub use crate::plain::{Plain, bytes_of, bytes_of_mut};
     pub use crate::pool::{OverLimitRelease, Pool, PoolBuilder, Prefault, Wipe};
     pub use crate::stats::PoolStats;

@@ -179,9 +179,19 @@ pub unsafe trait PageSource: Sync {
     }
 }
 
+/// A source that a `static` can be made of.
+pub trait StaticSource: PageSource + Sized {
+    /// The source before anything was asked of it.
+    const NEW: Self;
+}
+
 /// The ordinary source: an anonymous private mapping, huge pages where asked.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PlainPages;
+
+impl StaticSource for PlainPages {
+    const NEW: Self = Self;
+}
 
 // SAFETY: as `Linux` keeps the contract of `Os`; a reservation is never released.
 unsafe impl PageSource for PlainPages {

@@ -3,6 +3,7 @@
 //! Identities, exact whenever no call is under way: `live + cached = held`, and
 //! `allocated <= held <= mapped <= reserved`. Resident bytes are at most `held`, plus the table.
 
+use crate::watermark::Watermark;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 /// A pool's gauges in bytes, and its counters since it was made.
@@ -39,7 +40,7 @@ pub struct PoolStats {
 
 #[derive(Debug, Default)]
 pub(crate) struct Gauges {
-    pub(crate) allocated: AtomicUsize,
+    pub(crate) allocated: Watermark,
     pub(crate) live: AtomicUsize,
     pub(crate) cached: AtomicUsize,
     pub(crate) in_flight: AtomicUsize,

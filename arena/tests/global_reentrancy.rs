@@ -45,8 +45,8 @@ unsafe impl GlobalAlloc for Below {
 }
 
 impl InnerPurge for Below {
-    fn prepare(&self) {
-        watched(&BELOW, || System.prepare());
+    fn prepare(&self, limit_bytes: usize) {
+        watched(&BELOW, || System.prepare(limit_bytes));
     }
     fn purge(&self) {
         watched(&BELOW, || System.purge());

@@ -1,12 +1,17 @@
 //! The command line: parse, call, print.
 //!
-//! Exit codes: 0 done; 1 no proof (over the limit, witness not a solution, not verified); 2 bad
-//! input (arguments, files, a limit that is no limit). `doctor`: 0, 1 or 2 by its worst finding.
+//! Exit codes: 0 done; 1 no proof (over the limit, nowhere to spill, witness not a solution, not
+//! verified); 2 bad input (arguments, files, a limit that is no limit). `doctor`: 0, 1 or 2 by its
+//! worst finding; `check`: 1 when a peak rose, 2 when nothing could be compared.
 //! Results go to standard output, progress and errors to standard error.
 
 mod args;
+mod check;
+mod compare;
 mod doctor;
 mod keys;
+mod live;
+mod pictures;
 mod plan;
 mod prove;
 mod report;
@@ -57,11 +62,9 @@ impl Failure {
         match self {
             Self::Input(_) | Self::Setup(_) => EXIT_BAD_INPUT,
             Self::NoProof(_) => EXIT_NO_PROOF,
-            Self::Prove(error) => match error {
-                ProveError::Unsatisfied { .. } | ProveError::NotVerified => EXIT_NO_PROOF,
-                ProveError::Runtime(Error::OverLimit { .. } | Error::Arena(_)) => EXIT_NO_PROOF,
-                _ => EXIT_BAD_INPUT,
-            },
+            Self::Prove(ProveError::Unsatisfied { .. } | ProveError::NotVerified) => EXIT_NO_PROOF,
+            Self::Prove(error) if error.is_short_of_memory() => EXIT_NO_PROOF,
+            Self::Prove(_) => EXIT_BAD_INPUT,
         }
     }
 }
@@ -75,6 +78,8 @@ pub fn run() -> ExitCode {
         Command::Setup(args) => setup::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Doctor(args) => return doctor::run(args),
+        Command::Check(args) => return check::run(args),
+        Command::Report(args) => compare::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

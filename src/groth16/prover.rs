@@ -112,6 +112,23 @@ pub enum ProveError {
     Msm(#[from] MsmError),
 }
 
+impl ProveError {
+    /// Says whether memory, or the room where it would spill to, is what there was too little of.
+    #[must_use]
+    pub fn is_short_of_memory(&self) -> bool {
+        let runtime = match self {
+            Self::Runtime(error)
+            | Self::Tiles(TilesError::Runtime(error))
+            | Self::OutOfCore(
+                OutOfCoreError::Runtime(error) | OutOfCoreError::Tiles(TilesError::Runtime(error)),
+            ) => error,
+            Self::Msm(MsmError::Memory(_)) => return true,
+            _ => return false,
+        };
+        matches!(runtime, Error::OverLimit { .. } | Error::SpillStopped { .. } | Error::Arena(_))
+    }
+}
+
 /// Hears how a proof gets on.
 pub trait Progress: Sync {
     /// Stage `index` of `count` begins.

@@ -127,6 +127,17 @@ pub(super) fn tightest(root: &Path) -> Result<Option<CgroupLimit>, MeterError> {
     walk(own.version, &way).map(Some)
 }
 
+/// The directory of this process's memory cgroup, with `root` taken for `/`; `None` where no mount
+/// shows it.
+#[cfg(feature = "cli")]
+pub(crate) fn own_directory(root: &Path) -> Result<Option<(CgroupVersion, PathBuf)>, MeterError> {
+    let Some(own) = own_cgroup(&root.join("proc/self/cgroup"))? else {
+        return Ok(None);
+    };
+    let mounts = mounts_of(root, own.version)?;
+    Ok(way_to(&own, &mounts).map(|way| (own.version, way.directory(way.below.len()))))
+}
+
 fn own_cgroup(path: &Path) -> Result<Option<Own>, MeterError> {
     let Some(text) = read_optional(path)? else {
         return Ok(None);

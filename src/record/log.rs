@@ -88,13 +88,22 @@ impl Log {
             }
         }
         self.counts = counts;
+        self.says_more(&sample)
+    }
+
+    /// Whether the holders at `sample` say more of the peak than those that are known: it is
+    /// higher, or as high and more of it is vectors (a new vector's pages come before it is counted).
+    fn says_more(&self, sample: &Sample) -> bool {
         let height = self.held_at.rss_bytes;
-        sample.rss_bytes > height.saturating_add(height / HIGHER_PART)
+        let step = height / HIGHER_PART;
+        let is_as_high = sample.rss_bytes >= height.saturating_sub(step);
+        let is_known = sample.vector_bytes() > self.held_at.vector_bytes().saturating_add(step);
+        sample.rss_bytes > height.saturating_add(step) || (is_as_high && is_known)
     }
 
     /// Enters who held how much at `sample`, unless a higher one was entered meanwhile.
     pub(super) fn note_holders(&mut self, sample: Sample, held: Vec<Held>) {
-        if sample.rss_bytes > self.held_at.rss_bytes {
+        if self.says_more(&sample) {
             self.held = held;
             self.held_at = sample;
         }

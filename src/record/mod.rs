@@ -12,9 +12,9 @@
 //! high-water mark (VmHWM) rose during the recording, the peak is that mark, exact between two
 //! samples.
 //!
-//! A sample is two system calls and some atomic loads. Where it takes more than 1/200 of the
-//! interval, the interval is stretched: the sampler's CPU use stays below half a percent of one
-//! core, and [`Recording::sampler_cpu_seconds`] says what it was.
+//! A sample is two system calls and some atomic loads. Where samples took more than 1/200 of the
+//! time so far, the interval is stretched, up to 16 times: the sampler's use stays about half a
+//! percent of one core, and [`Recording::sampler_cpu_seconds`] says what it was.
 //!
 //! ```
 //! use plimsoll::{Runtime, record::Recorder};
@@ -60,8 +60,14 @@ pub const INTERVAL: Duration = Duration::from_millis(10);
 /// Shortest time between two samples: below it the recorder would be what is measured.
 pub const INTERVAL_MIN: Duration = Duration::from_millis(1);
 
-/// A sample may take this part of the time to the next: half a percent of one core.
+/// Samples may take this part of the time: half a percent of one core.
 const SPARE: u32 = 200;
+
+/// Time the sampler has in advance: the first samples fault in its stack and ask for holders.
+const CREDIT: Duration = Duration::from_secs(1);
+
+/// Most times the interval is stretched by.
+const STRETCH_MAX: u32 = 16;
 
 /// Stack of the sampler in bytes: it calls no user code and keeps nothing large.
 const STACK_BYTES: usize = 256 << 10;
@@ -227,6 +233,12 @@ impl Drop for Recorder {
     }
 }
 
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("title", &self.title).finish_non_exhaustive()
+    }
+}
+
 /// What the recorder's handle, its thread and those who report to it share.
 pub(crate) struct Shared {
     origin: Instant,
@@ -254,6 +266,12 @@ fn cpu_us(who: UsageWho) -> u64 {
     getrusage(who).map_or(0, |usage| u64::try_from(of(usage)).unwrap_or(0))
 }
 
+/// CPU time of all threads of the process in microseconds.
+#[cfg(feature = "layer")]
+pub(crate) fn cpu_us_of_process() -> u64 {
+    cpu_us(UsageWho::RUSAGE_SELF)
+}
+
 impl Shared {
     fn log(&self) -> MutexGuard<'_, Log> {
         lock(&self.log)
@@ -268,10 +286,13 @@ impl Shared {
         let mut stopped = lock(&self.stopped);
         while !*stopped {
             drop(stopped);
-            let before = Instant::now();
             self.sample();
-            self.log().note_sampler(cpu_us(UsageWho::RUSAGE_THREAD));
-            let pause = self.interval.max(before.elapsed() * SPARE);
+            // CPU time, not the clock: on a busy machine a sample waits, and costs no more for it.
+            let spent_us = cpu_us(UsageWho::RUSAGE_THREAD);
+            self.log().note_sampler(spent_us);
+            let due = Duration::from_micros(spent_us) * SPARE;
+            let behind = due.saturating_sub(self.origin.elapsed() + CREDIT);
+            let pause = behind.clamp(self.interval, self.interval * STRETCH_MAX);
             stopped = lock(&self.stopped);
             if !*stopped {
                 let waited = self.wake.wait_timeout(stopped, pause);

@@ -14,6 +14,9 @@ use super::{RecordError, Shared};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
+/// A stage whose peak is within this part of the run's is the one that sets it.
+const NEAR_PEAK_PART: u64 = 64;
+
 /// Holders kept: the largest.
 const HOLDERS_MAX: usize = 12;
 
@@ -108,10 +111,11 @@ impl Recording {
     /// The innermost stage around the peak, if it was in one.
     #[must_use]
     pub fn stage_at_peak(&self) -> Option<&Span> {
-        let around = self.spans.iter().filter(|span| {
-            (span.start_us..=span.end_us()).contains(&self.peak_at_us)
-        });
-        around.max_by_key(|span| (span.peak_bytes == self.peak_bytes, span.depth))
+        let around = self
+            .spans
+            .iter()
+            .filter(|span| (span.start_us..=span.end_us()).contains(&self.peak_at_us));
+        around.max_by_key(|span| span.depth)
     }
 }
 
@@ -167,17 +171,35 @@ fn held(held: &crate::reclaim::Held) -> HeldAtPeak {
 impl Recording {
     /// Sets the peak from the samples and the kernel's marks before and after.
     pub(super) fn set_peak(&mut self, mark_before: u64, mark_after: u64) {
+        if mark_after > mark_before {
+            return self.settle_peak(mark_after);
+        }
         let highest = self.samples.iter().max_by_key(|sample| sample.rss_bytes);
-        let (sampled, sampled_at) = highest.map_or((0, 0), |top| (top.rss_bytes, top.at_us));
-        self.peak_is_exact = mark_after > mark_before && mark_after >= sampled;
-        self.peak_bytes = if self.peak_is_exact { mark_after } else { sampled };
-        // The kernel says how high, not when: in the stage that saw that mark, if one did.
-        let stage = self.spans.iter().filter(|span| span.peak_bytes == self.peak_bytes);
-        let stage = stage.max_by_key(|span| span.depth).map(|s| s.start_us..=s.end_us());
-        let inside = stage.and_then(|stage| {
-            let inside = self.samples.iter().filter(|sample| stage.contains(&sample.at_us));
-            inside.max_by_key(|sample| sample.rss_bytes).map(|sample| sample.at_us)
-        });
-        self.peak_at_us = inside.unwrap_or(sampled_at).min(self.duration_us);
+        self.peak_bytes = highest.map_or(0, |sample| sample.rss_bytes);
+        self.peak_at_us = highest.map_or(0, |sample| sample.at_us).min(self.duration_us);
+    }
+
+    /// Makes `mark_bytes`, the kernel's high-water mark, the peak.
+    pub(crate) fn settle_peak(&mut self, mark_bytes: u64) {
+        self.peak_is_exact = true;
+        self.peak_bytes = mark_bytes;
+        for sample in &mut self.samples {
+            // The kernel sums its counters at other times for the one than for the other: a sample
+            // may be some pages above the mark.
+            sample.rss_bytes = sample.rss_bytes.min(mark_bytes);
+        }
+        // The kernel says how high, not when: in the stage that came nearest to that mark, if one
+        // did; what is done after it (writing, verifying) may add a page or two.
+        let least = mark_bytes - mark_bytes / NEAR_PEAK_PART;
+        let near = self.spans.iter().filter(|span| span.peak_bytes >= least);
+        let stage = near.max_by_key(|span| (span.peak_bytes, span.depth));
+        let stage = stage.map(|span| span.start_us..=span.end_us());
+        let inside = |sample: &&Sample| stage.as_ref().is_none_or(|at| at.contains(&sample.at_us));
+        let highest = |of: &mut dyn Iterator<Item = &Sample>| {
+            of.max_by_key(|sample| sample.rss_bytes).map(|sample| sample.at_us)
+        };
+        let found = highest(&mut self.samples.iter().filter(inside));
+        let found = found.or_else(|| highest(&mut self.samples.iter()));
+        self.peak_at_us = found.unwrap_or(0).min(self.duration_us);
     }
 }

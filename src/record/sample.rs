@@ -42,6 +42,14 @@ pub struct Sample {
     pub loaded_total_bytes: u64,
 }
 
+impl Sample {
+    /// Bytes of vectors in memory: in use, cached or packed.
+    #[must_use]
+    pub fn vector_bytes(&self) -> u64 {
+        self.live_bytes.saturating_add(self.cached_bytes).saturating_add(self.packed_bytes)
+    }
+}
+
 /// The bounded log.
 #[derive(Debug)]
 pub(super) struct SampleLog {

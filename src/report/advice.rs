@@ -72,7 +72,8 @@ pub struct Advice {
 
 pub(super) fn of(run: &Recording) -> Vec<Advice> {
     let mut advice = vec![Advice { kind: Kind::Peak, text: peak(run) }];
-    let mut say = |kind, text: Option<String>| advice.extend(text.map(|text| Advice { kind, text }));
+    let mut say =
+        |kind, text: Option<String>| advice.extend(text.map(|text| Advice { kind, text }));
     say(Kind::Limit, limit(run));
     let mut idle: Vec<&StageTotal> = leaves(run).filter(|total| is_idle(run, total)).collect();
     idle.sort_by(|a, b| run.idle_core_seconds(b).total_cmp(&run.idle_core_seconds(a)));
@@ -140,22 +141,35 @@ fn peak(run: &Recording) -> String {
 
 fn limit(run: &Recording) -> Option<String> {
     let Some(limit) = run.limit_bytes.filter(|limit| *limit > 0) else {
-        return Some("No limit is set: nothing is given back until the machine is full.".to_owned());
+        return Some(
+            "No limit is set: nothing is given back until the machine is full.".to_owned(),
+        );
     };
     let part = run.peak_bytes as f64 / limit as f64;
     let shown = (format_bytes(run.peak_bytes), format_bytes(limit));
     if part > 1.0 {
         let over = format_bytes(run.peak_bytes - limit);
-        return Some(format!("The peak is {over} over the limit of {}: raise it, or let \
-            vectors spill.", shown.1));
+        return Some(format!(
+            "The peak is {over} over the limit of {}: raise it, or let \
+            vectors spill.",
+            shown.1
+        ));
     }
     if part > 0.97 {
-        return Some(format!("The run uses all of its limit of {}. Where it waits, a higher limit \
-            makes it faster.", shown.1));
+        return Some(format!(
+            "The run uses all of its limit of {}. Where it waits, a higher limit \
+            makes it faster.",
+            shown.1
+        ));
     }
     (part < 0.5).then(|| {
-        format!("The peak of {} is {:.0} % of the limit of {}: a smaller machine, or a second run \
-            beside this one, would do.", shown.0, part * 100.0, shown.1)
+        format!(
+            "The peak of {} is {:.0} % of the limit of {}: a smaller machine, or a second run \
+            beside this one, would do.",
+            shown.0,
+            part * 100.0,
+            shown.1
+        )
     })
 }
 

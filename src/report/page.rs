@@ -200,9 +200,9 @@ fn row(run: &Recording, total: &StageTotal, out: &mut impl Write) -> io::Result<
     let busy = run.cores_busy_in(total);
     let part = busy / run.threads.max(1) as f64 * 100.0;
     let cores = match told {
-        true => format!(
-            "<span class=\"meter\"><i style=\"width:{part:.0}%\"></i></span> {busy:.2}"
-        ),
+        true => {
+            format!("<span class=\"meter\"><i style=\"width:{part:.0}%\"></i></span> {busy:.2}")
+        }
         false => "-".to_owned(),
     };
     let idle = if told { format!("{:.2}", run.idle_core_seconds(total)) } else { "-".to_owned() };

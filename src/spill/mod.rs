@@ -106,6 +106,8 @@ pub(crate) struct Spill {
     workers: OnceLock<Workers>,
     slots: Mutex<HashMap<u64, Weak<dyn Evict>>>,
     resident: AtomicUsize,
+    /// Bytes freed by vectors that left, so far.
+    departed: AtomicU64,
     clock: AtomicU64,
     ids: AtomicU64,
     counters: Counters,
@@ -144,6 +146,7 @@ impl Spill {
             workers: OnceLock::new(),
             slots: Mutex::new(HashMap::new()),
             resident: AtomicUsize::new(0),
+            departed: AtomicU64::new(0),
             clock: AtomicU64::new(0),
             ids: AtomicU64::new(0),
             counters: Counters::default(),
@@ -181,6 +184,10 @@ impl Spill {
 
     fn note_gone(&self, bytes: usize) {
         self.resident.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn note_departed(&self, bytes: usize) {
+        self.departed.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     fn note_saved(&self, saved: &Saved) {
@@ -253,13 +260,12 @@ impl Spill {
         self.store().map_or(0, |store| store.stats().packed_bytes as usize)
     }
 
-    /// Makes at least `target_bytes` of vectors leave memory if it can; returns what left, packed
-    /// or spilled.
+    /// Makes at least `target_bytes` of vectors leave memory if it can; returns the bytes freed by
+    /// those that left, be it that others came meanwhile.
     pub(crate) fn reclaim(&self, target_bytes: usize) -> usize {
         if target_bytes == 0 || self.store.is_none() && lock(&self.slots).is_empty() {
             return 0;
         }
-        let packed_before = self.packed_bytes();
         let mut freed = 0;
         let slots = self.least_wanted_first();
         for slot in &slots {
@@ -270,7 +276,6 @@ impl Spill {
             self.counters.evicted.fetch_add(u64::from(bytes > 0), Ordering::Relaxed);
             freed += bytes;
         }
-        freed = freed.saturating_sub(self.packed_bytes().saturating_sub(packed_before));
         for slot in &slots {
             if freed >= target_bytes {
                 break;
@@ -294,16 +299,17 @@ impl Spill {
         slots
     }
 
-    /// Waits until a write-back that is on its way is over; returns the bytes that left meanwhile.
+    /// Waits until a write-back that is on its way is over; returns the bytes freed meanwhile.
     fn wait_for_leaving(&self) -> usize {
-        let before = self.resident_bytes();
+        let departed = || self.departed.load(Ordering::Relaxed);
+        let before = departed();
         let mut leaving = lock(&self.leaving);
         let at_start = *leaving;
         while *leaving > 0 && *leaving >= at_start {
             leaving = self.left.wait(leaving).unwrap_or_else(PoisonError::into_inner);
         }
         drop(leaving);
-        before.saturating_sub(self.resident_bytes())
+        (departed() - before) as usize
     }
 
     pub(crate) fn stats(&self) -> SpillStats {

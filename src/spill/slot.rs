@@ -23,7 +23,7 @@ use super::Spill;
 use super::lanes::Lanes;
 use crate::error::Error;
 use plimsoll_arena::{Pool, PoolVec, bytes_of, bytes_of_mut};
-use plimsoll_swap::store::{Content, Saved, Tier, Tiers};
+use plimsoll_swap::store::{Content, Hands, Saved, Tier, Tiers};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
@@ -99,7 +99,8 @@ pub(super) struct Slot<T: Lanes> {
 /// What the ladder can ask of any vector, whatever its elements.
 pub(super) trait Evict: Send + Sync {
     fn signs(&self) -> &Signs;
-    /// Makes the vector leave memory if nobody has it pinned; returns the bytes freed.
+    /// Makes the vector leave memory if nobody has it pinned; returns the bytes freed, those of a
+    /// new packed copy taken off.
     fn evict(&self) -> usize;
     /// Moves a packed copy to the file if the vector is away; returns the bytes freed.
     fn demote(&self) -> usize;
@@ -213,7 +214,7 @@ impl<T: Lanes> Slot<T> {
         let vector = self.spare()?;
         let mut body = self.exclusive();
         if away(&body)? {
-            self.fill(&mut body, vector)?;
+            self.fill(&mut body, vector, Hands::Two)?;
             let counters = &self.spill.counters;
             let nanos = started.elapsed().as_nanos() as u64;
             counters.stalls.fetch_add(1, Ordering::Relaxed);
@@ -233,7 +234,7 @@ impl<T: Lanes> Slot<T> {
     }
 
     /// Reads the copy into `vector`, if it was not made again, and makes it the body.
-    fn fill(&self, body: &mut Body<T>, mut vector: PoolVec<T>) -> Result<(), Error> {
+    fn fill(&self, body: &mut Body<T>, mut vector: PoolVec<T>, hands: Hands) -> Result<(), Error> {
         let mut copy = lock(&self.copy);
         let counters = &self.spill.counters;
         match (copy.as_ref(), &self.recompute, self.spill.store()) {
@@ -241,7 +242,7 @@ impl<T: Lanes> Slot<T> {
                 counters.recomputed.fetch_add(1, Ordering::Relaxed);
             }
             (Some(saved), None, Some(store)) => {
-                store.load(saved, bytes_of_mut(&mut vector))?;
+                store.load_by(hands, saved, bytes_of_mut(&mut vector))?;
                 counters.loaded_bytes.fetch_add(self.signs.raw_bytes as u64, Ordering::Relaxed);
                 if saved.packed_bytes() > self.signs.raw_bytes / COPY_WORTH_KEEPING {
                     *copy = None;
@@ -267,7 +268,7 @@ impl<T: Lanes> Slot<T> {
             return;
         };
         // An error shows when the vector is needed: the read is then made again.
-        if self.fill(&mut body, vector).is_ok() {
+        if self.fill(&mut body, vector, Hands::One).is_ok() {
             counters.read_ahead.fetch_add(1, Ordering::Relaxed);
             self.signs.ahead.store(true, Ordering::Relaxed);
         }
@@ -283,17 +284,18 @@ impl<T: Lanes> Slot<T> {
             let Ok(body) = self.body.try_read() else { return };
             let Body::Resident(vector) = &*body else { return };
             let mut copy = lock(&self.copy);
-            if copy.is_none() && !self.save(vector, &mut copy) {
+            if copy.is_none() && !self.save(vector, &mut copy, Hands::One) {
                 return;
             }
         }
         if let Some(mut body) = self.try_exclusive() {
-            self.leave(&mut body);
+            let freed = self.leave(&mut body);
+            self.spill.note_departed(freed);
         }
     }
 
     /// Saves `vector` if it cannot be made again; says whether it may now leave memory.
-    fn save(&self, vector: &PoolVec<T>, copy: &mut Option<Saved>) -> bool {
+    fn save(&self, vector: &PoolVec<T>, copy: &mut Option<Saved>, hands: Hands) -> bool {
         if self.recompute.is_some() {
             return true;
         }
@@ -302,7 +304,7 @@ impl<T: Lanes> Slot<T> {
             true => Content::Uniform,
             false => Content::Unknown,
         };
-        match store.save(T::lanes(), bytes_of(vector), content, Tiers::Any) {
+        match store.save_by(hands, T::lanes(), bytes_of(vector), content, Tiers::Any) {
             Ok(saved) => {
                 self.spill.note_saved(&saved);
                 *copy = Some(saved);
@@ -341,13 +343,17 @@ impl<T: Lanes> Evict for Slot<T> {
     fn evict(&self) -> usize {
         let Some(mut body) = self.try_exclusive() else { return 0 };
         let Body::Resident(vector) = &*body else { return 0 };
+        let mut packed_bytes = 0;
         {
             let Ok(mut copy) = self.copy.try_lock() else { return 0 };
-            if copy.is_none() && !self.save(vector, &mut copy) {
-                return 0;
+            if copy.is_none() {
+                if !self.save(vector, &mut copy, Hands::Two) {
+                    return 0;
+                }
+                packed_bytes = copy.as_ref().map_or(0, Saved::packed_bytes);
             }
         }
-        self.leave(&mut body)
+        self.leave(&mut body).saturating_sub(packed_bytes)
     }
 
     fn demote(&self) -> usize {

@@ -12,6 +12,7 @@
 //!             Io, Short            a request failed, or ended early
 //!             Unaligned            the caller's buffer or range is not made of whole blocks
 //!             Open, RamDisk        no spill file can be made in this folder
+//!             NoKey                no random bytes to encrypt with
 //!   codecs    Modulus              the caller's field is outside what can be packed
 //! ```
 //!
@@ -173,10 +174,21 @@ pub enum Error {
         os_error: i32,
     },
 
+    /// No key could be drawn.
+    #[error(
+        "the kernel gives no random bytes for a key: {}; allow getrandom(2) in this sandbox, or \
+         spill without encryption to a disk that is encrypted",
+        std::io::Error::from_raw_os_error(*os_error)
+    )]
+    NoKey {
+        /// The number of errno(3).
+        os_error: i32,
+    },
+
     /// The folder's files are in RAM.
     #[error(
         "{folder} is on {file_system}, which is RAM: spilling there frees nothing; name a folder \
-         on a disk, or accept it with `RamDisk::Accept`"
+         on a disk"
     )]
     RamDisk {
         /// The folder.

@@ -163,6 +163,8 @@ impl Backend for SpillFile {
         head: &mut [u8],
         out: &mut [u8],
     ) -> Result<(), Error> {
+        check_aligned(offset_bytes, head)?;
+        check_aligned(offset_bytes, out)?;
         let whole = head.len() + out.len();
         let both = &mut [IoSliceMut::new(head), IoSliceMut::new(out)];
         match preadv(&self.file, both, offset_bytes as i64) {
@@ -176,6 +178,8 @@ impl Backend for SpillFile {
     }
 
     fn write_both_at(&self, offset_bytes: u64, head: &[u8], bytes: &[u8]) -> Result<(), Error> {
+        check_aligned(offset_bytes, head)?;
+        check_aligned(offset_bytes, bytes)?;
         let both = &[IoSlice::new(head), IoSlice::new(bytes)];
         match pwritev(&self.file, both, offset_bytes as i64) {
             Ok(written) if written == head.len() + bytes.len() => Ok(()),

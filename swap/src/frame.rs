@@ -71,12 +71,12 @@ pub struct Header {
     payload_checksum: u64,
 }
 
-/// Which vector a frame holds, and which writing of it.
+/// Which vector a frame holds, and which part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Stamp {
     /// The vector's number, never used twice in a store.
     pub owner: u64,
-    /// Counts the vector's writings.
+    /// Tells the vector's frames apart: the store numbers its pieces.
     pub generation: u64,
 }
 

@@ -20,6 +20,7 @@
 //!
 //! ```text
 //!   store -> {space, scratch, seal} -> file -> backend -> extent -> frame -> codec -> error
+//!   pager -> {file, backend, extent, error}: pages that go to a file by themselves
 //!   workers: the I/O threads, which know nothing of the others
 //!   codec: {pack, unpack, shuffle} -> lane -> field
 //! ```
@@ -49,7 +50,7 @@
 //! # Ok::<(), plimsoll_swap::Error>(())
 //! ```
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod backend;
 pub mod codec;
@@ -57,6 +58,8 @@ mod error;
 pub mod extent;
 pub mod file;
 pub mod frame;
+#[allow(unsafe_code, reason = "mappings, moved pages, futexes: the pager's own rooms")]
+pub mod pager;
 mod scratch;
 mod seal;
 mod space;

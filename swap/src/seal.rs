@@ -1,19 +1,25 @@
 //! Encryption of what goes to the file, with a key that only this process ever has.
 //!
 //! A sealed frame is AES-256-GCM over the whole frame, header and padding included, in place. The
-//! key is drawn from the kernel when the store is made and wiped when it goes; nonces count up, so
-//! none is used twice under a key. Nonce and tag stay in memory beside the frame's place: the file
-//! holds ciphertext and nothing else, and a frame that was changed, moved or replaced is refused.
+//! key is drawn from the kernel when the store is made; nonces count up, so none is used twice
+//! under a key. Nonce and tag stay in memory beside the frame's place: the file holds ciphertext
+//! and nothing else, and a frame that was changed, moved or replaced is refused.
 //!
 //! AES-GCM because the processors that provers run on have instructions for it.
+//!
+//! When the store goes, the drawn bytes and the cipher's round keys are wiped. The hash key of
+//! GHASH is not on processors with carry-less multiplication, since its crate keeps it in a union
+//! that has no drop; it opens nothing, and forging takes the process's own memory anyway.
 //!
 //! Source: NIST SP 800-38D.
 
 use crate::Error;
 use crate::error::corrupt;
+use aes_gcm::aead::rand_core::RngCore;
 use aes_gcm::aead::{AeadInPlace, KeyInit, OsRng};
 use aes_gcm::{Aes256Gcm, Nonce, Tag};
 use std::sync::atomic::{AtomicU64, Ordering};
+use zeroize::Zeroizing;
 
 /// Nonce and tag of one sealed frame.
 #[derive(Clone, Copy)]
@@ -36,8 +42,16 @@ fn nonce(count: u64) -> [u8; 12] {
 
 impl Key {
     /// Draws a key from the kernel.
-    pub(crate) fn draw() -> Self {
-        Self { cipher: Aes256Gcm::new(&Aes256Gcm::generate_key(OsRng)), count: AtomicU64::new(0) }
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoKey`] if the kernel gives no random bytes.
+    pub(crate) fn draw() -> Result<Self, Error> {
+        let mut bytes = Zeroizing::new([0; 32]);
+        let drawn = OsRng.try_fill_bytes(&mut *bytes);
+        drawn.map_err(|why| Error::NoKey { os_error: why.raw_os_error().unwrap_or(0) })?;
+        let cipher = Aes256Gcm::new((&*bytes).into());
+        Ok(Self { cipher, count: AtomicU64::new(0) })
     }
 
     /// Encrypts `frame` in place.
@@ -66,5 +80,47 @@ impl Key {
             Ok(()) => Ok(()),
             Err(_) => corrupt("an encrypted frame is not what was written"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeroize::ZeroizeOnDrop;
+
+    /// `aes-gcm` does not pass its `zeroize` feature on: without ours this does not compile.
+    #[test]
+    fn round_keys_are_wiped_when_dropped() {
+        fn wiped<T: ZeroizeOnDrop>() {}
+        wiped::<aes::Aes256>();
+    }
+
+    #[test]
+    fn any_bit_of_text_or_tag_and_any_other_nonce_or_key_is_refused() {
+        let key = Key::draw().expect("random bytes");
+        let plain: Vec<u8> = (0..100).collect();
+        let mut frame = plain.clone();
+        let sealed = key.seal(&mut frame).expect("short");
+        let refused = |key: &Key, sealed: &Sealed, frame: &[u8]| {
+            let opened = key.open(sealed, &mut frame.to_vec());
+            assert!(matches!(opened, Err(Error::Corrupt { .. })), "{opened:?}");
+        };
+        for bit in 0..8 * frame.len() {
+            let mut frame = frame.clone();
+            frame[bit / 8] ^= 1 << (bit % 8);
+            refused(&key, &sealed, &frame);
+        }
+        for bit in 0..128 {
+            let mut other = sealed;
+            other.tag[bit / 8] ^= 1 << (bit % 8);
+            refused(&key, &other, &frame);
+        }
+        refused(&key, &Sealed { count: sealed.count + 1, ..sealed }, &frame);
+        refused(&Key::draw().expect("random bytes"), &sealed, &frame);
+        let mut same = plain.clone();
+        assert_ne!(key.seal(&mut same).expect("short").count, sealed.count);
+        assert_ne!(same, frame, "a nonce was used twice");
+        key.open(&sealed, &mut frame).expect("as it was sealed");
+        assert_eq!(frame, plain);
     }
 }

@@ -37,7 +37,10 @@ struct Shared {
     back: ArrayQueue<Job>,
     /// Jobs queued or running; the lock that sleeping threads and waiters share.
     pending: Mutex<usize>,
-    changed: Condvar,
+    /// A job was queued, or the threads are to end: threads sleep on this one.
+    queued: Condvar,
+    /// The last job ended: `wait_idle` sleeps on this one, so it takes no thread's wake-up.
+    idle: Condvar,
     stopping: AtomicBool,
     panics: AtomicU64,
 }
@@ -67,8 +70,11 @@ impl Shared {
     }
 
     fn finish_one(&self) {
-        *self.lock() -= 1;
-        self.changed.notify_all();
+        let mut pending = self.lock();
+        *pending -= 1;
+        if *pending == 0 {
+            self.idle.notify_all();
+        }
     }
 
     fn work(&self) {
@@ -91,7 +97,7 @@ impl Shared {
             if let Some(job) = self.next() {
                 return Some(job);
             }
-            pending = self.changed.wait(pending).unwrap_or_else(PoisonError::into_inner);
+            pending = self.queued.wait(pending).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -104,7 +110,8 @@ impl Workers {
             ahead: ArrayQueue::new(QUEUE_LEN),
             back: ArrayQueue::new(QUEUE_LEN),
             pending: Mutex::new(0),
-            changed: Condvar::new(),
+            queued: Condvar::new(),
+            idle: Condvar::new(),
             stopping: AtomicBool::new(false),
             panics: AtomicU64::new(0),
         });
@@ -140,7 +147,7 @@ impl Workers {
             }
         };
         drop(pending);
-        self.shared.changed.notify_one();
+        self.shared.queued.notify_one();
         taken
     }
 
@@ -156,11 +163,11 @@ impl Workers {
         self.shared.panics.load(Ordering::Relaxed)
     }
 
-    /// Waits until no job is queued or running.
+    /// Waits until no job is queued or running. Not for a job: it would wait for itself.
     pub fn wait_idle(&self) {
         let mut pending = self.shared.lock();
         while *pending > 0 {
-            pending = self.shared.changed.wait(pending).unwrap_or_else(PoisonError::into_inner);
+            pending = self.shared.idle.wait(pending).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -171,7 +178,7 @@ impl Drop for Workers {
             let _pending = self.shared.lock();
             self.shared.stopping.store(true, Ordering::Relaxed);
         }
-        self.shared.changed.notify_all();
+        self.shared.queued.notify_all();
         let here = std::thread::current().id();
         for thread in self.threads.drain(..) {
             // The last owner may be a job: a thread cannot wait for itself.
@@ -237,6 +244,39 @@ mod tests {
         gate.wait();
         workers.wait_idle();
         assert_eq!((workers.panics(), workers.pending()), (1, 0));
+    }
+
+    /// A job that needs another one to run beside it, while others wait for the end of both.
+    #[test]
+    fn those_who_wait_for_the_end_take_no_threads_wake_up() {
+        for _ in 0..50 {
+            let workers = Workers::new(2);
+            let (meet, started) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+            let (first, begun) = (Arc::clone(&meet), Arc::clone(&started));
+            assert!(workers.submit(
+                Class::WriteBack,
+                Box::new(move || {
+                    begun.wait();
+                    first.wait();
+                })
+            ));
+            started.wait();
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| workers.wait_idle());
+                }
+                for _ in 0..100 {
+                    std::thread::yield_now();
+                }
+                assert!(workers.submit(
+                    Class::ReadAhead,
+                    Box::new(move || {
+                        meet.wait();
+                    })
+                ));
+            });
+            assert_eq!(workers.pending(), 0);
+        }
     }
 
     #[test]

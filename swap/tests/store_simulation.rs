@@ -5,7 +5,7 @@
 
 use plimsoll_swap::backend::{AlignedBytes, Backend, FAULTS, Fault, FaultPlan, Faulty, Memory};
 use plimsoll_swap::codec::LaneSpec;
-use plimsoll_swap::store::{Content, Encryption, Saved, Store, Tier, Tiers};
+use plimsoll_swap::store::{Content, Encryption, Hands, Saved, Store, Tier, Tiers};
 use plimsoll_swap::{Error, codec::field::BN254_FR, codec::field::FieldSpec};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -168,6 +168,39 @@ fn programs_give_the_bytes_back_or_an_error() {
 }
 
 #[test]
+fn two_hands_give_the_bytes_back_or_an_error_and_keep_nothing_of_a_failed_save() {
+    let (mut whole, mut failed, mut lost) = (0, 0, 0);
+    let (seeds, all) = (seeds(60), std::env::var_os("SEED").is_none());
+    for seed in seeds {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let plan = FaultPlan::Seeded { seed, one_in: [0, 4, 12][seed as usize % 3] };
+        let disk = Faulty::new(Memory::new(64 << 20), plan).delayed(seed, 3, 200);
+        let encryption = [Encryption::Off, Encryption::On][seed as usize % 2];
+        let builder = Store::builder().backend(Arc::new(disk)).encryption(encryption);
+        let store = builder.build().expect("no folder to fail");
+        let mut bytes = AlignedBytes::zeroed((4 << 19) + 4096 * rng.gen_range(0..300));
+        let mask = [0xff, 1][usize::from(seed.is_multiple_of(5))];
+        rng.fill_bytes(&mut bytes);
+        bytes.iter_mut().for_each(|byte| *byte &= mask);
+        let (spec, tiers) = (LaneSpec::U64, Tiers::Any);
+        match store.save_by(Hands::Two, spec, &bytes, Content::Unknown, tiers) {
+            Ok(saved) => {
+                let mut out = AlignedBytes::zeroed(bytes.len());
+                match store.load_by(Hands::Two, &saved, &mut out) {
+                    Ok(()) => assert!(*out == *bytes, "seed {seed}: other bytes"),
+                    Err(_) => lost += 1,
+                }
+                whole += 1;
+            }
+            Err(_) => failed += 1,
+        }
+        let stats = store.stats();
+        assert_eq!((stats.packed_bytes, stats.file_bytes), (0, 0), "seed {seed}: kept");
+    }
+    assert!(!all || whole > 0 && failed > 0 && lost > 0, "{whole} {failed} {lost}");
+}
+
+#[test]
 fn every_fault_at_every_call_is_an_error_or_the_bytes() {
     let mut seen = Vec::new();
     for fault in FAULTS {
@@ -261,10 +294,12 @@ fn a_flipped_bit_in_any_byte_of_any_frame_is_found() {
 }
 
 #[test]
-fn threads_share_a_store() {
+fn threads_share_a_store_on_a_disk_that_is_late() {
     for encryption in [Encryption::Off, Encryption::On] {
+        let disk = Faulty::new(Memory::new(256 << 20), FaultPlan::Seeded { seed: 0, one_in: 0 });
+        let disk = Arc::new(disk.delayed(1, 8, 500));
         let store = Store::builder()
-            .backend(Arc::new(Memory::new(256 << 20)))
+            .backend(Arc::clone(&disk) as Arc<dyn Backend>)
             .encryption(encryption)
             .build()
             .expect("a store");
@@ -291,5 +326,6 @@ fn threads_share_a_store() {
         });
         let stats = store.stats();
         assert_eq!((stats.packed_bytes, stats.file_bytes), (0, 0));
+        assert!(disk.delays() > 0 && disk.faults() == 0);
     }
 }

@@ -161,6 +161,46 @@ fn the_same_seed_gives_the_same_proof_at_every_limit_and_thread_count() {
 }
 
 #[test]
+fn where_cold_memory_goes_is_what_the_options_say() {
+    let circuit = ["--compressions", "3"];
+    assert_eq!(code(&plimsoll(&[&["setup", "--if-missing"], &circuit[..]].concat())), Some(0));
+    let least = smallest_limit(&circuit).to_string();
+    let out = tempfile::tempdir().expect("folder");
+    let folder = out.path().to_str().expect("UTF-8");
+    let prove = |options: &[&str]| {
+        let common = ["prove", "--json", "--seed", "1", "--limit", &least, "--out", folder];
+        plimsoll(&[&common, &circuit[..], options].concat())
+    };
+    let proof = || std::fs::read(out.path().join("proof.json")).expect("written");
+    let sum = |report: &Value, field: &str| -> u64 {
+        let stages = report["stages"].as_array().expect("stages");
+        stages.iter().map(|stage| stage[field].as_u64().expect(field)).sum()
+    };
+    let both = json(&prove(&[]));
+    let expected = proof();
+    assert!(sum(&both, "packed_bytes") > 0 && sum(&both, "spilled_bytes") > 0, "{both}");
+    assert!(sum(&both, "read_ahead_hits") > 0, "{both}");
+    for options in [&["--packed-limit", "0"][..], &["--packed-limit", "0", "--encrypt-spill"]] {
+        let file_only = json(&prove(options));
+        assert_eq!(sum(&file_only, "packed_bytes"), 0, "{file_only}");
+        assert!(sum(&file_only, "spilled_bytes") > sum(&both, "spilled_bytes"), "{file_only}");
+        assert!(proof() == expected, "{options:?}: another proof");
+    }
+    for (options, exit, word) in [
+        (&["--packed-limit", "0", "--spill-quota", "1MiB"][..], 1, "spill quota of 1048576"),
+        (&["--no-spill"], 1, "nowhere to go"),
+        (&["--spill-dir", "/dev/shm"], 2, "which is RAM"),
+        (&["--spill-dir", "/nowhere"], 2, "/nowhere"),
+        (&["--spill-dir", "/sys"], 2, "/sys"),
+    ] {
+        let refused = prove(options);
+        let text = stderr(&refused);
+        assert_eq!(code(&refused), Some(exit), "{options:?}: {text}");
+        assert!(text.contains(word), "{options:?}: {text}");
+    }
+}
+
+#[test]
 fn nonsense_limits_exit_with_2_and_name_the_text() {
     for text in ["", "12XiB", "-5GiB", "0", "110%", "many", "99999999999999999999TiB", "1 2"] {
         let argument = format!("--limit={text}");
@@ -250,7 +290,8 @@ fn plan_names_a_size_a_key_and_a_limit_that_is_too_small() {
     assert!(smallest_limit(&["--zkey", &zkey]) > 0);
     let output = plimsoll(&["plan", "--constraints", "1048576", "--limit", "20MiB"]);
     assert_eq!(code(&output), Some(1));
-    let output = plimsoll(&["plan", "--compressions", "3"]);
+    // A key that no test makes.
+    let output = plimsoll(&["plan", "--compressions", "9"]);
     assert_eq!(code(&output), Some(2));
     assert!(stderr(&output).contains("plimsoll setup"), "{}", stderr(&output));
 }

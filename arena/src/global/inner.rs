@@ -9,9 +9,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 
 /// An inner allocator that can be asked to give cached memory back.
 pub trait InnerPurge {
-    /// Prepares the allocator for a process whose large blocks are elsewhere. Called once, at the
-    /// first block.
-    fn prepare(&self) {}
+    /// Prepares the allocator for a process whose large blocks are elsewhere, and whose limit is
+    /// `limit_bytes` (`usize::MAX` for none). Called once, at the first block.
+    fn prepare(&self, limit_bytes: usize) {
+        let _ = limit_bytes;
+    }
 
     /// Gives cached memory back to the kernel. It must not call the process's global allocator.
     fn purge(&self);
@@ -20,16 +22,32 @@ pub trait InnerPurge {
 /// glibc's `malloc` adapts two thresholds to the largest block it has seen freed; since those are
 /// ours, it would return the top of its heap to the kernel at each 128 KiB freed and fault it in
 /// again. The trim threshold is set to what it would have come to by itself.
+///
+/// It has eight heaps for each core, and each of them keeps that much. Under a limit there is one a
+/// core, and together they keep a 64th of it.
 #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
-const TRIM_BYTES: libc::c_int = 64 << 20;
+const TRIM_BYTES: usize = 64 << 20;
+
+/// Less than this is not worth a system call.
+#[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
+const TRIM_BYTES_MIN: usize = 128 << 10;
 
 impl InnerPurge for System {
-    fn prepare(&self) {
-        #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
-        // SAFETY: mallopt has no preconditions and is thread-safe (mallopt(3)).
-        unsafe {
-            libc::mallopt(libc::M_TRIM_THRESHOLD, TRIM_BYTES);
+    #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
+    fn prepare(&self, limit_bytes: usize) {
+        let set = |what: libc::c_int, value: usize| {
+            // At most 64 Mi or the number of cores.
+            let value = value as libc::c_int;
+            // SAFETY: mallopt has no preconditions and is thread-safe (mallopt(3)).
+            unsafe { libc::mallopt(what, value) };
+        };
+        if limit_bytes == usize::MAX {
+            return set(libc::M_TRIM_THRESHOLD, TRIM_BYTES);
         }
+        // SAFETY: no preconditions; the C library asks the kernel and allocates nothing.
+        let cores = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }.clamp(1, 1024) as usize;
+        set(libc::M_ARENA_MAX, cores);
+        set(libc::M_TRIM_THRESHOLD, (limit_bytes / 64 / cores).clamp(TRIM_BYTES_MIN, TRIM_BYTES));
     }
 
     fn purge(&self) {

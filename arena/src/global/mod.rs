@@ -42,7 +42,7 @@ pub use env::LIMIT_VARIABLE;
 pub use inner::{Hooked, InnerPurge};
 pub use stats::GlobalStats;
 
-use crate::page_source::{PageSource, PlainPages};
+use crate::page_source::{PageSource, PlainPages, StaticSource};
 use crate::size::HUGE_BYTES;
 use grant::Runs;
 use heap::{Block, Heap, Place};
@@ -100,11 +100,19 @@ fn count(counter: &AtomicU64, by: usize) {
     counter.fetch_add(by as u64, Relaxed);
 }
 
-impl Global {
-    /// The system's allocator below, ordinary pages, the limit of [`LIMIT_VARIABLE`].
+impl<P: StaticSource> Global<System, P> {
+    /// The system's allocator below, the limit of [`LIMIT_VARIABLE`].
     #[must_use]
     pub const fn system() -> Self {
-        Self::new(System, PlainPages)
+        Self::over(System)
+    }
+}
+
+impl<A, P: StaticSource> Global<A, P> {
+    /// Blocks from a source of pages as it is at first, everything else from `inner`.
+    #[must_use]
+    pub const fn over(inner: A) -> Self {
+        Self::new(inner, P::NEW)
     }
 }
 

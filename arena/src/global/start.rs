@@ -98,7 +98,7 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         let errno = Errno::save();
         let started = self.reserve();
         if started {
-            self.inner.prepare();
+            self.inner.prepare(self.policy.limit.load(Relaxed));
         }
         errno.restore();
         state.store(if started { READY } else { OFF }, Relaxed);

@@ -85,7 +85,7 @@ impl StoreBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::Open`] or [`Error::RamDisk`] when the folder will not do.
+    /// [`Error::Open`] or [`Error::RamDisk`] when the folder will not do; [`Error::NoKey`].
     pub fn build(self) -> Result<Store, Error> {
         let backend = match (self.backend, self.folder) {
             (Some(backend), _) => Some(backend),
@@ -98,7 +98,7 @@ impl StoreBuilder {
         let inner = Inner {
             backend,
             space: Mutex::new(Space::new(self.quota_bytes.unwrap_or(u64::MAX))),
-            key: (self.encryption == Encryption::On).then(Key::draw),
+            key: (self.encryption == Encryption::On).then(Key::draw).transpose()?,
             scratches: Scratches::new(SCRATCHES),
             poison: Mutex::new(None),
             packed_limit_bytes: self.packed_limit_bytes.unwrap_or(usize::MAX),

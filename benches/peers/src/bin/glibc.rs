@@ -1,0 +1,10 @@
+//! The provers on glibc's malloc.
+
+use plimsoll_peers::run::{Hooks, child};
+
+#[global_allocator]
+static ALLOC: std::alloc::System = std::alloc::System;
+
+fn main() {
+    child(&Hooks { phase: |work| work(), reclaim: None });
+}

@@ -1,0 +1,10 @@
+//! The provers on mimalloc.
+
+use plimsoll_peers::run::{Hooks, child};
+
+#[global_allocator]
+static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    child(&Hooks { phase: |work| work(), reclaim: None });
+}

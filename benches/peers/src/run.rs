@@ -1,0 +1,79 @@
+//! One process of one allocator: makes proofs, then prints one line about them.
+//!
+//! ```text
+//!   input --> proof 1 --> proof 2 ... --> reclaim point --> the line
+//!             seconds[0]  seconds[1]      resident_bytes
+//! ```
+//!
+//! Seconds are of the proofs alone. `peak_bytes` is VmHWM: of the whole process, input and key
+//! included, which is what a limit has to hold. Verifying comes after the line's figures were read.
+
+use crate::provers::{Prover, Task};
+use std::path::Path;
+use std::time::Instant;
+
+/// What an allocator wants to be told.
+#[derive(Debug)]
+pub struct Hooks {
+    /// Runs the making of one proof.
+    pub phase: fn(&mut dyn FnMut()),
+    /// The reclaim point behind the last proof, where the allocator has one.
+    pub reclaim: Option<fn()>,
+}
+
+/// The value of `name` in /proc/self/status, in bytes; 0 where the kernel does not say.
+fn status_bytes(name: &str) -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kibibytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kibibytes.unwrap_or(0) << 10
+}
+
+/// Minor and major faults of this process so far.
+fn faults() -> (u64, u64) {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The fields behind the name, which may hold blanks: state is the first of them.
+    let rest = text.rsplit(')').next().unwrap_or_default();
+    let field = |at: usize| rest.split_whitespace().nth(at).and_then(|word| word.parse().ok());
+    (field(7).unwrap_or(0), field(9).unwrap_or(0))
+}
+
+/// Does what the command line says: `PROVER LOG_SIZE PROOFS FOLDER`, or with 0 proofs only makes
+/// the files that the prover reads.
+///
+/// # Panics
+///
+/// On a wrong command line and where a proof does not verify: there is no figure then.
+pub fn child(hooks: &Hooks) {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [prover, log_size, proofs, folder] = words.as_slice() else {
+        panic!("usage: PROVER LOG_SIZE PROOFS FOLDER, not {words:?}");
+    };
+    let prover = Prover::named(prover).expect("a prover: groth16, keccak or spartan");
+    let log_size: u32 = log_size.parse().expect("LOG_SIZE is a number");
+    let proofs: usize = proofs.parse().expect("PROOFS is a number");
+    // The pool's threads live longer than a phase: they come first.
+    rayon::broadcast(|_| ());
+    if proofs == 0 {
+        return prover.prepare(log_size, Path::new(folder));
+    }
+    let mut task = Task::load(prover, log_size, Path::new(folder));
+    let mut seconds = Vec::with_capacity(proofs);
+    for _ in 0..proofs {
+        let started = Instant::now();
+        (hooks.phase)(&mut || task.prove());
+        seconds.push(format!("{:.4}", started.elapsed().as_secs_f64()));
+    }
+    let peak_bytes = status_bytes("VmHWM");
+    let (minor, major) = faults();
+    if let Some(reclaim) = hooks.reclaim {
+        reclaim();
+    }
+    let resident_bytes = status_bytes("VmRSS");
+    let hash = task.verified_hash();
+    println!(
+        "seconds={} peak_bytes={peak_bytes} resident_bytes={resident_bytes} minor_faults={minor} \
+         major_faults={major} hash={hash}",
+        seconds.join(","),
+    );
+}

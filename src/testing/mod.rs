@@ -1,0 +1,183 @@
+//! Peaks for tests: how many bytes of vectors a piece of code had at once.
+//!
+//! ```text
+//!   peak(|| {                          counted: vectors of every runtime that is built
+//!       let runtime = Runtime::..;       in the closure, on this thread
+//!       prove(&runtime);               whoever allocates them: rayon's threads too
+//!   })
+//!   peak_in(&runtime, || ...)          counted: vectors of this runtime, built before
+//! ```
+//!
+//! What is counted is what vectors asked for ([`crate::PoolVec`], spillable vectors in memory,
+//! the secret ones too), to the byte: not what the pool rounds up or caches, not the kernel's
+//! pages. Each addition is one atomic step, so the peak is exact on any number of threads; on one
+//! thread it is also the same in every run, and a test may ask for equality. On several it
+//! depends on how they overlap.
+//!
+//! What is not counted: vectors too small for a block, which live on the heap (below 64 KiB); the
+//! heap itself (`Vec`, `Box`), also where [`crate::Allocator`] is the program's,
+//! since that one keeps a peak of the whole process that cannot be begun anew; packed vectors;
+//! spilled ones; runtimes built outside. For those, and for libraries, there is
+//! `plimsoll check`, which looks at the process from outside.
+//!
+//! Tests of one process may run at once: what others allocate is in other runtimes, and does not
+//! count. Peaks nest: the outer one counts what the inner one does.
+//!
+//! Must never: change what a runtime does.
+
+use crate::limit::{format_bytes, parse_bytes};
+use crate::runtime::Runtime;
+use plimsoll_arena::{Ledger, Watermark};
+use std::cell::RefCell;
+use std::sync::Arc;
+
+/// What a closure took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Peak<R> {
+    /// Most bytes that vectors had asked for at once.
+    pub bytes: u64,
+    /// Bytes of vectors that were there already when the closure began; only
+    /// [`peak_in`] can find any.
+    pub start_bytes: u64,
+    /// Bytes of vectors that were left when the closure ended: those it returned, or leaked.
+    pub end_bytes: u64,
+    /// What the closure returned.
+    pub value: R,
+}
+
+thread_local! {
+    static SCOPE: RefCell<Option<Arc<Watermark>>> = const { RefCell::new(None) };
+}
+
+/// Puts the outer scope back when dropped, also by a panic.
+struct Scope {
+    outer: Option<Arc<Watermark>>,
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        SCOPE.set(self.outer.take());
+    }
+}
+
+/// Makes the ledger of a runtime count for the closure it is built in, if any.
+pub(crate) fn counted(ledger: Ledger) -> Ledger {
+    match SCOPE.with_borrow(Clone::clone) {
+        Some(mark) => ledger.counting_in(mark),
+        None => ledger,
+    }
+}
+
+/// Runs `work` and returns the most bytes that vectors had at once, over all runtimes that are
+/// built in it on this thread. In a [`peak`] inside another, both count.
+///
+/// ```
+/// use plimsoll::Runtime;
+/// use plimsoll::testing::peak;
+///
+/// let peak = peak(|| {
+///     let runtime = Runtime::builder().build()?;
+///     let a = runtime.pool().try_zeroed::<u64>(1 << 17)?;
+///     drop(a);
+///     let _b = runtime.pool().try_zeroed::<u64>(1 << 16)?;
+///     Ok::<(), Box<dyn std::error::Error>>(())
+/// });
+/// peak.value?;
+/// assert_eq!(peak.bytes, 1 << 20);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn peak<R>(work: impl FnOnce() -> R) -> Peak<R> {
+    let outer = SCOPE.with_borrow(Clone::clone);
+    // One mark for all scopes of a thread: the inner one is a lap of it.
+    let mark = outer.clone().unwrap_or_default();
+    let _scope = Scope { outer };
+    SCOPE.set(Some(Arc::clone(&mark)));
+    lap(&mark, work)
+}
+
+/// Runs `work` and returns the most bytes that vectors of `runtime` had at once meanwhile,
+/// including those that were there before.
+///
+/// Calls that nest must end in order, as they do on one thread; two on one runtime at the same
+/// time, on two threads, may each report a part of the other's.
+pub fn peak_in<R>(runtime: &Runtime, work: impl FnOnce() -> R) -> Peak<R> {
+    lap(runtime.ledger().asked(), work)
+}
+
+/// Resumes the outer lap when dropped, also by a panic.
+struct Outer<'a> {
+    mark: &'a Watermark,
+    lap_bytes: usize,
+}
+
+impl Drop for Outer<'_> {
+    fn drop(&mut self) {
+        self.mark.resume(self.lap_bytes);
+    }
+}
+
+fn lap<R>(mark: &Watermark, work: impl FnOnce() -> R) -> Peak<R> {
+    let start_bytes = mark.now_bytes() as u64;
+    let _outer = Outer { mark, lap_bytes: mark.restart() };
+    let value = work();
+    Peak { bytes: mark.lap_bytes() as u64, start_bytes, end_bytes: mark.now_bytes() as u64, value }
+}
+
+/// Checks a peak against `limit` in words; what [`crate::peak_below!`] calls.
+///
+/// # Panics
+///
+/// When the peak is above the limit, saying both, or the limit is no size.
+#[track_caller]
+pub fn assert_below<R>(limit: &str, peak: Peak<R>) -> R {
+    let limit_bytes = match parse_bytes(limit) {
+        Ok(bytes) => bytes,
+        Err(why) => panic!("peak_below!: {why}"),
+    };
+    assert!(
+        peak.bytes <= limit_bytes,
+        "vectors took {} ({} bytes) at their peak, {} bytes above {limit}; {} bytes were left at \
+         the end",
+        format_bytes(peak.bytes),
+        peak.bytes,
+        peak.bytes - limit_bytes,
+        peak.end_bytes,
+    );
+    peak.value
+}
+
+/// Fails a test whose vectors take more than a size at once; the value is the block's. What counts
+/// is said in [`testing`](crate::testing).
+///
+/// ```
+/// use plimsoll::{Runtime, peak_below};
+///
+/// let sum = peak_below!("2MiB", {
+///     let runtime = Runtime::builder().build().expect("a runtime");
+///     let column = runtime.pool().try_zeroed::<u64>(1 << 18).expect("2 MiB");
+///     column.iter().sum::<u64>()
+/// });
+/// assert_eq!(sum, 0);
+/// ```
+///
+/// ```should_panic
+/// plimsoll::peak_below!("1MiB", {
+///     let runtime = plimsoll::Runtime::builder().build().expect("a runtime");
+///     runtime.pool().try_zeroed::<u64>((1 << 17) + 1).expect("8 bytes more").len()
+/// });
+/// ```
+///
+/// For vectors of a runtime that was built before: `peak_below!("2MiB", in &runtime, { ... })`.
+#[macro_export]
+macro_rules! peak_below {
+    ($limit:expr, in $runtime:expr, $work:expr $(,)?) => {
+        $crate::testing::assert_below($limit, $crate::testing::peak_in($runtime, || $work))
+    };
+    ($limit:expr, $work:expr $(,)?) => {
+        $crate::testing::assert_below($limit, $crate::testing::peak(|| $work))
+    };
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,261 @@
+//! Making a pager: the numbers, what they must at least be, and why there may be none.
+//!
+//! ```text
+//!   builder -> numbers checked -> userfaultfd -> spill file -> tables, ranges -> threads
+//! ```
+//!
+//! Nothing is left behind when a step fails. Everything a pager will ever need is taken here, as
+//! addresses: later it allocates nothing.
+//!
+//! Must never: write to the disk, or make a page of the range resident.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use plimsoll_arena::os::OsError;
+
+use super::core::Core;
+use super::engine::Engine;
+use super::face::Pager;
+use super::launder::SEGMENT_SLOTS;
+use super::probe::{self, Obstacle, UserMode};
+use super::process::ProcessLimit;
+use super::space::{CHUNK_BYTES, GRANULE_BYTES, Refused, Space};
+use super::sync::{Lock, Signal};
+use super::sys;
+use super::tables::Table;
+use super::thrash::FailFast;
+use super::worker::Lead;
+use crate::Error;
+use crate::backend::Backend;
+use crate::extent::{Extent, ExtentMap};
+use crate::file::{RamDisk, SpillFile};
+
+/// Threads: one that answers faults, and enough reads and writes at once for one disk.
+const WORKERS: usize = 6;
+
+/// Why there is no pager.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The kernel does not let us.
+    #[error(transparent)]
+    Obstacle(#[from] Obstacle),
+    /// The kernel refuses memory or addresses.
+    #[error(transparent)]
+    Os(#[from] OsError),
+    /// Another call failed.
+    #[error(
+        "{call} failed with OS error {errno} while the pager was made; look at the limits \
+             of the process (`ulimit -a`) and of its cgroup"
+    )]
+    Call {
+        /// The system call.
+        call: &'static str,
+        /// Its error number.
+        errno: i32,
+    },
+    /// The spill file cannot be had.
+    #[error(transparent)]
+    Spill(#[from] Error),
+    /// A number that makes no sense.
+    #[error("{what} is {bytes} bytes; it must be at least {least_bytes}")]
+    TooSmall {
+        /// range, budget or quota.
+        what: &'static str,
+        /// What was asked for.
+        bytes: u64,
+        /// The least there can be.
+        least_bytes: u64,
+    },
+    /// Neither a folder nor a backend was named.
+    #[error("the pager has nowhere to write: name a spill folder on a disk")]
+    NoFile,
+}
+
+impl From<Refused> for BuildError {
+    fn from(why: Refused) -> Self {
+        match why {
+            Refused::Os(why) => Self::Os(why),
+            Refused::Call(call, errno) => Self::Call { call, errno },
+        }
+    }
+}
+
+/// A granule of zeros, to know one by its hash.
+static ZERO_GRANULE: [u8; GRANULE_BYTES] = [0; GRANULE_BYTES];
+
+/// Makes a [`Pager`].
+pub struct PagerBuilder {
+    range_bytes: usize,
+    budget_bytes: usize,
+    process_limit_bytes: Option<usize>,
+    quota_bytes: Option<u64>,
+    folder: Option<PathBuf>,
+    backend: Option<Box<dyn Backend>>,
+    ram_disk: RamDisk,
+    user_mode: UserMode,
+    workers: usize,
+    fail_fast: Option<FailFast>,
+}
+
+impl std::fmt::Debug for PagerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PagerBuilder")
+            .field("range_bytes", &self.range_bytes)
+            .field("budget_bytes", &self.budget_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PagerBuilder {
+    /// Addresses of the range, rounded up to chunks. They cost nothing until touched.
+    #[must_use]
+    pub fn range_bytes(mut self, bytes: usize) -> Self {
+        self.range_bytes = bytes;
+        self
+    }
+
+    /// The most bytes of pages the pager may hold, rounded down to granules; one granule at least.
+    ///
+    /// Instructions touch several granules at once (a copy two, a gather more): below 32 of them,
+    /// 2 MiB, some programs never get on.
+    #[must_use]
+    pub fn budget_bytes(mut self, bytes: usize) -> Self {
+        self.budget_bytes = bytes;
+        self
+    }
+
+    /// The most bytes the whole process may have resident. The budget is then what the rest of the
+    /// process leaves of it, looked at twenty times a second, and never above `budget_bytes`.
+    #[must_use]
+    pub fn process_limit_bytes(mut self, bytes: usize) -> Self {
+        self.process_limit_bytes = Some(bytes);
+        self
+    }
+
+    /// The most bytes of the spill file, rounded down to 64 MiB. The range's size if not said.
+    #[must_use]
+    pub fn quota_bytes(mut self, bytes: u64) -> Self {
+        self.quota_bytes = Some(bytes);
+        self
+    }
+
+    /// Where the spill file is made.
+    #[must_use]
+    pub fn folder(mut self, folder: &Path) -> Self {
+        self.folder = Some(folder.to_owned());
+        self
+    }
+
+    /// Where granules are written, instead of a file in a folder.
+    #[must_use]
+    pub fn backend(mut self, backend: Box<dyn Backend>) -> Self {
+        self.backend = Some(backend);
+        self
+    }
+
+    /// What to do with a folder in RAM.
+    #[must_use]
+    pub fn ram_disk(mut self, ram_disk: RamDisk) -> Self {
+        self.ram_disk = ram_disk;
+        self
+    }
+
+    /// Whether faults in user mode alone will do; see [`Obstacle::UserModeOnly`].
+    #[must_use]
+    pub fn user_mode(mut self, user_mode: UserMode) -> Self {
+        self.user_mode = user_mode;
+        self
+    }
+
+    /// Threads that answer faults, read and write, 1 to 64. The first answers, so of one alone
+    /// every touch waits for the reads and writes before it.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers.clamp(1, 64);
+        self
+    }
+
+    /// Ends the process when it does little but wait for pages.
+    #[must_use]
+    pub fn fail_fast(mut self, fail_fast: FailFast) -> Self {
+        self.fail_fast = Some(fail_fast);
+        self
+    }
+
+    /// A range of 64 GiB and a budget of 1 GiB, to be changed.
+    pub(crate) fn new() -> Self {
+        Self {
+            range_bytes: 64 << 30,
+            budget_bytes: 1 << 30,
+            process_limit_bytes: None,
+            quota_bytes: None,
+            folder: None,
+            backend: None,
+            ram_disk: RamDisk::default(),
+            user_mode: UserMode::default(),
+            workers: WORKERS,
+            fail_fast: None,
+        }
+    }
+
+    /// Makes the pager and starts its threads.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`]: what the kernel or the disk refuses, or a number too small.
+    pub fn build(self) -> Result<Pager, BuildError> {
+        at_least("range", self.range_bytes as u64, 1)?;
+        at_least("budget", self.budget_bytes as u64, GRANULE_BYTES as u64)?;
+        let segment_bytes = u64::from(SEGMENT_SLOTS) * CHUNK_BYTES as u64;
+        let chunks = self.range_bytes.div_ceil(CHUNK_BYTES);
+        let whole = ((chunks * CHUNK_BYTES) as u64).next_multiple_of(segment_bytes);
+        let quota = self.quota_bytes.unwrap_or(whole).min(whole);
+        at_least("quota", quota, segment_bytes)?;
+        let uffd = probe::open(self.user_mode)?;
+        let door = uffd.door;
+        let backend = match (self.backend, &self.folder) {
+            (Some(backend), _) => backend,
+            (None, Some(folder)) => Box::new(SpillFile::open(folder, self.ram_disk)?),
+            (None, None) => return Err(BuildError::NoFile),
+        };
+        // One for each chunk, and as much again for pages between two uses.
+        let frames = chunks * 2 + 1;
+        let mut map = ExtentMap::new(quota);
+        let mut segments = Table::<Extent>::new((quota / segment_bytes) as usize)?;
+        for segment in segments.iter_mut() {
+            *segment = map.alloc(segment_bytes)?;
+        }
+        let hash_seed = sys::random_u64();
+        let engine = Engine {
+            core: Lock::new(Core::new(chunks, frames, (self.budget_bytes / GRANULE_BYTES) as u64)?),
+            space: Space::new(uffd, chunks, frames, self.workers)?,
+            backend,
+            segments,
+            process: self
+                .process_limit_bytes
+                .map(|limit| ProcessLimit::new(limit, self.budget_bytes))
+                .transpose()
+                .map_err(|errno| BuildError::Call { call: "open(/proc/self/statm)", errno })?,
+            work: Signal::default(),
+            progress: Signal::default(),
+            stop: AtomicBool::new(false),
+            bell: sys::bell().map_err(|errno| BuildError::Call { call: "eventfd", errno })?,
+            lead: Lead::default(),
+            hash_seed,
+            zero_hash: xxhash_rust::xxh3::xxh3_128_with_seed(&ZERO_GRANULE, hash_seed),
+            fail_fast: self.fail_fast,
+        };
+        Pager::start(Arc::new(engine), self.workers, door)
+    }
+}
+
+fn at_least(what: &'static str, bytes: u64, least_bytes: u64) -> Result<(), BuildError> {
+    if bytes >= least_bytes {
+        Ok(())
+    } else {
+        Err(BuildError::TooSmall { what, bytes, least_bytes })
+    }
+}

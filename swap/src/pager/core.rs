@@ -1,0 +1,366 @@
+//! The tables of the pager and what may be done to them under the lock.
+//!
+//! ```text
+//!   chunk   2 MiB of the data range: a state for each of its 32 granules
+//!   frame   2 MiB of addresses for pages that are not in data
+//!   slot    2 MiB of the spill file
+//!
+//!   resident   chunks with pages in data, oldest first       -> the next to be evicted
+//!   passing    of these, what only streams through           -> see policy.rs
+//!   limbo      chunks with pages in a frame, oldest first    -> the next to be written
+//!   ahead      chunks that were read ahead, oldest first     -> the next to be dropped
+//!   free       frames without pages
+//!   blank      frames with an intact huge page and no owner
+//!   spare      frames with small pages that nobody uses
+//! ```
+//!
+//! Invariants, in granules, whenever the lock is free:
+//!
+//! * `held = resident + limbo + busy + spare <= budget`, but for what is pinned by system calls;
+//! * a chunk has a frame exactly while a granule of it is in Limbo, Writing, Loading or Ahead,
+//!   and then such a granule's pages are at its own place in that frame;
+//! * a frame's spare granules belong to nobody: their contents mean nothing;
+//! * bit `i` of `copies` says that slot holds granule `i` as of its `hashes[i]`; the granule may
+//!   have changed since, which comparing hashes will show.
+//!
+//! Must never: wait, read or write a file, or allocate.
+
+use plimsoll_arena::os::OsError;
+
+use super::entry::{Chunk, Demand, Frame};
+use super::policy::Policy;
+use super::space::{ALL, CHUNK_BYTES, GRANULES, Mask, Space};
+use super::state::{Event, State};
+use super::streams::Streams;
+use super::sys::die;
+use super::tables::{Lists, Ring, Table};
+use super::thrash::Counters;
+
+/// The lists of chunks.
+pub(crate) const RESIDENT: usize = 0;
+pub(crate) const PASSING: usize = 1;
+pub(crate) const LIMBO: usize = 0;
+pub(crate) const AHEAD: usize = 1;
+
+/// The lists of frames.
+pub(crate) const FREE: usize = 0;
+pub(crate) const BLANK: usize = 1;
+pub(crate) const SPARE: usize = 2;
+
+/// Granules of a chunk, as a count.
+pub(crate) const CHUNK: u64 = GRANULES as u64;
+
+/// Faults that may wait for a worker at once. More threads than that are not fed by two disks.
+const DEMANDS: usize = 1 << 16;
+
+/// Chunks that may wait to be read ahead; more are forgotten.
+const AHEADS: usize = 1 << 12;
+
+/// The tables; see the module's header.
+pub(crate) struct Core {
+    pub(crate) chunks: Table<Chunk>,
+    pub(crate) frames: Table<Frame>,
+    pub(crate) resident: Lists<2>,
+    pub(crate) limbo: Lists<2>,
+    pub(crate) framed: Lists<3>,
+    pub(crate) demands: Ring<Demand>,
+    pub(crate) aheads: Ring<u32>,
+    pub(crate) free_slots: Ring<u32>,
+    pub(crate) slots_used: u32,
+    pub(crate) slots_reserved: u32,
+    pub(crate) streams: Streams,
+    /// Frames that were ever used; the rest is free too.
+    pub(crate) frames_used: u32,
+    /// All in granules.
+    pub(crate) budget: u64,
+    pub(crate) held: u64,
+    pub(crate) held_peak: u64,
+    pub(crate) in_data: u64,
+    pub(crate) in_limbo: u64,
+    /// Of those in limbo, the ones that were read ahead.
+    pub(crate) in_ahead: u64,
+    pub(crate) spare: u64,
+    /// Granules ever sent to the file, as a clock of pressure.
+    pub(crate) evictions: u64,
+    /// Chunks in the hands of workers.
+    pub(crate) writing: u32,
+    pub(crate) loading: u32,
+    /// Of those loading, the ones that wait for memory.
+    pub(crate) gaining: u32,
+    pub(crate) reserving: bool,
+    pub(crate) counters: Counters,
+    pub(crate) policy: Policy,
+}
+
+impl Core {
+    pub(crate) fn new(chunks: usize, frames: usize, budget: u64) -> Result<Self, OsError> {
+        let core = Self {
+            chunks: Table::new(chunks)?,
+            frames: Table::new(frames)?,
+            resident: Lists::new(chunks)?,
+            limbo: Lists::new(chunks)?,
+            framed: Lists::new(frames)?,
+            demands: Ring::new(DEMANDS)?,
+            aheads: Ring::new(AHEADS)?,
+            free_slots: Ring::new(chunks)?,
+            slots_used: 0,
+            slots_reserved: 0,
+            streams: Streams::new(),
+            frames_used: 0,
+            budget,
+            held: 0,
+            held_peak: 0,
+            in_data: 0,
+            in_limbo: 0,
+            in_ahead: 0,
+            spare: 0,
+            evictions: 0,
+            writing: 0,
+            loading: 0,
+            gaining: 0,
+            reserving: false,
+            counters: Counters::default(),
+            policy: Policy::default(),
+        };
+        debug_assert!(core.frames.len() > core.chunks.len(), "one frame must always be left");
+        Ok(core)
+    }
+
+    pub(crate) fn chunk(&mut self, chunk: u32) -> &mut Chunk {
+        &mut self.chunks[chunk as usize]
+    }
+
+    pub(crate) fn frame(&mut self, frame: u32) -> &mut Frame {
+        &mut self.frames[frame as usize]
+    }
+
+    /// Granules that may be made resident.
+    pub(crate) fn room(&self) -> u64 {
+        self.budget.saturating_sub(self.held)
+    }
+
+    /// Granules that could be used at once.
+    pub(crate) fn available(&self) -> u64 {
+        self.room() + self.spare
+    }
+
+    pub(crate) fn charge(&mut self, granules: u64) {
+        self.held += granules;
+        self.held_peak = self.held_peak.max(self.held);
+    }
+
+    /// The granules of a frame that its owner uses.
+    fn used(&self, frame: u32) -> Mask {
+        let Some(owner) = self.frames[frame as usize].owner.checked_sub(1) else { return 0 };
+        use State::{Ahead, Limbo, Loading, Writing};
+        self.chunks[owner as usize].mask(&[Limbo, Writing, Loading, Ahead])
+    }
+
+    /// The granules of a frame that have pages and no use.
+    pub(crate) fn spare_of(&self, frame: u32) -> Mask {
+        self.frames[frame as usize].present & !self.used(frame)
+    }
+
+    /// Puts a frame on the list it belongs on, and takes it from an owner that has no more use
+    /// for it.
+    pub(crate) fn settle(&mut self, frame: u32) {
+        if self.used(frame) == 0 {
+            let owner = std::mem::replace(&mut self.frame(frame).owner, 0);
+            if let Some(chunk) = owner.checked_sub(1) {
+                self.chunk(chunk).frame = 0;
+            }
+        }
+        let spare = self.spare_of(frame);
+        let Frame { owner, present, huge, .. } = *self.frame(frame);
+        match (owner, present, spare) {
+            (0, 0, _) => self.framed.push_back(FREE, frame),
+            (0, ALL, _) if huge == 1 => self.framed.push_back(BLANK, frame),
+            (_, _, 0) => self.framed.remove(frame),
+            _ => self.framed.push_back(SPARE, frame),
+        }
+    }
+
+    /// The frame of `chunk`, which gets one if it has none.
+    pub(crate) fn own_frame(&mut self, space: &Space, chunk: u32) -> u32 {
+        if let Some(frame) = self.chunk(chunk).frame.checked_sub(1) {
+            return frame;
+        }
+        let unused = (self.frames_used as usize) < self.frames.len();
+        if self.framed.len(FREE) == 0 && unused {
+            self.frames_used += 1;
+            self.own(chunk, self.frames_used - 1);
+            return self.frames_used - 1;
+        }
+        if self.framed.len(FREE) == 0 {
+            // Frames without an owner keep pages. There are more frames than chunks, so one of
+            // them is free without.
+            self.release_spares(space, u64::MAX);
+        }
+        let Some(frame) = self.framed.front(FREE) else { die(format_args!("no frame is free")) };
+        self.own(chunk, frame);
+        frame
+    }
+
+    /// Gives `frame` to `chunk`.
+    pub(crate) fn own(&mut self, chunk: u32, frame: u32) {
+        self.framed.remove(frame);
+        self.frame(frame).owner = chunk + 1;
+        self.chunk(chunk).frame = frame + 1;
+    }
+
+    /// Gives spare pages of a frame back to the kernel.
+    pub(crate) fn release_spare(&mut self, space: &Space, frame: u32, mask: Mask) {
+        space.release(frame, mask);
+        let entry = self.frame(frame);
+        entry.present &= !mask;
+        entry.huge = 0;
+        entry.tabled = u32::from(mask != ALL);
+        let count = u64::from(mask.count_ones());
+        self.spare -= count;
+        self.held -= count;
+        self.settle(frame);
+    }
+
+    /// Gives up to `granules` of spare pages back to the kernel, and returns how many.
+    pub(crate) fn release_spares(&mut self, space: &Space, granules: u64) -> u64 {
+        let mut released = 0;
+        while released < granules {
+            let Some(frame) = self.framed.front(SPARE).or_else(|| self.framed.front(BLANK)) else {
+                break;
+            };
+            let mask = self.spare_of(frame);
+            self.release_spare(space, frame, mask);
+            released += u64::from(mask.count_ones());
+        }
+        released
+    }
+
+    /// Puts a chunk that entered data at the end of the queue.
+    pub(crate) fn entered(&mut self, chunk: u32, granules: u64, now_ns: u64) {
+        self.chunk(chunk).entered_ns = now_ns;
+        self.in_data += granules;
+        self.resident.push_back(RESIDENT, chunk);
+    }
+
+    /// Takes a chunk off the queue if nothing of it is in data.
+    pub(crate) fn left(&mut self, chunk: u32, granules: u64) {
+        self.in_data -= granules;
+        if self.chunk(chunk).mask(&[State::Resident]) == 0 {
+            self.resident.remove(chunk);
+        }
+    }
+
+    /// Moves granules of Limbo or Ahead back into data. With a huge page, all of them.
+    pub(crate) fn rescue(&mut self, space: &Space, chunk: u32, mask: Mask, now_ns: u64) {
+        let Some(frame) = self.chunk(chunk).frame.checked_sub(1) else {
+            die(format_args!("a granule in limbo has no frame"));
+        };
+        let waiting = self.chunk(chunk).mask(&[State::Limbo, State::Ahead]);
+        let ahead = self.chunk(chunk).mask(&[State::Ahead]);
+        let mask = if self.frame(frame).huge == 1 { waiting } else { mask & waiting };
+        self.map(space, chunk, frame, mask, Event::Rescue, now_ns);
+        self.in_limbo -= u64::from(mask.count_ones());
+        self.in_ahead -= u64::from((mask & ahead).count_ones());
+        self.relist(chunk);
+        self.settle(frame);
+    }
+
+    /// Puts a chunk on the list that its granules in frames ask for.
+    pub(crate) fn relist(&mut self, chunk: u32) {
+        let entry = self.chunk(chunk);
+        let limbo = entry.mask(&[State::Limbo]) != 0;
+        let list = match (limbo, entry.mask(&[State::Ahead]) != 0) {
+            (true, _) => Some(LIMBO),
+            (false, true) => Some(AHEAD),
+            (false, false) => None,
+        };
+        match list {
+            None => self.limbo.remove(chunk),
+            list if list == self.limbo.list_of(chunk) => {}
+            Some(list) => self.limbo.push_back(list, chunk),
+        }
+    }
+
+    /// Moves granules of a frame into data and their states by `event`.
+    pub(crate) fn map(
+        &mut self,
+        space: &Space,
+        chunk: u32,
+        frame: u32,
+        mask: Mask,
+        event: Event,
+        now_ns: u64,
+    ) {
+        let huge = mask == ALL && self.frame(frame).huge == 1;
+        self.counters.busy_retries += space.enter(chunk, frame, mask);
+        self.mapped(chunk, frame, mask, huge);
+        self.chunk(chunk).step(mask, event);
+        self.entered(chunk, u64::from(mask.count_ones()), now_ns);
+    }
+
+    /// Notes that pages have left a frame for data.
+    pub(crate) fn mapped(&mut self, chunk: u32, frame: u32, mask: Mask, huge: bool) {
+        let entry = self.frame(frame);
+        entry.present &= !mask;
+        entry.huge = 0;
+        entry.tabled |= u32::from(!huge);
+        let chunk = self.chunk(chunk);
+        chunk.huge = u32::from(huge);
+        chunk.wanted &= !mask;
+    }
+
+    /// The contents of `mask` are dead: drops what is at rest, and returns the granules that a
+    /// worker has.
+    pub(crate) fn discard(&mut self, space: &Space, chunk: u32, mask: Mask) -> Mask {
+        let entry = self.chunk(chunk);
+        let busy = entry.mask(&[State::Writing, State::Loading]) & mask;
+        let resident = entry.mask(&[State::Resident]) & mask;
+        let limbo = entry.mask(&[State::Limbo, State::Ahead]) & mask;
+        let ahead = entry.mask(&[State::Ahead]) & mask;
+        let frame = entry.frame;
+        entry.step(mask & !busy, Event::Discard);
+        entry.copies &= !(mask & !busy);
+        if resident != 0 {
+            entry.huge &= u32::from(resident == ALL);
+            space.discard(chunk, resident);
+            self.held -= u64::from(resident.count_ones());
+            self.left(chunk, u64::from(resident.count_ones()));
+        }
+        if limbo != 0 {
+            let count = u64::from(limbo.count_ones());
+            self.in_limbo -= count;
+            self.in_ahead -= u64::from(ahead.count_ones());
+            self.spare += count;
+            self.relist(chunk);
+            self.cut(frame - 1, limbo);
+            self.settle(frame - 1);
+        }
+        self.free_slot(chunk);
+        busy
+    }
+
+    /// A frame whose granules are no longer used as one.
+    pub(crate) fn cut(&mut self, frame: u32, mask: Mask) {
+        if mask != ALL {
+            let entry = self.frame(frame);
+            entry.huge = 0;
+            entry.tabled = 1;
+        }
+    }
+
+    /// Gives a chunk's slot back if the file holds nothing of it.
+    pub(crate) fn free_slot(&mut self, chunk: u32) {
+        let entry = self.chunk(chunk);
+        if entry.slot != 0 && entry.copies == 0 && entry.mask(&[State::Writing]) == 0 {
+            let slot = std::mem::replace(&mut entry.slot, 0) - 1;
+            // There are as many places as slots.
+            let kept = self.free_slots.push(slot);
+            debug_assert!(kept, "a slot was given back twice");
+        }
+    }
+
+    /// The chunk and granule of an offset into the data range.
+    pub(crate) fn place(offset: usize) -> (u32, usize) {
+        ((offset / CHUNK_BYTES) as u32, offset % CHUNK_BYTES / super::space::GRANULE_BYTES)
+    }
+}

@@ -1,0 +1,389 @@
+//! What all threads of a pager share, and how memory is had for a granule that comes.
+//!
+//! ```text
+//!   leader  fault  -> rescue at once, or a demand
+//!   worker  demand -> gain memory -> read or clear -> enter data
+//!           ahead  -> the same, but it stays in its frame until touched
+//!           room   -> evict the oldest to limbo, write the oldest of limbo
+//!
+//!   gain:   spare pages -> room under the budget -> make room (evict, write) -> wait
+//! ```
+//!
+//! Invariants: pages are charged before they are made, and given back before they are uncharged,
+//! so `held` is never below what is resident. A worker that waits for memory holds none, or less
+//! than an eighth of the budget.
+//!
+//! Must never: hold the lock over a read, a write, or the making of pages.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::core::{AHEAD, BLANK, CHUNK, Core, LIMBO, RESIDENT, SPARE};
+use super::process::ProcessLimit;
+use super::space::{ALL, Mask, Space};
+use super::state::{Event, State};
+use super::sync::{Guard, Lock, Signal};
+use super::sys::now_ns;
+use super::tables::Table;
+use super::thrash::FailFast;
+use super::worker::Lead;
+use crate::backend::Backend;
+use crate::extent::Extent;
+
+/// How long pages stay at least once they entered data: what a thread that was just woken needs to
+/// get at them, so that the smallest budget makes progress too.
+const GRACE_NS: u64 = 100_000;
+
+/// How long a worker waits for others to give memory back before it looks again.
+const PATIENCE: Duration = Duration::from_millis(2);
+
+/// Fruitless looks before a fault is served over the budget: all pages are in the hands of system
+/// calls, one of which may be waiting for this very fault.
+const LOOKS: u32 = 5;
+
+/// Pinned chunks passed over in one look.
+const PINNED_MAX: u32 = 32;
+
+/// Chunks a budget must have for whole chunks to be brought at once.
+const HUGE_BUDGET: u64 = 16 * CHUNK;
+
+/// What all threads share.
+pub(crate) struct Engine {
+    pub(crate) core: Lock<Core>,
+    pub(crate) space: Space,
+    pub(crate) backend: Box<dyn Backend>,
+    /// The file's extents of `SEGMENT_SLOTS` slots, all there may ever be.
+    pub(crate) segments: Table<Extent>,
+    /// What the whole process may hold, if the budget is to follow it.
+    pub(crate) process: Option<ProcessLimit>,
+    /// Something to do for a worker.
+    pub(crate) work: Signal,
+    /// Memory or a granule has come free.
+    pub(crate) progress: Signal,
+    pub(crate) stop: AtomicBool,
+    /// Ends the leader's wait.
+    pub(crate) bell: OwnedFd,
+    pub(crate) lead: Lead,
+    pub(crate) hash_seed: u64,
+    pub(crate) zero_hash: u128,
+    pub(crate) fail_fast: Option<FailFast>,
+}
+
+/// What came of an attempt to evict.
+enum Evicted {
+    Some,
+    /// The oldest has just come.
+    TooYoung,
+    /// Nothing can be moved.
+    Nothing,
+}
+
+impl Engine {
+    pub(crate) fn stopping(&self) -> bool {
+        // Acquire: pairs with the release in the pager's drop.
+        self.stop.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn may_be_huge(core: &Core) -> bool {
+        core.budget >= HUGE_BUDGET
+    }
+
+    /// Limbo is an eighth of the budget: long enough that what is in use comes back by itself,
+    /// short enough that few touches pay for it.
+    pub(crate) fn limbo_target(core: &Core) -> u64 {
+        core.budget / 8
+    }
+
+    /// Granules that should be ready for use, so that a fault need not wait for a write.
+    pub(crate) fn reserve_target(core: &Core) -> u64 {
+        (core.budget / 32).min(16 * CHUNK)
+    }
+
+    /// Moves what is resident of `chunk` to its frame. Returns whether anything was.
+    pub(crate) fn evict(&self, core: &mut Core, chunk: u32) -> bool {
+        let resident = core.chunk(chunk).mask(&[State::Resident]);
+        if resident == 0 {
+            return false;
+        }
+        let frame = core.own_frame(&self.space, chunk);
+        let stale = core.frame(frame).present & resident;
+        if stale != 0 {
+            core.release_spare(&self.space, frame, stale);
+        }
+        if resident == ALL && core.frame(frame).tabled == 1 {
+            self.space.release(frame, ALL);
+            core.frame(frame).tabled = 0;
+        }
+        let left = self.space.leave(chunk, frame, resident);
+        let huge = core.chunk(chunk).huge == 1 && left == ALL;
+        let entry = core.frame(frame);
+        entry.present |= left;
+        entry.huge = u32::from(huge);
+        entry.tabled |= u32::from(!huge);
+        if left != 0 {
+            core.chunk(chunk).huge = 0;
+            core.chunk(chunk).step(left, Event::Evict);
+            let count = u64::from(left.count_ones());
+            core.in_limbo += count;
+            core.relist(chunk);
+            core.left(chunk, count);
+            let dead = left & core.chunk(chunk).dead;
+            if dead != 0 {
+                // Their pages are of use to others as they are.
+                core.counters.dead += u64::from(dead.count_ones());
+                core.discard(&self.space, chunk, dead);
+            }
+        }
+        if left != resident {
+            // The rest is pinned: later.
+            core.counters.pinned += 1;
+            core.resident.push_back(RESIDENT, chunk);
+        }
+        core.settle(frame);
+        left != 0
+    }
+
+    /// Evicts the oldest that can be.
+    fn evict_oldest(&self, core: &mut Core) -> Evicted {
+        for _ in 0..PINNED_MAX {
+            let Some(chunk) = core.victim() else { return Evicted::Nothing };
+            let entry = core.chunk(chunk);
+            let live = entry.mask(&[State::Resident]) & !entry.dead != 0;
+            if live && now_ns() < entry.entered_ns + GRACE_NS {
+                return Evicted::TooYoung;
+            }
+            if self.evict(core, chunk) {
+                return Evicted::Some;
+            }
+        }
+        Evicted::Nothing
+    }
+
+    /// Does one step towards more free pages. Returns whether there was one to do.
+    pub(crate) fn make_room<'a>(&'a self, mut core: Guard<'a, Core>) -> (Guard<'a, Core>, bool) {
+        let target = Self::limbo_target(&core);
+        let (limbo, ahead) = (core.limbo.front(LIMBO), core.limbo.front(AHEAD));
+        let due = if core.in_limbo - core.in_ahead > target {
+            limbo
+        } else if core.in_ahead > target {
+            ahead
+        } else {
+            None
+        };
+        if let Some(chunk) = due {
+            return (self.launder(core, chunk), true);
+        }
+        let oldest = limbo.or(ahead);
+        match (self.evict_oldest(&mut core), oldest) {
+            (Evicted::Some, _) => (core, true),
+            (_, Some(chunk)) => (self.launder(core, chunk), true),
+            (Evicted::TooYoung, None) => {
+                drop(core);
+                std::thread::sleep(Duration::from_nanos(GRACE_NS / 2));
+                (self.core.lock(), true)
+            }
+            (Evicted::Nothing, None) => (core, false),
+        }
+    }
+
+    /// Waits until another thread has made progress. Returns whether there is one that may.
+    fn wait_for_others<'a>(&'a self, core: Guard<'a, Core>) -> (Guard<'a, Core>, bool) {
+        let others = core.writing > 0 || core.loading > core.gaining;
+        let seen = self.progress.count();
+        drop(core);
+        self.progress.wait(seen, PATIENCE);
+        (self.core.lock(), others)
+    }
+
+    /// One look for memory: makes some room, or waits for it. True when it is time to go over the
+    /// budget.
+    fn look<'a>(&'a self, core: Guard<'a, Core>, looks: &mut u32) -> (Guard<'a, Core>, bool) {
+        let (core, done) = self.make_room(core);
+        if done {
+            return (core, false);
+        }
+        let (mut core, others) = self.wait_for_others(core);
+        *looks += u32::from(!others);
+        let overdraw = *looks > LOOKS;
+        core.counters.overdrafts += u64::from(overdraw);
+        (core, overdraw)
+    }
+
+    /// Gets pages for a whole chunk that is Loading: one huge page in a frame of its own. Returns
+    /// which granules are new, and therefore zero.
+    pub(crate) fn gain_huge<'a>(
+        &'a self,
+        mut core: Guard<'a, Core>,
+        worker: usize,
+        chunk: u32,
+    ) -> (Guard<'a, Core>, Mask) {
+        let (mut looks, mut overdraw, mut newborn) = (0, false, 0);
+        core.gaining += 1;
+        loop {
+            if let Some(frame) = core.framed.front(BLANK) {
+                core.own(chunk, frame);
+                core.spare -= CHUNK;
+                break;
+            }
+            if core.room() >= CHUNK || overdraw {
+                let frame = core.own_frame(&self.space, chunk);
+                core.charge(CHUNK);
+                drop(core);
+                self.space.bear_huge(worker);
+                core = self.core.lock();
+                if core.frame(frame).tabled == 1 {
+                    self.space.release(frame, ALL);
+                }
+                self.space.adopt_huge(frame, worker);
+                let entry = core.frame(frame);
+                (entry.present, entry.huge, entry.tabled) = (ALL, 1, 0);
+                newborn = ALL;
+                break;
+            }
+            if core.available() >= CHUNK {
+                let short = CHUNK - core.room();
+                core.release_spares(&self.space, short);
+                continue;
+            }
+            (core, overdraw) = self.look(core, &mut looks);
+        }
+        core.gaining -= 1;
+        (core, newborn)
+    }
+
+    /// Gets pages for granules of a chunk that are Loading, at their places in its frame. Returns
+    /// which of them are new, and therefore zero.
+    pub(crate) fn gain_small<'a>(
+        &'a self,
+        mut core: Guard<'a, Core>,
+        worker: usize,
+        chunk: u32,
+        mask: Mask,
+    ) -> (Guard<'a, Core>, Mask) {
+        let frame = core.own_frame(&self.space, chunk);
+        core.frame(frame).tabled = 1;
+        // Pages that lay there unused are used from now on.
+        let found = core.frame(frame).present & mask;
+        core.spare -= u64::from(found.count_ones());
+        core.settle(frame);
+        let (mut looks, mut overdraw, mut newborn) = (0, false, 0);
+        core.gaining += 1;
+        loop {
+            let missing = mask & !core.frame(frame).present;
+            if missing == 0 {
+                break;
+            }
+            let place = missing.trailing_zeros() as usize;
+            if let Some(from) = core.framed.front(SPARE) {
+                let granule = core.spare_of(from).trailing_zeros() as usize;
+                self.space.shift((frame, place), (from, granule));
+                core.frame(from).present &= !(1 << granule);
+                core.frame(frame).present |= 1 << place;
+                core.spare -= 1;
+                core.settle(from);
+            } else if core.room() > 0 || overdraw {
+                let count = core.room().max(1).min(u64::from(missing.count_ones())) as u32;
+                let born = first_of(missing, count);
+                core = self.bear_into(core, worker, frame, born);
+                newborn |= born;
+            } else if let Some(blank) = core.framed.front(BLANK) {
+                let entry = core.frame(blank);
+                (entry.huge, entry.tabled) = (0, 1);
+                core.settle(blank);
+            } else {
+                (core, overdraw) = self.look(core, &mut looks);
+            }
+        }
+        core.gaining -= 1;
+        (core, newborn)
+    }
+
+    /// Makes new pages for granules of a frame.
+    fn bear_into<'a>(
+        &'a self,
+        mut core: Guard<'a, Core>,
+        worker: usize,
+        frame: u32,
+        mask: Mask,
+    ) -> Guard<'a, Core> {
+        core.charge(u64::from(mask.count_ones()));
+        drop(core);
+        self.space.bear_small(worker, mask.count_ones() as usize);
+        let mut core = self.core.lock();
+        self.space.adopt_small(frame, mask, worker);
+        core.frame(frame).present |= mask;
+        core
+    }
+
+    /// Says whether a whole chunk of memory can be had without making room.
+    pub(crate) fn has_chunk(core: &Core) -> bool {
+        core.framed.len(BLANK) > 0 || core.available() >= CHUNK
+    }
+
+    /// Gives back at least `granules` to the kernel, if there is as much.
+    pub(crate) fn reclaim(&self, granules: u64) -> u64 {
+        let mut core = self.core.lock();
+        let mut freed = 0;
+        let mut patience = LOOKS;
+        loop {
+            freed += core.release_spares(&self.space, granules - freed);
+            if freed >= granules || patience == 0 {
+                return freed;
+            }
+            let done;
+            (core, done) = self.make_room(core);
+            if !done {
+                let others;
+                (core, others) = self.wait_for_others(core);
+                patience -= u32::from(!others);
+            }
+        }
+    }
+}
+
+/// The lowest `count` bits of a mask.
+fn first_of(mask: Mask, count: u32) -> Mask {
+    let (mut rest, mut taken) = (mask, 0);
+    for _ in 0..count {
+        let bit = rest & rest.wrapping_neg();
+        rest &= !bit;
+        taken |= bit;
+    }
+    taken
+}
+
+#[cfg(test)]
+impl Engine {
+    /// Counts everything anew and compares; for a pager at rest.
+    pub(crate) fn check(&self) {
+        let mut core = self.core.lock();
+        while core.loading + core.writing > 0 {
+            drop(core);
+            std::thread::yield_now();
+            core = self.core.lock();
+        }
+        let count = |mask: Mask| u64::from(mask.count_ones());
+        let (mut data, mut limbo, mut ahead, mut present) = (0, 0, 0, 0);
+        for chunk in 0..core.chunks.len() as u32 {
+            let entry = *core.chunk(chunk);
+            let resident = count(entry.mask(&[State::Resident]));
+            let waiting = count(entry.mask(&[State::Limbo, State::Ahead]));
+            let framed = entry.frame != 0;
+            let limbo_list = if entry.mask(&[State::Limbo]) != 0 { LIMBO } else { AHEAD };
+            let list = (waiting > 0).then_some(limbo_list);
+            assert_eq!(framed, waiting > 0, "chunk {chunk} and its frame");
+            assert_eq!(core.resident.list_of(chunk).is_some(), resident > 0);
+            assert_eq!(core.limbo.list_of(chunk), list);
+            ahead += count(entry.mask(&[State::Ahead]));
+            data += resident;
+            limbo += waiting;
+        }
+        for frame in 0..core.frames.len() {
+            present += count(core.frames[frame].present);
+        }
+        assert_eq!((data, limbo, ahead), (core.in_data, core.in_limbo, core.in_ahead));
+        assert_eq!(present, limbo + core.spare);
+        assert_eq!(core.held, data + present);
+    }
+}

@@ -1,0 +1,94 @@
+//! What the pager knows of a chunk, of a frame, and of a thread that waits.
+//!
+//! ```text
+//!   Chunk   states of 32 granules, four masks, its frame, its slot, 32 hashes: 600 bytes a 2 MiB
+//!   Frame   its owner, and which granules have pages
+//! ```
+//!
+//! References to others are numbers + 1, so that all zero bits say: never touched, nothing owned.
+//! Tables of these begin as zero pages and cost memory only where the range is used.
+
+use super::space::{GRANULES, Mask, runs};
+use super::state::{Event, State, next};
+use super::sys::die;
+use super::tables::ZeroValid;
+
+/// What is known of a chunk.
+#[derive(Clone, Copy)]
+pub(crate) struct Chunk {
+    pub(crate) states: [State; GRANULES],
+    /// A thread waits for it.
+    pub(crate) wanted: Mask,
+    /// A demand for it is queued.
+    pub(crate) queued: Mask,
+    /// Its contents may be lost.
+    pub(crate) dead: Mask,
+    /// The slot holds it as of `hashes`.
+    pub(crate) copies: Mask,
+    /// Frame + 1.
+    pub(crate) frame: u32,
+    /// Slot of the file + 1.
+    pub(crate) slot: u32,
+    /// 1: entered data as one huge page, and nothing was cut from it since.
+    pub(crate) huge: u32,
+    /// 1: blocks smaller than a chunk live here, so pages stay small.
+    pub(crate) small: u32,
+    /// When it last entered data.
+    pub(crate) entered_ns: u64,
+    /// `Core::evictions` when it last went to the file.
+    pub(crate) left_at: u64,
+    pub(crate) hashes: [u128; GRANULES],
+}
+
+// SAFETY: integers, and `State`, whose zero is `Zero`.
+unsafe impl ZeroValid for Chunk {}
+
+impl Chunk {
+    /// The granules in one of `states`.
+    pub(crate) fn mask(&self, states: &[State]) -> Mask {
+        let mut mask = 0;
+        for (granule, state) in self.states.iter().enumerate() {
+            mask |= Mask::from(states.contains(state)) << granule;
+        }
+        mask
+    }
+
+    /// Moves every granule of `mask` by `event`.
+    pub(crate) fn step(&mut self, mask: Mask, event: Event) {
+        for (first, count) in runs(mask) {
+            for state in &mut self.states[first..first + count] {
+                match next(*state, event) {
+                    Some(after) => *state = after,
+                    None => die(format_args!("{event:?} of a granule that is {state:?}")),
+                }
+            }
+        }
+    }
+}
+
+/// What is known of a frame.
+#[derive(Clone, Copy)]
+pub(crate) struct Frame {
+    /// Chunk + 1.
+    pub(crate) owner: u32,
+    /// Granules with pages.
+    pub(crate) present: Mask,
+    /// 1: its pages are one huge page.
+    pub(crate) huge: u32,
+    /// 1: it may have a page table, which a huge page must not find.
+    pub(crate) tabled: u32,
+}
+
+// SAFETY: integers.
+unsafe impl ZeroValid for Frame {}
+
+/// A thread waits for a granule.
+#[derive(Clone, Copy)]
+pub(crate) struct Demand {
+    pub(crate) chunk: u32,
+    pub(crate) granule: u32,
+    pub(crate) since_ns: u64,
+}
+
+// SAFETY: integers.
+unsafe impl ZeroValid for Demand {}

@@ -1,0 +1,347 @@
+//! The public face: build a pager, tell it what you know, ask it how it fares.
+//!
+//! ```text
+//!   builder -> Pager -> base .. base + range_bytes    use it like any memory
+//!              cold, will_need, reclaim, set_budget   hints: they change no contents
+//!              dead, live, discard                    contents that nobody needs
+//! ```
+//!
+//! Invariant: hints are never needed for correctness.
+//!
+//! Must never: be dropped while somebody still uses its range.
+
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use nix::libc;
+
+use super::builder::{BuildError, PagerBuilder};
+use super::core::{CHUNK, Core, RESIDENT};
+use super::engine::Engine;
+use super::space::{GRANULE_BYTES, GRANULES, Mask, run};
+use super::state::State;
+use super::sys;
+use super::tables::Mapping;
+use super::thrash::Thrash;
+use super::uffd::Door;
+use super::worker::{self, Start};
+
+/// What a pager holds and has done. Bytes, where nothing else is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each name says what it counts; pager.md explains the words")]
+pub struct PagerStats {
+    pub budget_bytes: u64,
+    pub held_bytes: u64,
+    pub held_bytes_peak: u64,
+    pub data_bytes: u64,
+    pub limbo_bytes: u64,
+    pub spare_bytes: u64,
+    pub file_bytes: u64,
+    pub faults: u64,
+    pub rescued_bytes: u64,
+    pub loads: u64,
+    pub read_bytes: u64,
+    pub read_ahead_bytes: u64,
+    pub read_ahead_used_bytes: u64,
+    pub zero_filled_bytes: u64,
+    pub written_bytes: u64,
+    pub clean_bytes: u64,
+    pub found_zero_bytes: u64,
+    pub dead_bytes: u64,
+    pub overdrafts: u64,
+    pub pinned: u64,
+    pub busy_retries: u64,
+}
+
+/// A range of memory under a budget. Drop gives the range back: nobody may use it any more.
+pub struct Pager {
+    engine: Arc<Engine>,
+    threads: Vec<libc::pthread_t>,
+    door: Door,
+    /// One byte that is 1 here and 0 in a child process.
+    mark: Mapping,
+}
+
+impl std::fmt::Debug for Pager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pager")
+            .field("range_bytes", &self.range_bytes())
+            .field("door", &self.door)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Pager {
+    /// A pager with a range of 64 GiB and a budget of 1 GiB, to be changed.
+    pub fn builder() -> PagerBuilder {
+        PagerBuilder::new()
+    }
+
+    pub(crate) fn start(
+        engine: Arc<Engine>,
+        workers: usize,
+        door: Door,
+    ) -> Result<Self, BuildError> {
+        let mark = Mapping::new(1, 4096)?;
+        sys::advise_fork(mark.start(), mark.bytes(), sys::InChild::Zero)
+            .map_err(|errno| BuildError::Call { call: "madvise(MADV_WIPEONFORK)", errno })?;
+        // SAFETY: the page is committed and ours.
+        unsafe { mark.base().write_volatile(1) };
+        let mut pager = Self { engine, threads: Vec::with_capacity(workers), door, mark };
+        for number in 0..workers {
+            let engine = Arc::clone(&pager.engine);
+            let start = Start { engine, number, workers };
+            let thread = start.launch(worker::work);
+            let thread =
+                thread.map_err(|errno| BuildError::Call { call: "pthread_create", errno })?;
+            pager.threads.push(thread);
+        }
+        Ok(pager)
+    }
+
+    /// Whether this is the process that made the pager, not a child of it.
+    fn is_here(&self) -> bool {
+        // SAFETY: the page is committed; it is written before the pager is handed out.
+        unsafe { self.mark.base().read_volatile() == 1 }
+    }
+
+    /// The first address of the range, a multiple of 2 MiB. What was never written reads as zero.
+    pub fn base(&self) -> NonNull<u8> {
+        self.engine.space.data().base()
+    }
+
+    /// The length of the range.
+    pub fn range_bytes(&self) -> usize {
+        self.engine.space.data().bytes()
+    }
+
+    /// How faults are had.
+    pub fn door(&self) -> Door {
+        self.door
+    }
+
+    /// Sets the budget, rounded down to granules, evicts what is over it, and returns the old one.
+    pub fn set_budget(&self, bytes: usize) -> usize {
+        let granules = (bytes / GRANULE_BYTES).max(1) as u64;
+        if !self.is_here() {
+            return 0;
+        }
+        let (before, over) = {
+            let mut core = self.engine.core.lock();
+            let before = std::mem::replace(&mut core.budget, granules);
+            (before, core.held.saturating_sub(granules))
+        };
+        if over > 0 {
+            self.engine.reclaim(over);
+        }
+        before as usize * GRANULE_BYTES
+    }
+
+    /// Gives at least `bytes` back to the kernel, if the pager holds as much; returns how many.
+    pub fn reclaim(&self, bytes: usize) -> usize {
+        if !self.is_here() {
+            return 0;
+        }
+        self.engine.reclaim(bytes.div_ceil(GRANULE_BYTES) as u64) as usize * GRANULE_BYTES
+    }
+
+    /// Says that the granules wholly inside a range will not be used for long: they go first.
+    pub fn cold(&self, start: NonNull<u8>, bytes: usize) {
+        self.each_chunk(start, bytes, Edge::Inside, |core, chunk, mask| {
+            if core.chunk(chunk).mask(&[State::Resident]) & mask != 0 {
+                core.resident.push_front(RESIDENT, chunk);
+                self.engine.evict(core, chunk);
+            }
+        });
+        self.engine.work.raise();
+    }
+
+    /// Says that a range will be used soon: what is in the file is read ahead.
+    ///
+    /// No more than an eighth of the budget: what nobody has come for yet must not push out what
+    /// is in use, or itself.
+    pub fn will_need(&self, start: NonNull<u8>, bytes: usize) {
+        let mut queued = 0;
+        self.each_chunk(start, bytes, Edge::Around, |core, chunk, mask| {
+            let wanted = core.chunk(chunk).mask(&[State::Disk]) & mask;
+            let granules = u64::from(wanted.count_ones());
+            if wanted != 0 && core.in_ahead + queued + granules <= Engine::limbo_target(core) {
+                queued += granules;
+                core.aheads.push(chunk);
+            }
+        });
+        self.engine.work.raise();
+    }
+
+    /// Says that the contents of the granules wholly inside a range are not needed: they are
+    /// dropped first, and may read as zero or as before until [`Pager::live`].
+    ///
+    /// # Safety
+    ///
+    /// Nobody relies on the contents, or holds a reference to them, until `live`.
+    pub unsafe fn dead(&self, start: NonNull<u8>, bytes: usize) {
+        self.each_chunk(start, bytes, Edge::Inside, |core, chunk, mask| {
+            core.chunk(chunk).dead |= mask;
+            let entry = core.chunk(chunk);
+            let resident = entry.mask(&[State::Resident]);
+            if resident != 0 && resident & !entry.dead == 0 {
+                // The next to go: it costs nothing.
+                core.resident.push_front(RESIDENT, chunk);
+            }
+            let cheap = core.chunk(chunk).mask(&[State::Disk, State::Limbo, State::Ahead]);
+            core.discard(&self.engine.space, chunk, mask & cheap);
+        });
+    }
+
+    /// Says that a range is in use again; what of it was dropped reads as zero.
+    pub fn live(&self, start: NonNull<u8>, bytes: usize) {
+        self.each_chunk(start, bytes, Edge::Around, |core, chunk, mask| {
+            let dead = std::mem::replace(&mut core.chunk(chunk).dead, 0);
+            core.chunk(chunk).dead = dead & !mask;
+            if dead & mask != 0 && core.chunk(chunk).mask(&[State::Resident]) != 0 {
+                core.resident.push_back(RESIDENT, chunk);
+            }
+        });
+    }
+
+    /// Drops the granules wholly inside a range at once: they read as zero and hold no memory.
+    /// Waits for those that are being read or written.
+    ///
+    /// # Safety
+    ///
+    /// Nobody relies on the contents, or holds a reference to them.
+    pub unsafe fn discard(&self, start: NonNull<u8>, bytes: usize) {
+        loop {
+            let mut busy = 0;
+            let seen = self.engine.progress.count();
+            self.each_chunk(start, bytes, Edge::Inside, |core, chunk, mask| {
+                busy |= core.discard(&self.engine.space, chunk, mask);
+            });
+            if busy == 0 || !self.is_here() {
+                self.engine.progress.raise();
+                return;
+            }
+            self.engine.progress.wait(seen, std::time::Duration::from_millis(2));
+        }
+    }
+
+    /// Keeps pages small where blocks below 2 MiB live, so that a touch makes no more than a
+    /// granule resident.
+    pub fn small_pages(&self, start: NonNull<u8>, bytes: usize) {
+        self.each_chunk(start, bytes, Edge::Around, |core, chunk, _| {
+            core.chunk(chunk).small = 1;
+        });
+    }
+
+    fn each_chunk(
+        &self,
+        start: NonNull<u8>,
+        bytes: usize,
+        edge: Edge,
+        mut each: impl FnMut(&mut Core, u32, Mask),
+    ) {
+        if !self.is_here() {
+            return;
+        }
+        let first = start.as_ptr().addr().wrapping_sub(self.engine.space.data().start());
+        let Some(granules) = granules(first, bytes, self.range_bytes(), edge) else { return };
+        let mut at = granules.start;
+        while at < granules.end {
+            let chunk = at / GRANULES;
+            let past = ((chunk + 1) * GRANULES).min(granules.end);
+            let mut core = self.engine.core.lock();
+            each(&mut core, chunk as u32, run(at % GRANULES, past - at));
+            at = past;
+        }
+    }
+
+    /// What is held and was done.
+    pub fn stats(&self) -> PagerStats {
+        let core = self.engine.core.lock();
+        let bytes = |granules: u64| granules * GRANULE_BYTES as u64;
+        let counters = core.counters;
+        PagerStats {
+            budget_bytes: bytes(core.budget),
+            held_bytes: bytes(core.held),
+            held_bytes_peak: bytes(core.held_peak),
+            data_bytes: bytes(core.in_data),
+            limbo_bytes: bytes(core.in_limbo),
+            spare_bytes: bytes(core.spare),
+            file_bytes: bytes(u64::from(core.slots_reserved) * CHUNK),
+            faults: counters.faults,
+            rescued_bytes: bytes(counters.rescued),
+            loads: counters.loads,
+            read_bytes: bytes(counters.loaded),
+            read_ahead_bytes: bytes(counters.read_ahead),
+            read_ahead_used_bytes: bytes(counters.read_ahead_used),
+            zero_filled_bytes: bytes(counters.zero_filled),
+            written_bytes: bytes(counters.written),
+            clean_bytes: bytes(counters.clean),
+            found_zero_bytes: bytes(counters.found_zero),
+            dead_bytes: bytes(counters.dead),
+            overdrafts: counters.overdrafts,
+            pinned: counters.pinned,
+            busy_retries: counters.busy_retries,
+        }
+    }
+
+    /// Sets the budget to what the process limit leaves, where one was given to
+    /// [`PagerBuilder::process_limit_bytes`], and evicts what is over it. The pager does this by
+    /// itself twenty times a second, and more often while pages come and go. Returns the bytes
+    /// given back.
+    pub fn follow_limit(&self) -> usize {
+        if !self.is_here() {
+            return 0;
+        }
+        let over = self.engine.follow_limit();
+        if over == 0 { 0 } else { self.engine.reclaim(over) as usize * GRANULE_BYTES }
+    }
+
+    /// How hard the budget hurts.
+    pub fn thrash(&self) -> Thrash {
+        let core = self.engine.core.lock();
+        core.counters.report(core.evictions, core.budget)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+}
+
+impl Drop for Pager {
+    fn drop(&mut self) {
+        if !self.is_here() {
+            // A child has none of the threads, and none of the ranges.
+            return;
+        }
+        // Release: pairs with the acquire in `stopping`.
+        self.engine.stop.store(true, Ordering::Release);
+        sys::ring(&self.engine.bell);
+        self.engine.work.raise();
+        for thread in self.threads.drain(..) {
+            sys::join_thread(thread);
+        }
+    }
+}
+
+/// What of a range's first and last granule belongs to it.
+#[derive(Clone, Copy)]
+enum Edge {
+    /// Only granules wholly inside.
+    Inside,
+    /// Every granule touched.
+    Around,
+}
+
+/// The granules of a range that begins `first` bytes in; `None` if there are none.
+fn granules(first: usize, bytes: usize, range_bytes: usize, edge: Edge) -> Option<Range<usize>> {
+    let past = first.checked_add(bytes)?.min(range_bytes);
+    let granules = match edge {
+        Edge::Inside => first.div_ceil(GRANULE_BYTES)..past / GRANULE_BYTES,
+        Edge::Around => first / GRANULE_BYTES..past.div_ceil(GRANULE_BYTES),
+    };
+    (first < range_bytes && granules.start < granules.end).then_some(granules)
+}

@@ -1,0 +1,76 @@
+//! The pager: memory that looks ordinary, keeps to a budget, and goes to a file when it must.
+//!
+//! ```text
+//!   program touches data      resident: nothing happens, ever
+//!                             absent:   userfaultfd tells the leader; the thread waits
+//!
+//!            evict             write, or drop if clean
+//!   data ----------> limbo ----------------------------> spill file
+//!        <----------       <--------- read ahead -------
+//!           rescue                                      \
+//!        <------------------------- demand --------------+
+//! ```
+//!
+//! A page is never copied on its way: it is *moved* between ranges of addresses (`UFFDIO_MOVE`,
+//! Linux 6.8), which is atomic, takes 1 us for a huge page and keeps it huge.
+//!
+//! # Words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | granule | 64 KiB, the least that is moved |
+//! | chunk | 2 MiB of the data range, 32 granules, a huge page where possible |
+//! | frame | 2 MiB of addresses for pages that are not in data |
+//! | limbo | frames whose contents were evicted a short while ago: a touch brings them back |
+//! | slot | 2 MiB of the spill file |
+//! | dead | contents that nobody needs any more: dropped, not written |
+//!
+//! # Invariants
+//!
+//! * `data + limbo + in flight + spare = held <= budget`, counted before pages are made and after
+//!   they are given back. The one exception is counted as an overdraft: all pages pinned by system
+//!   calls of which one waits for another page.
+//! * what a thread reads is what was last written there, or zero where nothing was; if that cannot
+//!   be had, the process ends with a message. It never goes on with other bytes.
+//! * nothing on the way of a fault allocates, takes a lock of `std`, or writes a log.
+//!
+//! The rooms: `state` the legal moves, `space` the ranges, `core` the tables, `engine` memory,
+//! `launder` and `load` the two directions, `worker` the threads. docs/pager.md tells the story.
+
+mod builder;
+mod core;
+mod engine;
+mod entry;
+mod face;
+mod hints;
+mod launder;
+mod load;
+mod paged;
+mod policy;
+mod probe;
+mod process;
+mod space;
+mod state;
+mod streams;
+mod sync;
+mod sys;
+mod tables;
+mod thrash;
+mod uffd;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_end;
+#[cfg(test)]
+mod tests_kernel;
+
+pub use builder::{BuildError, PagerBuilder};
+pub use face::{Pager, PagerStats};
+pub use hints::{cold, process, will_need};
+pub use paged::Paged;
+pub use probe::{Obstacle, Probe, UserMode, probe};
+pub use space::{CHUNK_BYTES, GRANULE_BYTES};
+pub use thrash::{FailFast, Thrash};
+pub use uffd::Door;

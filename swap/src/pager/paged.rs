@@ -1,0 +1,228 @@
+//! The pager as a source of pages for the global allocator.
+//!
+//! ```text
+//!   reserve   PLIMSOLL_LIMIT and PLIMSOLL_SPILL_DIR set, and userfaultfd to be had:
+//!                  a pager, whose budget follows the process limit
+//!             otherwise: ordinary pages; why, is said once
+//!   freed     contents dead: dropped first, never written
+//!   reused    live again
+//!   decommit  dropped at once
+//! ```
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `PLIMSOLL_LIMIT` | what the process may hold: `8GiB`, `1.5GB`, `75%` |
+//! | `PLIMSOLL_SPILL_DIR` | the folder of the spill file |
+//! | `PLIMSOLL_FAIL_FAST` | not `0`: end the process when it does little but wait for pages |
+//!
+//! Invariant: which of the two it is, is decided once, by the first `reserve`.
+//!
+//! Making the pager takes some small blocks of the allocator's; a source is asked to reserve while
+//! large blocks cannot be had, so none of these is large. After that nothing is allocated.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use plimsoll_arena::os::OsError;
+use plimsoll_arena::{Moved, PageSource, Pages, PlainPages, StaticSource};
+
+use super::builder::PagerBuilder;
+use super::face::Pager;
+use super::hints;
+use super::space::GRANULE_BYTES;
+use super::sys::{say, total_bytes, variable};
+use super::thrash::FailFast;
+
+/// Pages that go to a file when the process is over its limit; see the module's table.
+#[derive(Debug, Default)]
+pub struct Paged {
+    /// Null while the pages are ordinary ones.
+    pager: AtomicPtr<Pager>,
+}
+
+impl Paged {
+    /// A source that looks at the environment when it is first asked for addresses.
+    pub const fn new() -> Self {
+        Self { pager: AtomicPtr::new(std::ptr::null_mut()) }
+    }
+
+    /// The pager, if there is one.
+    pub fn pager(&self) -> Option<&Pager> {
+        // Acquire: pairs with the release in `reserve`.
+        let pager = self.pager.load(Ordering::Acquire);
+        // SAFETY: null, or a leaked box that lives as long as the process.
+        unsafe { pager.as_ref() }
+    }
+
+    fn start(&self, bytes: usize, limit_bytes: usize, folder: &[u8]) -> Option<NonNull<u8>> {
+        let folder = Path::new(std::ffi::OsStr::from_bytes(folder));
+        let builder = PagerBuilder::new().range_bytes(bytes).folder(folder);
+        let mut builder = builder.budget_bytes(limit_bytes).process_limit_bytes(limit_bytes);
+        if variable(c"PLIMSOLL_FAIL_FAST").is_some_and(|value| value != b"0") {
+            builder = builder.fail_fast(FailFast::default());
+        }
+        match builder.build() {
+            Ok(pager) => {
+                let base = pager.base();
+                // Release: pairs with the acquire in `pager`.
+                let pager = Box::into_raw(Box::new(pager));
+                self.pager.store(pager, Ordering::Release);
+                hints::install(pager);
+                Some(base)
+            }
+            Err(why) => {
+                say(format_args!("no paging, over the limit memory is only given back: {why}"));
+                None
+            }
+        }
+    }
+}
+
+impl StaticSource for Paged {
+    const NEW: Self = Self::new();
+}
+
+// SAFETY: the pager's range is one anonymous mapping that is never given back; what was not
+// written reads as zero, and `decommit` drops whole granules and clears the rest.
+unsafe impl PageSource for Paged {
+    fn reserve(&self, bytes: usize) -> Result<NonNull<u8>, OsError> {
+        let limit = variable(c"PLIMSOLL_LIMIT").and_then(|text| parse(text, total_bytes()));
+        let folder = variable(c"PLIMSOLL_SPILL_DIR").filter(|folder| !folder.is_empty());
+        if let (Some(limit), Some(folder)) = (limit, folder)
+            && let Some(base) = self.start(bytes, limit, folder)
+        {
+            return Ok(base);
+        }
+        PlainPages.reserve(bytes)
+    }
+
+    unsafe fn commit(&self, start: NonNull<u8>, bytes: usize, pages: Pages) -> Result<(), OsError> {
+        let Some(pager) = self.pager() else {
+            // SAFETY: the caller says that the part lies inside the reservation.
+            return unsafe { PlainPages.commit(start, bytes, pages) };
+        };
+        if pages == Pages::Small {
+            pager.small_pages(start, bytes);
+        }
+        Ok(())
+    }
+
+    unsafe fn decommit(&self, start: NonNull<u8>, bytes: usize) -> Result<(), OsError> {
+        let Some(pager) = self.pager() else {
+            // SAFETY: the caller says that the range is committed and free.
+            return unsafe { PlainPages.decommit(start, bytes) };
+        };
+        // SAFETY: the caller says that the range is free.
+        unsafe { pager.discard(start, bytes) };
+        // What shares a granule with a neighbour stays, and must read as zero.
+        let address = start.as_ptr().addr();
+        let head = (address.next_multiple_of(GRANULE_BYTES) - address).min(bytes);
+        let tail = ((address + bytes) % GRANULE_BYTES).min(bytes - head);
+        // SAFETY: inside the free range.
+        unsafe { start.write_bytes(0, head) };
+        // SAFETY: inside the free range.
+        let end = unsafe { start.add(bytes - tail) };
+        // SAFETY: the last bytes of the free range.
+        unsafe { end.write_bytes(0, tail) };
+        Ok(())
+    }
+
+    unsafe fn freed(&self, start: NonNull<u8>, bytes: usize) {
+        if let Some(pager) = self.pager() {
+            // SAFETY: the caller says that nobody uses the block any more.
+            unsafe { pager.dead(start, bytes) };
+        }
+    }
+
+    unsafe fn reused(&self, start: NonNull<u8>, bytes: usize) {
+        if let Some(pager) = self.pager() {
+            pager.live(start, bytes);
+        }
+    }
+
+    fn may_mremap(&self) -> bool {
+        self.pager().is_none()
+    }
+
+    unsafe fn move_pages(
+        &self,
+        from: NonNull<u8>,
+        from_bytes: usize,
+        to: NonNull<u8>,
+        to_bytes: usize,
+    ) -> Moved {
+        if self.pager().is_some() {
+            return Moved::Refused;
+        }
+        // SAFETY: as the caller promised.
+        unsafe { PlainPages.move_pages(from, from_bytes, to, to_bytes) }
+    }
+
+    fn over_budget(&self, _bytes: usize) -> usize {
+        self.pager().map_or(0, Pager::follow_limit)
+    }
+
+    fn usable_after_fork(&self) -> bool {
+        self.pager().is_none()
+    }
+}
+
+/// A number of bytes: `8GiB`, `1.5GB`, `512MiB`, `75%` of `total_bytes`. `None` for zero, and for
+/// what is not understood, which the allocator has reported.
+fn parse(text: &[u8], total_bytes: usize) -> Option<usize> {
+    let text = std::str::from_utf8(text).ok()?.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor = match unit.trim() {
+        "" | "B" => 1.0,
+        "KiB" | "K" => 1024.0,
+        "MiB" | "M" => 1048576.0,
+        "GiB" | "G" => 1073741824.0,
+        "TiB" | "T" => 1099511627776.0,
+        "kB" | "KB" => 1e3,
+        "MB" => 1e6,
+        "GB" => 1e9,
+        "TB" => 1e12,
+        "%" => total_bytes as f64 / 100.0,
+        _ => return None,
+    };
+    let bytes = number.parse::<f64>().ok()? * factor;
+    (bytes >= 1.0).then_some(bytes as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_understood_as_the_allocator_understands_them() {
+        for (text, bytes) in [
+            ("8GiB", Some(8 << 30)),
+            ("1.5GB", Some(1_500_000_000)),
+            ("4096", Some(4096)),
+            ("75%", Some(750)),
+            ("0", None),
+            ("lots", None),
+            ("8 gigs", None),
+        ] {
+            assert_eq!(parse(text.as_bytes(), 1000), bytes, "{text}");
+        }
+    }
+
+    #[test]
+    fn without_variables_pages_are_ordinary() {
+        let source = Paged::new();
+        let base = source.reserve(4 << 20).expect("addresses");
+        // SAFETY: inside the reservation, in whole pages, used by this test alone.
+        unsafe { source.commit(base, 4 << 20, Pages::Huge) }.expect("committed");
+        // SAFETY: committed above.
+        unsafe { base.write(7) };
+        // SAFETY: nobody uses it any more.
+        unsafe { source.decommit(base, 4 << 20) }.expect("decommitted");
+        // SAFETY: committed above.
+        assert_eq!(unsafe { base.read() }, 0);
+        assert!(source.pager().is_none() && source.usable_after_fork());
+    }
+}

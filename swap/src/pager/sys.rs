@@ -1,0 +1,222 @@
+//! The pager's room for system calls other than userfaultfd: threads, clocks, the last word.
+//!
+//! Nothing here allocates, so that a fault can be served while a thread is inside `malloc`.
+//!
+//! ```text
+//!   Uffd    open -> register -> read messages -> move pages, wake
+//!   die     one line to file descriptor 2, then abort
+//! ```
+//!
+//! Rules: a call that fails is reported with its error number; `die` is for what would otherwise
+//! give wrong bytes.
+//!
+//! Source: userfaultfd(2), `UFFDIO_MOVE`(2const), pthread_sigmask(3).
+
+use std::ffi::c_void;
+use std::fmt::{self, Write as _};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use nix::libc;
+
+/// The nice value of the pager's threads.
+const PRIORITY: libc::c_int = -10;
+
+/// The number of the last failed call of this thread.
+pub(crate) fn errno() -> i32 {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+/// The descriptor that a call gave, or why it gave none.
+pub(crate) fn owned(fd: i32) -> Result<OwnedFd, i32> {
+    if fd < 0 {
+        return Err(errno());
+    }
+    // SAFETY: a descriptor that the kernel has just given, owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Bytes from the start of a range to its first resident page; all of them if there is none.
+/// The range is in whole pages, and no longer than a huge page.
+pub(crate) fn bytes_to_resident(start: usize, bytes: usize) -> usize {
+    let mut resident = [0u8; 512];
+    let bytes = bytes.min(resident.len() * 4096);
+    // SAFETY: one byte a page is written, and there are as many.
+    let failed = unsafe { libc::syscall(libc::SYS_mincore, start, bytes, &raw mut resident) } != 0;
+    if failed {
+        die(format_args!("looking for pages failed with OS error {}", errno()));
+    }
+    let pages = resident.iter().take(bytes / 4096);
+    pages.take_while(|page| *page & 1 == 0).count() * 4096
+}
+
+/// What a child process of fork(2) finds in a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InChild {
+    /// Nothing: a touch ends the child.
+    Absent,
+    /// Zeros.
+    Zero,
+}
+
+/// Says what a child process finds in a range of whole pages; nothing changes in this one.
+pub(crate) fn advise_fork(start: usize, bytes: usize, in_child: InChild) -> Result<(), i32> {
+    let advice = match in_child {
+        InChild::Absent => libc::MADV_DONTFORK,
+        InChild::Zero => libc::MADV_WIPEONFORK,
+    };
+    // SAFETY: both advices leave the contents as they are in this process.
+    let failed = unsafe { libc::syscall(libc::SYS_madvise, start, bytes, advice) } != 0;
+    if failed { Err(errno()) } else { Ok(()) }
+}
+
+/// Memory of the machine, in bytes.
+pub(crate) fn total_bytes() -> usize {
+    // SAFETY: sysconf has no preconditions.
+    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
+    usize::try_from(pages).unwrap_or(0).saturating_mul(4096)
+}
+
+/// Opens a file of the kernel's.
+pub(crate) fn open_for_reading(path: &std::ffi::CStr) -> Result<OwnedFd, i32> {
+    // SAFETY: the path is a C string.
+    owned(unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) })
+}
+
+/// Reads a file from its start, as far as it goes into `out`; `None` if that fails.
+pub(crate) fn read_at_start(fd: i32, out: &mut [u8]) -> Option<usize> {
+    // SAFETY: the buffer has that many bytes.
+    let read = unsafe { libc::pread(fd, out.as_mut_ptr().cast(), out.len(), 0) };
+    usize::try_from(read).ok()
+}
+
+/// The value of an environment variable, which nobody changes while it is used.
+pub(crate) fn variable(name: &std::ffi::CStr) -> Option<&'static [u8]> {
+    // SAFETY: the name is a C string. The environment is changed by nobody at this point, as in
+    // every allocator that reads its options from it.
+    let value = unsafe { libc::getenv(name.as_ptr()) };
+    if value.is_null() {
+        return None;
+    }
+    // SAFETY: getenv gives a C string, in the environment's memory.
+    Some(unsafe { std::ffi::CStr::from_ptr(value) }.to_bytes())
+}
+
+/// An eventfd: readable after [`ring`].
+pub(crate) fn bell() -> Result<OwnedFd, i32> {
+    // SAFETY: the call takes its arguments by value.
+    owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) })
+}
+
+/// Makes the eventfd readable for good.
+pub(crate) fn ring(bell: &OwnedFd) {
+    let one = 1u64;
+    // SAFETY: eight bytes are read from a u64.
+    unsafe { libc::write(bell.as_raw_fd(), (&raw const one).cast(), 8) };
+}
+
+/// Nanoseconds of the monotonic clock.
+pub(crate) fn now_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes one timespec.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// This thread's id.
+pub(crate) fn thread_id() -> i32 {
+    // SAFETY: the call has no preconditions.
+    unsafe { libc::gettid() }
+}
+
+/// Lets this thread go before others that want a processor, where that is allowed: threads wait
+/// for it, and it waits for the disk most of the time.
+pub(crate) fn go_first() {
+    // SAFETY: the call takes its arguments by value; refusal is harmless.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, thread_id() as libc::id_t, PRIORITY) };
+}
+
+/// Ends this thread without a trace.
+#[cfg(test)]
+pub(crate) fn vanish() {
+    // SAFETY: the thread never runs again; what it holds is lost, which is the point.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+}
+
+/// Whether a thread of this process still runs.
+pub(crate) fn is_alive(thread: i32) -> bool {
+    let process = std::process::id() as i32;
+    // SAFETY: signal 0 is sent to nobody; the call only looks.
+    unsafe { libc::syscall(libc::SYS_tgkill, process, thread, 0) == 0 }
+}
+
+/// Random bits from the kernel.
+pub(crate) fn random_u64() -> u64 {
+    let mut bits = now_ns();
+    // SAFETY: eight bytes are written to a u64; without them the clock must do.
+    unsafe { libc::getrandom((&raw mut bits).cast(), 8, libc::GRND_NONBLOCK) };
+    bits
+}
+
+/// A line on the stack.
+struct Line {
+    bytes: [u8; 512],
+    len: usize,
+}
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.bytes.len() - 1 - self.len;
+        let taken = text.len().min(room);
+        self.bytes[self.len..self.len + taken].copy_from_slice(&text.as_bytes()[..taken]);
+        self.len += taken;
+        Ok(())
+    }
+}
+
+/// Writes one line to standard error, without allocating.
+pub(crate) fn say(what: fmt::Arguments<'_>) {
+    let mut line = Line { bytes: [0; 512], len: 0 };
+    // Writing into the line cannot fail; what does not fit is cut.
+    let _ = line.write_fmt(format_args!("plimsoll: {what}"));
+    line.bytes[line.len] = b'\n';
+    // SAFETY: the first `len + 1` bytes of the buffer are read.
+    unsafe { libc::write(2, line.bytes.as_ptr().cast(), line.len + 1) };
+}
+
+/// Ends the process: a page that cannot be brought back must never read as zero.
+#[cold]
+pub(crate) fn die(why: fmt::Arguments<'_>) -> ! {
+    say(format_args!("the pager cannot go on, so the process ends: {why}"));
+    std::process::abort()
+}
+
+/// Starts a thread that takes no signals. `main` runs with `argument`.
+///
+/// # Errors
+///
+/// The error number of pthread_create(3).
+pub(crate) fn start_thread(
+    main: extern "C" fn(*mut c_void) -> *mut c_void,
+    argument: *mut c_void,
+) -> Result<libc::pthread_t, i32> {
+    // SAFETY: sigset_t is plain bits, and filled by the next call.
+    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: as above, for the old mask.
+    let mut old: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: writes one set.
+    unsafe { libc::sigfillset(&raw mut all) };
+    // SAFETY: both sets outlive the call; a new thread inherits the mask.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut old) };
+    let mut thread = 0;
+    // SAFETY: the thread's id is written to `thread`; `main` fits the argument, says the caller.
+    let error = unsafe { libc::pthread_create(&raw mut thread, std::ptr::null(), main, argument) };
+    // SAFETY: the mask that was there before.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const old, std::ptr::null_mut()) };
+    if error == 0 { Ok(thread) } else { Err(error) }
+}
+
+/// Waits until a thread of [`start_thread`] has ended.
+pub(crate) fn join_thread(thread: libc::pthread_t) {
+    // SAFETY: the thread was started by `start_thread` and is joined once.
+    unsafe { libc::pthread_join(thread, std::ptr::null_mut()) };
+}

@@ -1,0 +1,142 @@
+//! Ways to end: each in a child process, which must end with a message and never go on.
+//!
+//! ```text
+//!   this test -> the same binary again, with a scenario in the environment -> abort, and why
+//! ```
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use nix::libc;
+
+use super::tests::{built, pattern, words};
+use super::*;
+use crate::backend::{Backend, Fault, FaultPlan, Faulty, Memory};
+
+const SCENARIO: &str = "PLIMSOLL_PAGER_SCENARIO";
+const MIB: usize = 1 << 20;
+
+/// Writes and reads 64 MiB under a budget of 4, `rounds` times.
+fn churn(pager: &Pager, rounds: u64) {
+    let words = words(pager);
+    for round in 1..=rounds {
+        for i in (0..words.len()).step_by(512) {
+            let before = if round == 1 { 0 } else { pattern(i, round - 1) };
+            assert_eq!(words[i].load(Relaxed), before);
+            words[i].store(pattern(i, round), Relaxed);
+        }
+    }
+}
+
+fn on(backend: impl Backend + 'static) -> Option<Pager> {
+    let builder = Pager::builder().range_bytes(64 * MIB).budget_bytes(4 * MIB);
+    built(builder.backend(Box::new(backend)))
+}
+
+fn at(call: u64, fault: Fault) -> Faulty<Memory> {
+    Faulty::new(Memory::new(64 * MIB as u64), FaultPlan::At { call, fault })
+}
+
+/// What happens in the child. Does nothing in an ordinary run.
+#[test]
+fn scenario() {
+    let Ok(scenario) = std::env::var(SCENARIO) else { return };
+    let pager = match scenario.as_str() {
+        "eio" => on(at(40, Fault::Eio)),
+        "bit-flip" => {
+            on(Faulty::new(Memory::new(64 * MIB as u64), FaultPlan::Seeded { seed: 3, one_in: 1 }))
+        }
+        "disk-full" => on(Memory::new(32 * MIB as u64)),
+        "leader" => {
+            let pager = on(Memory::new(64 * MIB as u64)).expect("built a moment ago");
+            pager.engine().lead.vanish.store(true, Relaxed);
+            Some(pager)
+        }
+        "fail-fast" => {
+            let fail_fast = FailFast { window: Duration::from_millis(600), stalled_percent: 1 };
+            let folder = std::env::temp_dir();
+            let builder = Pager::builder().range_bytes(64 * MIB).budget_bytes(4 * MIB);
+            built(builder.folder(&folder).fail_fast(fail_fast))
+        }
+        "fork" => {
+            let pager = on(Memory::new(64 * MIB as u64)).expect("built a moment ago");
+            words(&pager)[0].store(7, Relaxed);
+            fork(&pager);
+            return;
+        }
+        other => panic!("no scenario {other}"),
+    };
+    let Some(pager) = pager else { return };
+    churn(&pager, 10_000);
+}
+
+/// A child that touches paged memory is ended by the kernel; its calls of the pager return.
+fn fork(pager: &Pager) {
+    // SAFETY: the child calls async-signal-safe functions, and methods that do nothing there.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        pager.reclaim(1);
+        pager.cold(pager.base(), MIB);
+        let word = words(pager)[0].load(Relaxed);
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(word as i32) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for the child just made.
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert!(libc::WIFSIGNALED(status), "the child saw {status:#x}");
+    assert_eq!(libc::WTERMSIG(status), libc::SIGSEGV);
+    assert_eq!(words(pager)[0].load(Relaxed), 7);
+    words(pager)[0].store(0, Relaxed);
+    churn(pager, 2);
+}
+
+fn child(scenario: &str) -> Option<Output> {
+    if let Err(why) = probe().door {
+        eprintln!("SKIPPED, nothing was tested: {why}");
+        return None;
+    }
+    let mut command = Command::new(std::env::current_exe().expect("this binary"));
+    command.args(["--exact", "pager::tests_end::scenario", "--nocapture"]);
+    Some(command.env(SCENARIO, scenario).output().expect("a child"))
+}
+
+fn aborts(scenario: &str, because: &str) {
+    let Some(output) = child(scenario) else { return };
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{scenario}: {text}");
+    assert!(text.contains("the pager cannot go on") && text.contains(because), "{text}");
+}
+
+#[test]
+fn a_failing_disk_ends_the_process() {
+    aborts("eio", "of the spill file");
+}
+
+#[test]
+fn a_full_disk_ends_the_process() {
+    aborts("disk-full", "the disk is full");
+}
+
+#[test]
+fn faults_of_all_kinds_end_the_process_and_are_never_read() {
+    aborts("bit-flip", "the pager cannot go on");
+}
+
+#[test]
+fn without_a_leader_the_process_ends() {
+    aborts("leader", "was killed");
+}
+
+#[test]
+fn fail_fast_ends_the_process_and_says_what_would_help() {
+    aborts("fail-fast", "would be gone with a limit of");
+}
+
+#[test]
+fn a_forked_child_neither_hangs_nor_sees_zeros() {
+    let Some(output) = child("fork") else { return };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,141 @@
+//! What the pager counts, and what it says when a limit is too small.
+//!
+//! A page that was sent to the file and is wanted again is a *refault*. Its distance is how much
+//! was evicted in between: had the budget been larger by that much, it would still be there.
+//!
+//! ```text
+//!   distance of each refault -> histogram by powers of two -> the budget that would have kept half
+//! ```
+//!
+//! The estimate is for a queue in order of arrival, which is what the pager has; see Denning, "The
+//! working set model for program behavior", CACM 1968, for distances in general.
+//!
+//! Invariant: the histogram's sum is the refaulted granules. All numbers only grow.
+//!
+//! Must never: divide by zero on a pager that did nothing.
+
+use std::time::Duration;
+
+use super::space::GRANULE_BYTES;
+
+/// Powers of two of a distance in granules: up to 2^39, 32 PiB.
+const BUCKETS: usize = 40;
+
+/// Counts since the start, in granules where nothing else is said.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) faults: u64,
+    pub(crate) rescued: u64,
+    pub(crate) loaded: u64,
+    pub(crate) loads: u64,
+    pub(crate) read_ahead: u64,
+    pub(crate) read_ahead_used: u64,
+    pub(crate) zero_filled: u64,
+    pub(crate) written: u64,
+    pub(crate) clean: u64,
+    pub(crate) found_zero: u64,
+    pub(crate) dead: u64,
+    pub(crate) refaulted: u64,
+    pub(crate) overdrafts: u64,
+    pub(crate) pinned: u64,
+    pub(crate) busy_retries: u64,
+    pub(crate) stalled_ns: u64,
+    distances: Distances,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Distances([u64; BUCKETS]);
+
+impl Default for Distances {
+    fn default() -> Self {
+        Self([0; BUCKETS])
+    }
+}
+
+impl Counters {
+    /// Notes that `granules` came back that were sent away when `distance` fewer had been.
+    pub(crate) fn refault(&mut self, granules: u64, distance: u64) {
+        self.refaulted += granules;
+        let bucket = (u64::BITS - distance.leading_zeros()) as usize;
+        self.distances.0[bucket.min(BUCKETS - 1)] += granules;
+    }
+
+    /// The smallest growth of the budget, in granules and rounded up to a power of two, that would
+    /// have kept half of the refaults away.
+    fn growth_for_half(&self) -> Option<u64> {
+        let mut covered = 0;
+        for (bucket, granules) in self.distances.0.iter().enumerate() {
+            covered += granules;
+            if covered > 0 && covered * 2 >= self.refaulted {
+                return Some(1 << bucket);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn report(&self, evicted: u64, budget: u64) -> Thrash {
+        let bytes = |granules: u64| granules.saturating_mul(GRANULE_BYTES as u64);
+        let growth = self.growth_for_half();
+        Thrash {
+            evicted_bytes: bytes(evicted),
+            refaulted_bytes: bytes(self.refaulted),
+            stalled: Duration::from_nanos(self.stalled_ns),
+            helpful_budget_bytes: growth.map(|growth| bytes(budget.saturating_add(growth))),
+        }
+    }
+}
+
+/// How hard the limit hurts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thrash {
+    /// Bytes that left memory.
+    pub evicted_bytes: u64,
+    /// Bytes that left and were wanted again.
+    pub refaulted_bytes: u64,
+    /// Time that threads waited for pages, added up over threads.
+    pub stalled: Duration,
+    /// The smallest budget, to a power of two of the difference, that would have kept half of the
+    /// refaults away. `None` when there were none.
+    pub helpful_budget_bytes: Option<u64>,
+}
+
+impl Thrash {
+    /// Refaulted per evicted byte, 0 to 1: near 1, what is evicted is what is needed.
+    pub fn refault_share(&self) -> f64 {
+        let evicted = self.evicted_bytes.max(1) as f64;
+        (self.refaulted_bytes as f64 / evicted).min(1.0)
+    }
+}
+
+/// When to give up on a limit that is too small: threads have waited for pages for
+/// `stalled_percent` of the processors' time, over `window`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailFast {
+    /// How long it must have been so.
+    pub window: Duration,
+    /// Waiting time over elapsed time times processors, in percent.
+    pub stalled_percent: u32,
+}
+
+impl Default for FailFast {
+    /// Nine tenths, for half a minute.
+    fn default() -> Self {
+        Self { window: Duration::from_secs(30), stalled_percent: 90 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_helpful_budget_covers_half_of_the_refaults() {
+        let mut counters = Counters::default();
+        assert_eq!(counters.report(0, 10).helpful_budget_bytes, None);
+        counters.refault(10, 3);
+        counters.refault(30, 1000);
+        let thrash = counters.report(80, 100);
+        assert_eq!(thrash.helpful_budget_bytes, Some((100 + 1024) * GRANULE_BYTES as u64));
+        assert!((thrash.refault_share() - 0.5).abs() < 1e-9);
+    }
+}

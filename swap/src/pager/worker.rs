@@ -1,0 +1,279 @@
+//! The threads: a few alike, of which one leads.
+//!
+//! ```text
+//!   leader   message -> Rescue: moved back at once, 8 us
+//!                    -> Wait: noted
+//!                    -> Load: the leader gives the lead to another and serves it itself
+//!   others   1. a demand              somebody waits
+//!            2. the lead, if nobody has it
+//!            3. room, if it is short  else the next demand would wait for a write
+//!            4. a chunk ahead         somebody will soon ask
+//!            5. room, up to the reserve
+//! ```
+//!
+//! A fault therefore crosses from thread to thread once, not twice: on a machine whose processors
+//! sleep between faults, waking one takes as long as half a read. At least half of the workers
+//! keep away from write-back, so a demand waits for no write. Idle workers look in twenty times a
+//! second whether the leader still lives: without one a touch of an absent page would never end.
+//!
+//! Must never: take a signal, unwind, or allocate.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+use nix::libc;
+
+use super::core::{CHUNK, Core};
+use super::engine::Engine;
+use super::entry::Demand;
+use super::space::{CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, run};
+use super::state::{Answer, State, answer};
+use super::sys::{self, die, now_ns};
+use super::thrash::FailFast;
+
+/// How often an idle worker looks around.
+const TICK: Duration = Duration::from_millis(50);
+
+/// What a thread is started with.
+pub(crate) struct Start {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) number: usize,
+    pub(crate) workers: usize,
+}
+
+impl Start {
+    /// Starts a thread of `main` on this.
+    pub(crate) fn launch(
+        self,
+        main: extern "C" fn(*mut c_void) -> *mut c_void,
+    ) -> Result<libc::pthread_t, i32> {
+        let raw = Box::into_raw(Box::new(self));
+        sys::start_thread(main, raw.cast()).inspect_err(|_| {
+            // SAFETY: no thread has been started, so the box is still ours.
+            drop(unsafe { Box::from_raw(raw) });
+        })
+    }
+
+    fn taken(raw: *mut c_void) -> Box<Self> {
+        // SAFETY: `launch` gave this pointer from a box, to this thread alone.
+        unsafe { Box::from_raw(raw.cast()) }
+    }
+}
+
+/// Who leads: the thread's id, or 0.
+#[derive(Debug, Default)]
+pub(crate) struct Lead {
+    thread: AtomicI32,
+    /// The leader is to vanish, as if it was killed.
+    #[cfg(test)]
+    pub(crate) vanish: std::sync::atomic::AtomicBool,
+}
+
+impl Lead {
+    /// Takes the lead, if nobody has it.
+    fn take(&self) -> bool {
+        // Acquire: pairs with the release in `give_up`; the next leader sees what the last did.
+        self.thread
+            .compare_exchange(0, sys::thread_id(), Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    fn give_up(&self) {
+        // Release: pairs with the acquire in `take`.
+        self.thread.store(0, Ordering::Release);
+    }
+
+    /// The thread that answers faults at the moment, or 0.
+    pub(crate) fn thread(&self) -> i32 {
+        self.thread.load(Ordering::Relaxed)
+    }
+}
+
+/// Works until the pager stops.
+pub(crate) extern "C" fn work(raw: *mut c_void) -> *mut c_void {
+    let start = Start::taken(raw);
+    let engine = &*start.engine;
+    let mut watch = Watch::new();
+    sys::go_first();
+    while !engine.stopping() {
+        let seen = engine.work.count();
+        if engine.queued_demand(start.number) {
+        } else if engine.lead.take() {
+            engine.lead_on(start.number);
+        } else if !engine.background(start.number, start.workers) {
+            engine.work.wait(seen, TICK);
+            watch.look(engine);
+        }
+    }
+    std::ptr::null_mut()
+}
+
+impl Engine {
+    /// Answers faults until one needs a worker, and then serves that one.
+    fn lead_on(&self, worker: usize) {
+        let base = self.space.data().start();
+        let mut mine = None;
+        let mut go_on = true;
+        while go_on && mine.is_none() {
+            #[cfg(test)]
+            if self.lead.vanish.load(Ordering::Relaxed) {
+                sys::vanish();
+            }
+            go_on = self.space.uffd().serve(&self.bell, |address| {
+                let demand = self.fault(address.wrapping_sub(base));
+                let Some(demand) = demand else { return };
+                if mine.is_none() {
+                    mine = Some(demand);
+                } else if !self.core.lock().demands.push(demand) {
+                    die(format_args!("more than 65536 threads wait for pages"));
+                }
+            });
+        }
+        self.lead.give_up();
+        self.work.raise_one();
+        if let Some(demand) = mine {
+            self.serve(worker, demand);
+        }
+    }
+
+    /// Answers one fault at an offset into the data range, or says what it needs.
+    fn fault(&self, offset: usize) -> Option<Demand> {
+        if offset >= self.space.data().bytes() {
+            die(format_args!("a fault outside of the paged range"));
+        }
+        let (chunk, granule) = Core::place(offset);
+        let mut core = self.core.lock();
+        core.counters.faults += 1;
+        let state = core.chunk(chunk).states[granule];
+        match answer(state) {
+            Answer::Wake => {
+                drop(core);
+                self.wake(chunk, granule);
+            }
+            Answer::Wait => {
+                core.chunk(chunk).wanted |= 1 << granule;
+                self.read_on(&mut core, chunk, granule);
+            }
+            Answer::Rescue => self.rescue(&mut core, chunk, granule),
+            Answer::Load if core.chunk(chunk).queued & 1 << granule != 0 => {}
+            Answer::Load => {
+                core.chunk(chunk).queued |= 1 << granule;
+                return Some(Demand { chunk, granule: granule as u32, since_ns: now_ns() });
+            }
+        }
+        None
+    }
+
+    /// Moves a granule back from its frame, and its neighbours that are there for the same reason.
+    fn rescue(&self, core: &mut Core, chunk: u32, granule: usize) {
+        let entry = core.chunk(chunk);
+        let state = entry.states[granule];
+        let alike = entry.mask(&[state]) >> granule;
+        let mask: Mask = run(granule, (alike.trailing_ones() as usize).min(GRANULES - granule));
+        core.rescue(&self.space, chunk, mask, now_ns());
+        let count = u64::from(mask.count_ones());
+        if state == State::Limbo {
+            core.counters.rescued += count;
+            return;
+        }
+        core.came_ahead(chunk, count);
+        self.read_on(core, chunk, granule);
+    }
+
+    /// Reads on for a stream that has come to a granule.
+    fn read_on(&self, core: &mut Core, chunk: u32, granule: usize) {
+        if let Some((from, to)) = core.streams.advance(u64::from(chunk) * CHUNK + granule as u64) {
+            self.queue_ahead(core, from, to);
+        }
+    }
+
+    /// Serves a demand that the leader left. Returns whether there was one.
+    fn queued_demand(&self, worker: usize) -> bool {
+        let mut core = self.core.lock();
+        let Some(demand) = core.demands.pop() else { return false };
+        let more = core.demands.len() > 0;
+        drop(core);
+        if more {
+            self.work.raise_one();
+        }
+        self.serve(worker, demand);
+        true
+    }
+
+    /// Does what nobody waits for yet. Returns whether there was anything.
+    fn background(&self, worker: usize, workers: usize) -> bool {
+        let mut core = self.core.lock();
+        let over = core.held.saturating_sub(core.budget);
+        core.release_spares(&self.space, over);
+        let may_write = (core.writing as usize) < (workers / 2).max(1);
+        let (available, target) = (core.available(), Self::reserve_target(&core));
+        let over = core.held > core.budget;
+        if (over || available < target / 2) && may_write {
+            return self.make_room(core).1;
+        }
+        if let Some(chunk) = core.aheads.pop() {
+            if core.aheads.len() > 0 {
+                self.work.raise_one();
+            }
+            self.read_ahead(core, worker, chunk);
+            return true;
+        }
+        available < target && may_write && self.make_room(core).1
+    }
+}
+
+/// Looks after the leader, and after a limit that is too small.
+struct Watch {
+    looked_ns: u64,
+    window_ns: u64,
+    stalled_ns: u64,
+    processors: u64,
+}
+
+impl Watch {
+    fn new() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+        Self { looked_ns: now_ns(), window_ns: now_ns(), stalled_ns: 0, processors }
+    }
+
+    fn look(&mut self, engine: &Engine) {
+        let now = now_ns();
+        if now - self.looked_ns < TICK.as_nanos() as u64 {
+            return;
+        }
+        self.looked_ns = now;
+        let thread = engine.lead.thread();
+        if thread != 0 && !sys::is_alive(thread) && !engine.stopping() {
+            die(format_args!("the thread that answers faults was killed"));
+        }
+        engine.follow_limit_closely();
+        if let Some(limit) = engine.fail_fast {
+            self.judge(engine, limit, now);
+        }
+    }
+
+    fn judge(&mut self, engine: &Engine, limit: FailFast, now: u64) {
+        let elapsed = now - self.window_ns;
+        if elapsed < limit.window.as_nanos() as u64 {
+            return;
+        }
+        let (thrash, stalled_ns) = {
+            let core = engine.core.lock();
+            (core.counters.report(core.evictions, core.budget), core.counters.stalled_ns)
+        };
+        let stalled = stalled_ns - self.stalled_ns;
+        (self.window_ns, self.stalled_ns) = (now, stalled_ns);
+        if stalled / self.processors > elapsed / 100 * u64::from(limit.stalled_percent) {
+            die(format_args!(
+                "threads wait for pages {} % of the time, and fail-fast is on; half of the \
+                 refaults would be gone with a limit of {} MiB (chunks of {} KiB, granules of {})",
+                stalled / self.processors * 100 / elapsed.max(1),
+                thrash.helpful_budget_bytes.unwrap_or(0) >> 20,
+                CHUNK_BYTES >> 10,
+                GRANULE_BYTES >> 10,
+            ));
+        }
+    }
+}

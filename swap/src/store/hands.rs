@@ -1,0 +1,55 @@
+//! One vector's pieces, shared out between the caller and a helper.
+//!
+//! A disk wants two requests at a time, and checksums and page faults want a core of their own. The
+//! I/O threads are two already; who waits for one vector has only this.
+//!
+//! Invariant: every piece is worked on once, by one of the two, whether the helper starts or not.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::Error;
+
+/// Threads that work on the pieces of one vector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hands {
+    /// The caller's.
+    #[default]
+    One,
+    /// The caller's and a helper's: where somebody waits.
+    Two,
+}
+
+/// Below this many pieces (2 MiB) starting a helper takes longer than it saves.
+const PIECES_MIN: usize = 4;
+
+/// Does `work` on every one of `count` pieces, or stops after an error and returns the first.
+pub(super) fn share<T: Send>(
+    hands: Hands,
+    count: usize,
+    mut pieces: impl Iterator<Item = T> + Send,
+    work: impl Fn(T) -> Result<(), Error> + Sync,
+) -> Result<(), Error> {
+    if hands == Hands::One || count < PIECES_MIN {
+        return pieces.try_for_each(work);
+    }
+    let pieces = Mutex::new((pieces, None));
+    let next = || {
+        let mut left = pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        if left.1.is_some() { None } else { left.0.next() }
+    };
+    let serve = || {
+        while let Some(piece) = next() {
+            if let Err(why) = work(piece) {
+                let mut left = pieces.lock().unwrap_or_else(PoisonError::into_inner);
+                left.1.get_or_insert(why);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        // Without a helper the caller does it all.
+        let _started = std::thread::Builder::new().spawn_scoped(scope, serve);
+        serve();
+    });
+    let (_, failed) = pieces.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failed.map_or(Ok(()), Err)
+}

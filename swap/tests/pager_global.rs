@@ -1,0 +1,168 @@
+//! A program that knows nothing of paging, under a limit that its data do not fit.
+//!
+//! ```text
+//!   test -> this binary again with PLIMSOLL_LIMIT and PLIMSOLL_SPILL_DIR -> the program
+//! ```
+//!
+//! The program checks what it reads, and that the most it ever had resident (`VmHWM`) is at or
+//! under the limit (but for the storm, whose sixteen stacks and small blocks are not paged). Each
+//! test says loudly when it cannot run here.
+
+use std::collections::HashMap;
+use std::process::Command;
+
+use plimsoll_arena::global::Global;
+use plimsoll_swap::pager::{Paged, probe};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+#[global_allocator]
+static ALLOC: Global<std::alloc::System, Paged> = Global::new(std::alloc::System, Paged::new());
+
+const PROGRAM: &str = "PLIMSOLL_PAGED_PROGRAM";
+const MIB: usize = 1 << 20;
+
+fn word(i: usize, salt: u64) -> u64 {
+    (i as u64 ^ salt << 40).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// Vectors of 64 MiB that are filled, changed in order, cloned and checked.
+fn columns(count: usize) {
+    let fill = |salt: u64| (0..8 * MIB).map(|i| word(i, salt)).collect::<Vec<u64>>();
+    let mut columns: Vec<Vec<u64>> = (0..count as u64).map(fill).collect();
+    for pass in 1..3u64 {
+        std::thread::scope(|scope| {
+            for half in columns.chunks_mut(count.div_ceil(2)) {
+                scope.spawn(move || {
+                    for column in half {
+                        column.iter_mut().step_by(8).for_each(|x| *x = x.wrapping_add(pass));
+                        let copy = column.clone();
+                        assert_eq!(copy[MIB], column[MIB]);
+                    }
+                });
+            }
+        });
+    }
+    for (salt, column) in columns.iter().enumerate() {
+        for (i, x) in column.iter().enumerate() {
+            let added = if i % 8 == 0 { 3 } else { 0 };
+            assert_eq!(*x, word(i, salt as u64).wrapping_add(added), "column {salt}, word {i}");
+        }
+    }
+}
+
+/// One step of a thread of [`storm`] on one of its nine blocks. They are large ones: what sixteen
+/// threads free of small ones stays in the C library's heaps, up to the limit and beyond.
+fn change(rng: &mut ChaCha8Rng, blocks: &mut HashMap<u64, Vec<u64>>, which: u64) {
+    let len = 1usize << rng.gen_range(15..20);
+    match rng.gen_range(0..4) {
+        0 => drop(blocks.insert(which, vec![0; len])),
+        1 => drop(blocks.remove(&rng.gen_range(0..9))),
+        2 => {
+            let block = blocks.entry(which).or_default();
+            let from = block.len();
+            block.extend((from..from + len / 4).map(|i| word(i, which)));
+        }
+        _ => {
+            if let Some(block) = blocks.get_mut(&rng.gen_range(0..9)) {
+                block.truncate(len);
+                block.shrink_to_fit();
+            }
+        }
+    }
+}
+
+/// Sixteen threads that allocate, grow, shrink and free blocks with known contents.
+fn storm(seed: u64) {
+    // The first block sets the C library's heaps up for the limit; threads that start before it
+    // have heaps of their own already.
+    drop(std::hint::black_box(vec![1u8; MIB]));
+    let together = std::sync::Barrier::new(16);
+    std::thread::scope(|scope| {
+        for thread in 0..16u64 {
+            let together = &together;
+            scope.spawn(move || {
+                together.wait();
+                let mut rng = ChaCha8Rng::seed_from_u64(seed ^ thread);
+                let mut blocks = HashMap::new();
+                for step in 0..150u64 {
+                    change(&mut rng, &mut blocks, step % 9);
+                    for (salt, block) in &blocks {
+                        for i in (0..block.len()).step_by(501) {
+                            assert!(block[i] == 0 || block[i] == word(i, *salt), "{step}: {i}");
+                        }
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn commands() {
+    let data: Vec<u64> = (0..64 * MIB / 8).map(|i| word(i, 1)).collect();
+    for round in 0..20 {
+        let output = Command::new("echo").arg(round.to_string()).output();
+        assert_eq!(output.expect("a program").stdout, format!("{round}\n").into_bytes());
+        let at = round * 100_003;
+        assert_eq!(data[at], word(at, 1));
+    }
+}
+
+/// The program. Does nothing in an ordinary run.
+#[test]
+fn program() {
+    let Ok(program) = std::env::var(PROGRAM) else { return };
+    match program.as_str() {
+        "columns" => columns(8),
+        "commands" => commands(),
+        seed => storm(seed.parse().expect("a seed")),
+    }
+    let pager = ALLOC.pages().pager().expect("the test asked for one");
+    let stats = pager.stats();
+    eprintln!("{stats:?}");
+    if !program.starts_with(|c: char| c.is_ascii_digit()) {
+        assert!(stats.written_bytes > 0, "nothing was evicted");
+    }
+    ALLOC.check().expect("the allocator's books");
+    let status = std::fs::read_to_string("/proc/self/status").expect("status");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a line");
+    let number = line.split_whitespace().nth(1).and_then(|n| n.parse::<usize>().ok());
+    let limit = std::env::var("PLIMSOLL_LIMIT").ok().and_then(|n| n.parse::<usize>().ok());
+    let (kilobytes, limit) = (number.expect("a number"), limit.expect("a number"));
+    eprintln!("{line}, {} kB allowed", limit / 1024);
+    // What is not paged (sixteen threads' small blocks) may grow between two looks.
+    let over = if program == "columns" || program == "commands" { 0 } else { 4 * MIB };
+    assert!(kilobytes * 1024 <= limit + over, "{line} over {limit} bytes");
+}
+
+fn run(program: &str, limit: usize) {
+    if let Err(why) = probe().door {
+        eprintln!("SKIPPED, nothing was tested: {why}");
+        return;
+    }
+    let mut command = Command::new(std::env::current_exe().expect("this binary"));
+    command.args(["--exact", "program", "--nocapture"]).env(PROGRAM, program);
+    command.env("PLIMSOLL_LIMIT", limit.to_string());
+    command.env("PLIMSOLL_SPILL_DIR", std::env::temp_dir());
+    let output = command.output().expect("a child");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} under {limit}: {text}");
+    eprintln!("{text}");
+}
+
+#[test]
+fn half_a_gigabyte_of_columns_under_a_third_of_it() {
+    run("columns", 180 * MIB);
+}
+
+#[test]
+fn a_storm_of_sixteen_threads_under_a_small_limit() {
+    let seed = std::env::var("SEED").unwrap_or_else(|_| "7".to_owned());
+    eprintln!("SEED={seed}");
+    run(&seed, 96 * MIB);
+}
+
+#[test]
+fn programs_are_started_while_most_is_spilled() {
+    run("commands", 32 * MIB);
+}
