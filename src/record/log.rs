@@ -92,7 +92,7 @@ impl Log {
     }
 
     /// Whether the holders at `sample` say more of the peak than those that are known: it is
-    /// higher, or as high and more of it is vectors (a new vector's pages come before it is counted).
+    /// higher, or as high and more of it is vectors, whose pages come before they are counted.
     fn says_more(&self, sample: &Sample) -> bool {
         let height = self.held_at.rss_bytes;
         let step = height / HIGHER_PART;

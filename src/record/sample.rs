@@ -60,7 +60,10 @@ pub(super) struct SampleLog {
 
 impl SampleLog {
     pub(super) fn new() -> Self {
-        Self { kept: Vec::with_capacity(SAMPLES_MAX), fold: 1, folded: 0 }
+        // Written once: the pages are there from the start, and nobody's plan meets them later.
+        let mut kept = vec![Sample { at_us: 1, ..Sample::default() }; SAMPLES_MAX];
+        kept.clear();
+        Self { kept, fold: 1, folded: 0 }
     }
 
     /// Adds a sample. One that is not later than the last is left out: the clock has microseconds.

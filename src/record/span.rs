@@ -152,8 +152,20 @@ pub(super) struct SpanLog {
 
 impl SpanLog {
     pub(super) fn new() -> Self {
+        let unused = Span {
+            name: Arc::from(""),
+            start_us: 1,
+            duration_us: 0,
+            track: 0,
+            depth: 0,
+            count: 0,
+            peak_bytes: 0,
+        };
+        // Written once, as the samples are.
+        let mut spans = vec![unused; SPANS_MAX];
+        spans.clear();
         Self {
-            spans: Vec::with_capacity(SPANS_MAX),
+            spans,
             totals: Vec::with_capacity(NAMES_MAX + 1),
             by_name: HashMap::with_capacity(NAMES_MAX + 1),
             merged_below_us: 0,
