@@ -188,18 +188,16 @@ impl Recording {
             // may be some pages above the mark.
             sample.rss_bytes = sample.rss_bytes.min(mark_bytes);
         }
-        // The kernel says how high, not when: in the stage that came nearest to that mark, if one
-        // did; what is done after it (writing, verifying) may add a page or two.
+        // The kernel says how high, not when. Its mark only rises: it was set in the first stage
+        // that came near to it; what is done later (verifying, writing) adds a page or two.
         let least = mark_bytes - mark_bytes / NEAR_PEAK_PART;
         let near = self.spans.iter().filter(|span| span.peak_bytes >= least);
-        let stage = near.max_by_key(|span| (span.peak_bytes, span.depth));
-        let stage = stage.map(|span| span.start_us..=span.end_us());
-        let inside = |sample: &&Sample| stage.as_ref().is_none_or(|at| at.contains(&sample.at_us));
-        let highest = |of: &mut dyn Iterator<Item = &Sample>| {
-            of.max_by_key(|sample| sample.rss_bytes).map(|sample| sample.at_us)
-        };
-        let found = highest(&mut self.samples.iter().filter(inside));
-        let found = found.or_else(|| highest(&mut self.samples.iter()));
-        self.peak_at_us = found.unwrap_or(0).min(self.duration_us);
+        let stage = near.min_by_key(|span| (span.end_us(), std::cmp::Reverse(span.depth)));
+        let around = stage.map_or(0..=u64::MAX, |span| span.start_us..=span.end_us());
+        let inside = self.samples.iter().filter(|sample| around.contains(&sample.at_us));
+        let highest = inside.max_by_key(|sample| sample.rss_bytes).map(|sample| sample.at_us);
+        // A stage too short for a sample: its end, where it read the mark.
+        let at_us = highest.or(stage.map(Span::end_us)).unwrap_or(0);
+        self.peak_at_us = at_us.min(self.duration_us);
     }
 }

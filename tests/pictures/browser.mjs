@@ -82,8 +82,7 @@ for (const path of pages) {
       if (seen.charts < 2) complain(at, `${seen.charts} charts`);
       if (seen.overlaps.length) complain(at, `labels overlap: ${seen.overlaps.join("; ")}`);
       // A pointer over the chart shows the values there.
-      const box = await page.locator("#memory").boundingBox();
-      await page.mouse.move(box.x + box.width / 2, box.y + 60);
+      await page.locator("#memory").hover({ position: { x: width / 2, y: 60 } });
       if (!(await page.locator("#memory .tip").isVisible())) complain(at, "no values under a pointer");
       const name = `${basename(path, ".html")}-${width}-${colorScheme}.png`;
       await page.screenshot({ path: resolve(shots, name), fullPage: true });
