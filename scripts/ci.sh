@@ -22,10 +22,11 @@ usage: scripts/ci.sh [JOB...]
   shell     shellcheck on every script
   loom      the free list and the ledger under every interleaving
   valgrind  the arena's tests under Valgrind (minutes)
+  pictures  reports of runs, opened in a headless browser (chromium, npm)
   capped    scripts/capped.sh caps, swaps and cleans up (root)
   peers     provers of others under every allocator, in core and under limits (an hour; root)
   peers-quick  the same at sizes of seconds, in core only
-  circom    proofs of a SHA-256 circom circuit, checked by snarkjs (an hour; needs npm)
+  circom    proofs of a SHA-256 circom circuit, checked by snarkjs (minutes; needs npm)
 TEXT
 }
 
@@ -84,7 +85,7 @@ job_features() {
     local feature
     local -a only=(cargo clippy --no-default-features)
     "${only[@]}" -p plimsoll -- -D warnings
-    for feature in ark groth16 serde cli; do
+    for feature in ark groth16 serde record layer metrics cli; do
         "${only[@]}" -p plimsoll --features "$feature" -- -D warnings
     done
     "${only[@]}" -p plimsoll-arena -- -D warnings
@@ -105,19 +106,54 @@ job_benches() {
 }
 
 job_shell() {
-    if ! command -v shellcheck >/dev/null; then
-        if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
-            skip "shellcheck is not installed"
-            return
-        fi
-        apt-get update -qq && apt-get install -y -qq shellcheck >/dev/null
-    fi
+    have shellcheck shellcheck || {
+        skip "shellcheck is not installed"
+        return
+    }
     shellcheck scripts/*.sh .ci/run
 }
 
 job_loom() {
     RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
         cargo test -p plimsoll-arena --lib --release
+}
+
+# Makes sure that `command -v $1` finds something, from Debian's package $2 where it may.
+have() {
+    command -v "$1" >/dev/null && return
+    if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
+        return 1
+    fi
+    apt-get update -qq && apt-get install -y -qq "$2" >/dev/null && command -v "$1" >/dev/null
+}
+
+job_pictures() {
+    local tool package
+    for package in chromium:chromium node:nodejs npm:npm; do
+        tool=${package%:*}
+        have "$tool" "${package#*:}" || {
+            skip "$tool is not installed"
+            return
+        }
+    done
+    local folder=$PWD/target/tmp/pictures
+    rm -rf "$folder" && mkdir -p "$folder/shots"
+    # Pages: a proof in core, one that spills, ten thousand stages, a program that only traces.
+    local -a prove=(cargo run --quiet -- prove --compressions 2 --seed 1 --quiet
+        --key-dir "$folder/key")
+    "${prove[@]}" --limit 2GiB --report "$folder/in-core.html" --timeline "$folder/in-core.json"
+    "${prove[@]}" --limit 27MiB --packed-limit 1MiB --report "$folder/spilled.html" --timeline "$folder/spilled.json"
+    cargo run --quiet -- report "$folder/in-core.json" "$folder/spilled.json"
+    PLIMSOLL_PICTURES=$folder cargo test --quiet --test pictures ten_thousand
+    cargo run --quiet --example tracing_report -- "$folder"
+    cargo run --quiet --example prometheus --features metrics >"$folder/metrics.txt"
+    cp tests/pictures/browser.mjs "$folder/"
+    (
+        cd "$folder"
+        npm install --silent --no-fund --no-audit --ignore-scripts playwright-core@1 >/dev/null
+        node browser.mjs shots in-core.html spilled.html large.html report.html
+    )
+    echo "screenshots: $folder/shots"
 }
 
 job_valgrind() {

@@ -14,8 +14,9 @@ usage: circom-fixtures.sh [--dry-run] MODE ...
                          NAME.circom, NAME.zkey, NAME.wtns, NAME.vkey.json, and for `multiplier`
                          a proof by snarkjs
   sha256 OUT             circomlib's SHA-256 of 512 bits, 62528 constraints, domain 2^16:
-                         sha256.zkey, sha256.wtns, sha256.vkey.json. The first run makes powers
-                         of tau for some 25 CPU minutes and keeps them (73 MB) beside the tools
+                         sha256.zkey, sha256.wtns, sha256.vkey.json. Its powers of tau come from
+                         examples/test_powers_of_tau.rs where cargo is there (a minute, with the
+                         build); else from snarkjs (25 CPU minutes, kept beside the tools)
   verify DIR PROOF_DIR   snarkjs verifies PROOF_DIR/proof.json and public.json against
                          DIR/vkey.json (or the only DIR/*.vkey.json; or DIR is that file); then
                          it must refuse the same proof with one public input changed
@@ -41,6 +42,7 @@ readonly SNARKJS_VERSION=0.7.6
 readonly BEACON=0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20
 readonly BEACON_EXPONENT=10
 
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 tools="${CIRCOM_TOOLS:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/plimsoll/circom-tools}"
 dry_run=no
 work=
@@ -86,12 +88,18 @@ need_tools() {
         "circom2@$CIRCOM_VERSION" "circomlib@$CIRCOMLIB_VERSION" "snarkjs@$SNARKJS_VERSION"
 }
 
-# powers POWER: $work/powers.ptau, for circuits of up to 2^POWER rows. The large ones are kept
-# beside the tools, since they take minutes and come out the same each time.
+# powers POWER: $work/powers.ptau, for circuits of up to 2^POWER rows. Large ones are made by a
+# program that knows tau, or by snarkjs; those are kept beside the tools, since they take minutes.
+# Both come out the same each time.
 powers() {
     local kept="$tools/powers-$1-$BEACON_EXPONENT.ptau"
     if [[ -f $kept ]]; then
         ln -s -- "$kept" "$work/powers.ptau"
+        return
+    fi
+    if (($1 >= 12)) && command -v cargo >/dev/null && [[ -f $root/Cargo.toml ]]; then
+        quietly cargo run --release --quiet --manifest-path "$root/Cargo.toml" \
+            --example test_powers_of_tau -- "$1" "$work/powers.ptau"
         return
     fi
     quietly snarkjs powersoftau new bn128 "$1" "$work/new.ptau"
@@ -199,7 +207,7 @@ component main = Sha256(512);
 CIRCOM
     node -e 'const bits = Array.from({ length: 512 }, (_, i) => String((i * i >> 3) & 1));
         process.stdout.write(JSON.stringify({ in: bits }))' >"$work/sha256.json"
-    say "powers of tau for 2^16 rows: minutes"
+    say "powers of tau for 2^16 rows"
     powers 16
     say "circuit, key and witness"
     compile_and_set_up sha256 "$out/sha256."

@@ -23,7 +23,9 @@
 //! ```
 //!
 //! Features: `ark` (types and kernels of arkworks; default), `groth16` (the prover), `cli` (the
-//! binary; default, implies `groth16`). They only add; none changes what another does.
+//! binary; default, implies `groth16`), `record` (timelines and reports of a run), `layer` (the
+//! same for programs that use `tracing`; default), `metrics` (gauges for exporters). They only add;
+//! none changes what another does.
 
 #![forbid(unsafe_code)]
 
@@ -32,13 +34,21 @@ pub mod doctor;
 pub mod error;
 #[cfg(feature = "groth16")]
 pub mod groth16;
+#[cfg(feature = "layer")]
+pub mod layer;
 pub mod limit;
 pub mod meter;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(feature = "ark")]
 pub mod msm;
 #[cfg(feature = "ark")]
 pub mod ntt;
 pub mod reclaim;
+#[cfg(feature = "record")]
+pub mod record;
+#[cfg(feature = "record")]
+pub mod report;
 pub mod runtime;
 pub mod spill;
 pub mod stage;
@@ -46,6 +56,8 @@ pub mod stage_log;
 pub mod testing;
 pub mod thrash;
 pub mod tiles;
+#[cfg(feature = "record")]
+pub mod timeline;
 
 #[cfg(feature = "cli")]
 #[doc(hidden)]

@@ -19,7 +19,11 @@ use crate::stage_log;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use plimsoll_arena::Pool;
+use std::cell::Cell;
 use std::time::Instant;
+
+/// The target of the stages' spans.
+pub(crate) const TARGET: &str = "plimsoll::stage";
 
 /// Reports kept: a run of thousands of proofs must not grow by its own log.
 pub const STAGE_LOG_LEN: usize = 1024;
@@ -66,6 +70,20 @@ pub struct StageReport {
     pub stalls: u64,
     /// Seconds waited for that, over all threads.
     pub stalled_seconds: f64,
+    /// When it began; for whoever records the run.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(crate) begun: Option<Begun>,
+}
+
+/// When a stage began, and how many stages of this thread were around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Begun {
+    pub(crate) at: Instant,
+    pub(crate) depth: u16,
+}
+
+thread_local! {
+    static DEPTH: Cell<u16> = const { Cell::new(0) };
 }
 
 /// Ends the stage when dropped, and files its report.
@@ -104,13 +122,14 @@ impl Runtime {
         }
         self.ledger().restart_peak();
         let laps = Laps::restart(self);
-        let span = tracing::info_span!("stage", name, need_bytes).entered();
+        let span = tracing::info_span!(target: TARGET, "stage", name, need_bytes).entered();
         Ok(Stage {
             runtime: self.clone(),
             report: StageReport {
                 name: name.to_owned(),
                 need_bytes: need_bytes as u64,
                 freed_bytes: freed(&reclaimed.freed),
+                begun: Some(Begun { at: started, depth: DEPTH.replace(DEPTH.get() + 1) }),
                 ..StageReport::default()
             },
             started,
@@ -197,6 +216,7 @@ fn usage_between(before: &Usage, after: &Usage) -> (f64, u64, u64) {
 
 impl Drop for Stage {
     fn drop(&mut self) {
+        DEPTH.set(DEPTH.get().saturating_sub(1));
         let ledger = self.runtime.ledger();
         ledger.sample();
         let report = &mut self.report;

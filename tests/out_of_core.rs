@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use support::{Keys, ark_proof, bytes, randomness, threads};
 
 /// What the process may grow by between planning here and planning in the prover.
-const DRIFT_BYTES: usize = 1 << 20;
+const DRIFT_BYTES: usize = 3 << 20;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 

@@ -25,6 +25,10 @@ use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::watermark::Watermark;
 use std::sync::{Arc, OnceLock};
 
+/// Rounds of relief a charge waits through when others take what was freed for it: seconds, and
+/// never for ever.
+const ROUNDS_MAX: u32 = 10_000;
+
 /// What a charge does when the limit leaves no room after reclaiming.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Charge {
@@ -89,6 +93,7 @@ pub struct Ledger {
     foreign: AtomicUsize,
     /// Foreign bytes are taken to be at least this many, because they will be.
     expected_foreign: AtomicUsize,
+    foreign_margin: AtomicUsize,
     limit: AtomicUsize,
     peak: AtomicUsize,
     held_lap: AtomicUsize,
@@ -123,6 +128,7 @@ impl Ledger {
             settled: AtomicUsize::new(0),
             foreign: AtomicUsize::new(0),
             expected_foreign: AtomicUsize::new(0),
+            foreign_margin: AtomicUsize::new(0),
             limit: AtomicUsize::new(usize::MAX),
             peak: AtomicUsize::new(0),
             held_lap: AtomicUsize::new(0),
@@ -230,7 +236,8 @@ impl Ledger {
         self.counted_bytes().saturating_sub(self.limit_bytes())
     }
 
-    /// Returns held and foreign bytes together, these as expected if that is more.
+    /// Returns held and foreign bytes together, these with their margin, or as expected if that is
+    /// more.
     #[inline]
     pub fn counted_bytes(&self) -> usize {
         self.held_bytes().saturating_add(self.counted_foreign())
@@ -239,7 +246,14 @@ impl Ledger {
     #[inline]
     fn counted_foreign(&self) -> usize {
         let expected = self.expected_foreign.load(Ordering::Relaxed);
-        self.foreign.load(Ordering::Relaxed).max(expected)
+        let margin = self.foreign_margin.load(Ordering::Relaxed);
+        self.foreign.load(Ordering::Relaxed).saturating_add(margin).max(expected)
+    }
+
+    /// Counts `bytes` more than the last sample of foreign bytes said, and returns what was counted
+    /// more before: the room for what grows after the last charge, when nobody samples.
+    pub fn set_foreign_margin(&self, bytes: usize) -> usize {
+        self.foreign_margin.swap(bytes, Ordering::Relaxed)
     }
 
     /// Says how many foreign bytes there will be, and returns what was said before: from now on no
@@ -288,7 +302,7 @@ impl Ledger {
             self.relief_calls.fetch_add(1, Ordering::Relaxed);
             // Another thread may take what was freed for this charge: ask again, until less comes
             // than was asked for, since then there is no more.
-            loop {
+            for _round in 0..ROUNDS_MAX {
                 let short = self.short_bytes(bytes);
                 let exhausted = short > 0 && pressure.relieve(short) < short;
                 self.sample();

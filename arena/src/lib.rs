@@ -52,7 +52,6 @@ pub use watermark::Watermark;
 #[cfg(not(loom))]
 mod rooms {
     pub use crate::bump::{Bump, Rewind};
-    pub use crate::file_map::FileMap;
     pub use crate::page_source::{Moved, PageSource, Pages, PlainPages, StaticSource};
     pub use crate::plain::{Plain, bytes_of, bytes_of_mut};
     pub use crate::pool::{OverLimitRelease, Pool, PoolBuilder, Prefault, Wipe};
@@ -66,8 +65,6 @@ pub use rooms::*;
 mod alloc_api;
 #[cfg(not(loom))]
 mod bump;
-#[cfg(not(loom))]
-mod file_map;
 #[cfg(not(loom))]
 pub mod global;
 #[cfg(not(loom))]

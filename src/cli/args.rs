@@ -1,6 +1,7 @@
 //! Arguments, and what `--help` says of them.
 
 use super::check::{self, CheckArgs};
+use super::compare::{self, CompareArgs};
 use super::doctor::DoctorArgs;
 use super::spill::SpillArgs;
 use crate::limit::LimitSpec;
@@ -55,6 +56,9 @@ pub(super) enum Command {
     /// Run a command a few times, and fail if its memory peak rose above a baseline.
     #[command(after_help = check::HELP)]
     Check(CheckArgs),
+    /// Show a recorded run, or compare two: time and memory, stage by stage.
+    #[command(after_help = compare::HELP)]
+    Report(CompareArgs),
 }
 
 const DOCTOR_HELP: &str = "\
@@ -67,6 +71,7 @@ Examples:
   plimsoll prove
   plimsoll prove --limit 512MiB --json
   plimsoll prove --compressions 32 --limit 64MiB --spill-dir /nvme
+  plimsoll prove --limit 64MiB --report run.html --timeline run.json
   plimsoll prove --zkey circuit.zkey --wtns witness.wtns --limit 75% --out .";
 
 #[derive(Debug, Args)]
@@ -103,6 +108,18 @@ pub(super) struct ProveArgs {
     /// Print one JSON object instead of a table.
     #[arg(long)]
     pub(super) json: bool,
+
+    /// Show no progress.
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+
+    /// Write a timeline of the run: stages, memory by tier, CPU. Opens in ui.perfetto.dev.
+    #[arg(long, value_name = "FILE.json")]
+    pub(super) timeline: Option<PathBuf>,
+
+    /// Write a report of the run: one page with its charts and what to do next.
+    #[arg(long, value_name = "FILE.html")]
+    pub(super) report: Option<PathBuf>,
 
     /// Folder where keys of the built-in circuit are kept; plimsoll's own in the user's cache
     /// folder by default.

@@ -7,8 +7,11 @@
 
 mod args;
 mod check;
+mod compare;
 mod doctor;
 mod keys;
+mod live;
+mod pictures;
 mod plan;
 mod prove;
 mod report;
@@ -76,6 +79,7 @@ pub fn run() -> ExitCode {
         Command::Plan(args) => plan::run(args),
         Command::Doctor(args) => return doctor::run(args),
         Command::Check(args) => return check::run(args),
+        Command::Report(args) => compare::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,7 +2,9 @@
 
 use super::args::ProveArgs;
 use super::keys::{KeyPaths, make_in_child};
-use super::report::{Bar, ProofReport, print};
+use super::live::Live;
+use super::pictures::Pictures;
+use super::report::{ProofReport, print};
 use super::{Failure, on_threads};
 use crate::Runtime;
 use crate::groth16::assignment::Assignment;
@@ -36,18 +38,28 @@ pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
         Some(seed) => ChaCha20Rng::seed_from_u64(seed),
         None => ChaCha20Rng::from_entropy(),
     };
-    let bar = Bar::new();
+    let mut pictures = Pictures::start(args, &runtime)?;
+    let live = Live::start(args, &runtime);
     let proved = on_threads(args.threads.map(|n| n as usize), || match (&args.zkey, &args.wtns) {
-        (Some(zkey), Some(wtns)) => prove_circom(&runtime, zkey, wtns, &mut rng, &bar),
-        _ => prove_built_in(&runtime, args, &mut rng, &bar),
-    })?;
-    bar.finish();
-    let proved = proved?;
+        (Some(zkey), Some(wtns)) => prove_circom(&runtime, zkey, wtns, &mut rng, &live),
+        _ => prove_built_in(&runtime, args, &mut rng, &live),
+    });
+    live.finish();
+    // A run that failed is the one to look at.
+    pictures.stop();
+    let proved = match proved.and_then(|proved| proved) {
+        Ok(proved) => proved,
+        Err(failure) => {
+            pictures.write_or_warn(runtime.meter().peak_rss_bytes().unwrap_or(0));
+            return Err(failure);
+        }
+    };
     runtime.reclaim_all();
     if let Some((proof_path, public_path)) = &out {
         write_proof_and_public(proof_path, &proved.proof, public_path, &proved.public)?;
     }
     let peak_rss_bytes = runtime.meter().peak_rss_bytes().map_err(crate::Error::from)?;
+    pictures.write_or_warn(peak_rss_bytes);
     let limit_bytes = runtime.limit_bytes().map_or(u64::MAX, |bytes| bytes as u64);
     if peak_rss_bytes > limit_bytes {
         for path in out.iter().flat_map(|(proof, public)| [proof, public]) {
@@ -73,7 +85,7 @@ pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
     if args.json {
         return print(&report.json()?);
     }
-    let mut text = report.table();
+    let mut text = report.table() + &pictures.said();
     if let Some((proof_path, public_path)) = &out {
         text += &format!("wrote {} and {}\n", proof_path.display(), public_path.display());
     }
@@ -87,11 +99,17 @@ fn output_paths(args: &ProveArgs) -> Result<Option<(PathBuf, PathBuf)>, Failure>
         (None, Some(_)) => PathBuf::from("."),
         (None, None) => return Ok(None),
     };
-    let shown = folder.display();
-    tempfile::Builder::new().prefix(".plimsoll").tempfile_in(&folder).map_err(|why| {
-        Failure::Input(format!("{shown}: cannot be written to: {why}; choose another --out"))
-    })?;
+    check_writable(&folder, "--out")?;
     Ok(Some((folder.join("proof.json"), folder.join("public.json"))))
+}
+
+/// Checks that a file can be made in `folder`, which `option` chose.
+pub(super) fn check_writable(folder: &Path, option: &str) -> Result<(), Failure> {
+    let made = tempfile::Builder::new().prefix(".plimsoll").tempfile_in(folder);
+    made.map(drop).map_err(|why| {
+        let shown = folder.display();
+        Failure::Input(format!("{shown}: cannot be written to: {why}; choose another {option}"))
+    })
 }
 
 fn prove_circom(
@@ -99,11 +117,11 @@ fn prove_circom(
     zkey: &Path,
     wtns: &Path,
     rng: &mut ChaCha20Rng,
-    bar: &Bar,
+    live: &Live,
 ) -> Result<Proved, Failure> {
     let key = KeyFile::open_zkey(zkey)?;
     let witness = WitnessFile::open(wtns)?;
-    let prover = Prover::new(runtime, &key, None)?.progress(bar);
+    let prover = Prover::new(runtime, &key, None)?.progress(live);
     let assignment = prover.assign_witness(&witness)?;
     Ok(finish(&prover, &key, assignment, rng)?)
 }
@@ -112,7 +130,7 @@ fn prove_built_in(
     runtime: &Runtime,
     args: &ProveArgs,
     rng: &mut ChaCha20Rng,
-    bar: &Bar,
+    live: &Live,
 ) -> Result<Proved, Failure> {
     let paths = KeyPaths::of(args.compressions, args.key_dir.as_deref())?;
     if !paths.exist() {
@@ -125,7 +143,7 @@ fn prove_built_in(
     let mut secret = [0u8; DIGEST_BYTES];
     rng.fill_bytes(&mut secret);
     let circuit = Sha256Chain::new(secret, args.compressions as usize);
-    let prover = Prover::new(runtime, &key, Some(&matrices))?.progress(bar);
+    let prover = Prover::new(runtime, &key, Some(&matrices))?.progress(live);
     let assignment = prover.assign_circuit(circuit)?;
     Ok(finish(&prover, &key, assignment, rng)?)
 }

@@ -25,9 +25,7 @@ use crate::limit::format_bytes;
 use crate::ntt::Moved;
 use crate::spill::SpillStats;
 use crate::stage::StageReport;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use std::io::IsTerminal;
 
 /// The result of a proof.
 #[derive(Debug, Serialize)]
@@ -244,47 +242,5 @@ impl PlanReport<'_> {
         text += &format!("predicted peak:     {}\n", size(row.peak_bytes));
         text += &format!("smallest limit:     {mib}MiB\n");
         text
-    }
-}
-
-/// A progress bar on standard error when that is a terminal; nothing otherwise.
-pub(super) struct Bar {
-    bar: ProgressBar,
-}
-
-impl Bar {
-    pub(super) fn new() -> Self {
-        let target = if std::io::stderr().is_terminal() {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
-        let bar = ProgressBar::with_draw_target(Some(0), target);
-        // The template is a constant and has been seen to parse; without it the bar is plain.
-        if let Ok(style) =
-            ProgressStyle::with_template("{prefix:>5} {msg:<9} [{bar:30}] {percent:>3}%")
-        {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        Self { bar }
-    }
-
-    pub(super) fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
-}
-
-impl crate::groth16::prover::Progress for Bar {
-    fn stage(&self, name: &str, index: usize, count: usize) {
-        self.bar.set_prefix(format!("{}/{count}", index + 1));
-        self.bar.set_message(name.to_owned());
-        self.bar.set_length(1);
-        self.bar.set_position(0);
-        self.bar.tick();
-    }
-
-    fn advance(&self, done: usize, total: usize) {
-        self.bar.set_length(total as u64);
-        self.bar.set_position(done as u64);
     }
 }

@@ -34,7 +34,6 @@ pub(super) mod records;
 mod tests;
 
 use std::fmt;
-use std::ops::Range;
 
 use ark_bn254::{Bn254, G1Affine, G2Affine};
 use ark_groth16::VerifyingKey;
@@ -76,12 +75,6 @@ pub enum Query {
 impl Query {
     /// All five, in the order of [`Query`].
     pub const ALL: [Query; 5] = [Query::A, Query::B1, Query::B2, Query::H, Query::L];
-
-    /// Bytes of one of its points in a file.
-    #[must_use]
-    pub fn point_bytes(self) -> usize {
-        if self == Query::B2 { G2_BYTES as usize } else { G1_BYTES as usize }
-    }
 }
 
 /// An open proving key. Holding one proves the invariants of the module's header.
@@ -217,12 +210,6 @@ impl KeyFile {
             return Err(self.source.error(records.place(), Fault::WrongGroup));
         }
         points::read_g2(self.kind, records, &self.source, start, out)
-    }
-
-    /// Says that the points `range` of `query` are not needed again soon: their pages leave
-    /// resident memory. They can still be read.
-    pub fn drop_behind(&self, query: Query, range: Range<usize>) {
-        self.records(query).drop_behind(&self.source, range);
     }
 
     fn records(&self, query: Query) -> &Records {

@@ -19,5 +19,6 @@ pub mod plan;
 pub mod prover;
 mod quotient;
 pub mod r1cs;
+mod random_file;
 mod scalars;
 pub mod setup;

@@ -182,10 +182,6 @@ impl<'a> Prover<'a> {
         } else if key.kind() == KeyKind::Arkworks {
             return Err(ProveError::NoMatrices);
         }
-        // Opening has read here and there; the pages are not part of what the program uses.
-        for query in Query::ALL {
-            key.drop_behind(query, 0..key.len(query));
-        }
         let shape = Shape::of(key, matrices);
         let plan = ProofPlan::for_runtime(&shape, runtime)?;
         // What the plan allows the program itself is not for vectors, even before it is used.
@@ -236,7 +232,6 @@ impl<'a> Prover<'a> {
             for (i, chunk) in segment.chunks_mut(chunk_len).enumerate() {
                 let start = first + i * chunk_len;
                 witness.read(start, chunk)?;
-                witness.drop_behind(start..start + chunk.len());
                 self.progress.advance(start + chunk.len(), len);
             }
             Ok(())
@@ -382,7 +377,6 @@ impl<'a> Prover<'a> {
             let points = &mut points[..scalars.len()];
             read(start, points)?;
             sum.add(points, scalars)?;
-            self.key.drop_behind(query, start..start + scalars.len());
             self.progress.advance(start + scalars.len(), len);
             Ok(())
         })?;

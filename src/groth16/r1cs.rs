@@ -26,9 +26,10 @@
 //! Never: a vector sized by a number in the file that was not checked against the file's length.
 
 use crate::groth16::prover::ProveError;
+use crate::groth16::random_file::RandomFile;
 use ark_bn254::Fr;
 use ark_ff::{BigInteger, PrimeField, Zero};
-use plimsoll_arena::{FileMap, fill_with_zero};
+use plimsoll_arena::fill_with_zero;
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::io::Write;
@@ -112,7 +113,7 @@ struct Block {
 #[derive(Debug)]
 pub struct MatrixFile {
     path: PathBuf,
-    map: FileMap,
+    file: RandomFile,
     shape: MatrixShape,
     dictionary: Vec<Fr>,
     blocks: [Vec<Block>; 3],
@@ -232,16 +233,16 @@ impl MatrixFile {
     ///
     /// [`MatrixError`], naming what is wrong.
     pub fn open(path: &Path) -> Result<Self, MatrixError> {
-        let map = FileMap::open(path)
+        let file = RandomFile::open(path)
             .map_err(|error| MatrixError { path: path.to_owned(), why: error.to_string() })?;
-        Self::parse(path, map)
+        Self::parse(path, file)
             .map_err(|why| MatrixError { path: path.to_owned(), why: why.to_owned() })
     }
 
-    fn parse(path: &Path, map: FileMap) -> Result<Self, &'static str> {
+    fn parse(path: &Path, file: RandomFile) -> Result<Self, &'static str> {
         const CUT: &str = "the file is cut short";
         let mut header = [0u8; HEADER_BYTES];
-        map.read_at(0, &mut header).map_err(|_| "not a matrix file: too short")?;
+        file.read_at(0, &mut header).map_err(|_| "not a matrix file: too short")?;
         if &header[..8] != MAGIC {
             return Err("not a matrix file: wrong magic bytes");
         }
@@ -262,10 +263,10 @@ impl MatrixFile {
         let tail_bytes = dictionary_len
             .checked_mul(32)
             .and_then(|bytes| bytes.checked_add(index_bytes))
-            .filter(|bytes| (*bytes as u64) < map.len())
+            .filter(|bytes| (*bytes as u64) < file.len())
             .ok_or(CUT)?;
         let mut tail = vec![0u8; tail_bytes];
-        map.read_at(HEADER_BYTES as u64, &mut tail).map_err(|_| CUT)?;
+        file.read_at(HEADER_BYTES as u64, &mut tail).map_err(|_| CUT)?;
         let mut hasher = Xxh3::new();
         hasher.update(&header[..CHECKSUM_AT]);
         hasher.update(&tail);
@@ -275,24 +276,24 @@ impl MatrixFile {
         let shape =
             MatrixShape { constraints, instance, variables, key_fingerprint: u64_at(&header, 80) };
         let (index, values) = tail.split_at(index_bytes);
-        let blocks = Self::parse_index(index, blocks_each, &map)?;
+        let blocks = Self::parse_index(index, blocks_each, &file)?;
         let dictionary = values
             .chunks_exact(32)
             .map(scalar)
             .collect::<Option<Vec<_>>>()
             .ok_or("a coefficient is not below the modulus")?;
-        Ok(Self { path: path.to_owned(), map, shape, dictionary, blocks })
+        Ok(Self { path: path.to_owned(), file, shape, dictionary, blocks })
     }
 
     fn parse_index(
         index: &[u8],
         blocks_each: usize,
-        map: &FileMap,
+        file: &RandomFile,
     ) -> Result<[Vec<Block>; 3], &'static str> {
         let mut blocks = [const { Vec::new() }; 3];
         for (i, entry) in index.chunks_exact(INDEX_ENTRY_BYTES).enumerate() {
             let (offset, bytes) = (u64_at(entry, 0), u64_at(entry, 8));
-            let end = offset.checked_add(bytes).filter(|end| *end <= map.len());
+            let end = offset.checked_add(bytes).filter(|end| *end <= file.len());
             if end.is_none() {
                 return Err("the file is cut short");
             }
@@ -426,8 +427,7 @@ impl MatrixFile {
         mut row: impl FnMut(usize, Fr),
     ) -> Result<(), ProveError> {
         scratch.resize(block.bytes, 0);
-        self.map.read_at(block.offset, scratch).map_err(|error| self.error(error.to_string()))?;
-        self.map.drop_behind(block.offset..block.offset + block.bytes as u64);
+        self.file.read_at(block.offset, scratch).map_err(|error| self.error(error.to_string()))?;
         if xxh3_64(scratch) != block.checksum {
             return Err(
                 self.error(format!("the checksum of the block at {} is wrong", block.offset))

@@ -17,7 +17,6 @@
 //! they are decoded into is the caller's to wipe.
 
 use std::fmt;
-use std::ops::Range;
 use std::path::Path;
 
 use ark_bn254::Fr;
@@ -97,11 +96,6 @@ impl WitnessFile {
     /// the end, or a failed read; `out` is then unspecified.
     pub fn read(&self, start: usize, out: &mut [Fr]) -> Result<(), WitnessError> {
         self.values.read(&self.source, start, out, &Value)
-    }
-
-    /// Says that the values `range` are not needed again soon: their pages leave resident memory.
-    pub fn drop_behind(&self, range: Range<usize>) {
-        self.values.drop_behind(&self.source, range);
     }
 
     /// An error at this witness's values.

@@ -305,7 +305,6 @@ impl<'a> Coefficients<'a> {
             let chunk = &mut buffer[..count];
             self.read(start, chunk)?;
             visit(chunk)?;
-            self.records.drop_behind(self.source, start..start + count);
             start += count;
         }
         Ok(())

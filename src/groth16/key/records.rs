@@ -21,10 +21,9 @@
 //! It must never allocate by a number found in a file, and never keep a copy of a secret record:
 //! the buffer of a secret one is wiped.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use plimsoll_arena::FileMap;
+use crate::groth16::random_file::RandomFile;
 use rayon::prelude::*;
 use zeroize::Zeroize;
 
@@ -39,13 +38,13 @@ const PARALLEL_MIN: usize = 4 * CHUNK;
 /// An open file and the name under which errors speak of it.
 pub(in crate::groth16) struct Source {
     path: PathBuf,
-    file: FileMap,
+    file: RandomFile,
 }
 
 impl Source {
     /// Opens the file at `path`.
     pub(in crate::groth16) fn open(path: &Path) -> Result<Source, FileError> {
-        match FileMap::open(path) {
+        match RandomFile::open(path) {
             Ok(file) => Ok(Source { path: path.to_owned(), file }),
             Err(error) => Err(FileError::new(path, "file", Fault::Open(error))),
         }
@@ -225,13 +224,5 @@ impl Records {
             records.as_flattened_mut().zeroize();
         }
         result
-    }
-
-    /// Says that the records `range` are not needed again soon: their pages leave resident memory.
-    /// Advice only; what is outside the vector is cut off.
-    pub(in crate::groth16) fn drop_behind(&self, source: &Source, range: Range<usize>) {
-        let end = range.end.min(self.len);
-        let start = range.start.min(end);
-        source.file.drop_behind(self.byte_at(start)..self.byte_at(end));
     }
 }

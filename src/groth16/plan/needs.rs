@@ -20,8 +20,8 @@ const SYNTHESIS_BYTES_A_VARIABLE: usize = 40;
 /// Heap bytes it takes besides.
 const SYNTHESIS_BYTES: usize = 4 << 20;
 
-/// Pages that the kernel maps around the ones asked for, and chunks that straddle them.
-const FILE_SLACK_BYTES: usize = 512 << 10;
+/// What reading a file takes on stacks and heap, with what the heap keeps of it.
+const READING_BYTES: usize = 512 << 10;
 
 /// Buckets a multi-scalar multiplication is left at least: windows of about eight bits in G2.
 pub(super) const BUCKET_BYTES_MIN: usize = 512 << 10;
@@ -98,8 +98,7 @@ fn witness(shape: &Shape, sizes: &Sizes) -> usize {
         KeyKind::Arkworks => {
             SYNTHESIS_BYTES + shape.variables.saturating_mul(SYNTHESIS_BYTES_A_VARIABLE)
         }
-        // Pages of the file, a chunk at a time.
-        KeyKind::Zkey => sizes.chunk_len * size_of::<Fr>() + FILE_SLACK_BYTES,
+        KeyKind::Zkey => READING_BYTES,
     };
     vectors + scratch
 }
@@ -107,14 +106,14 @@ fn witness(shape: &Shape, sizes: &Sizes) -> usize {
 /// What reading the matrices takes.
 pub(super) fn matrix_bytes(shape: &Shape, threads: usize) -> usize {
     match shape.kind {
-        // A block of the file twice: its pages, and the copy that is checked and used.
+        // A block twice: the copy that is checked and used, and what the heap keeps of the last.
         KeyKind::Arkworks => {
             let blocks = shape.matrix_block_bytes.saturating_mul(2 * threads);
-            blocks + shape.matrix_held_bytes + FILE_SLACK_BYTES
+            blocks + shape.matrix_held_bytes + READING_BYTES
         }
         KeyKind::Zkey => {
             let record = size_of::<Coefficient>() + size_of::<Fr>() + 44;
-            COEFFICIENTS_AT_ONCE * record + FILE_SLACK_BYTES
+            COEFFICIENTS_AT_ONCE * record + READING_BYTES
         }
     }
 }
@@ -146,13 +145,12 @@ fn msm(shape: &Shape, name: StageName, sizes: &Sizes) -> usize {
             (size_of::<G1Affine>(), sizes.msm::<ark_bn254::g1::Config>(len))
         }
     };
-    let pages = chunk * query.point_bytes() + FILE_SLACK_BYTES;
     // The quotient's scalars are gathered from blocks.
     let gathered = match sizes.split {
         Some(_) if query == Query::H => fr_vector(chunk),
         _ => 0,
     };
-    vector_bytes(chunk * decoded) + pages + plan.pool_bytes() + gathered + walk_bytes(sizes)
+    vector_bytes(chunk * decoded) + READING_BYTES + plan.pool_bytes() + gathered + walk_bytes(sizes)
 }
 
 /// Bytes that a stage packs or writes, and brings back, if none of it stays in memory.

@@ -1,0 +1,104 @@
+//! `plimsoll prove --timeline FILE --report FILE`: the recorder around a proof.
+//!
+//! The files' folders are tried before any work is done; the files are written when the run has
+//! ended, proof or no proof.
+
+use super::Failure;
+use super::args::ProveArgs;
+use super::prove::check_writable;
+use crate::Runtime;
+use crate::record::{RecordError, Recorder, Recording};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The pictures that were asked for.
+pub(super) struct Pictures {
+    timeline: Option<PathBuf>,
+    report: Option<PathBuf>,
+    recorder: Option<Recorder>,
+    recording: Option<Result<Recording, RecordError>>,
+    written: Vec<PathBuf>,
+}
+
+impl From<RecordError> for Failure {
+    fn from(error: RecordError) -> Self {
+        Self::Input(error.to_string())
+    }
+}
+
+impl Pictures {
+    /// Records, if a picture was asked for.
+    pub(super) fn start(args: &ProveArgs, runtime: &Runtime) -> Result<Self, Failure> {
+        let (timeline, report) = (args.timeline.clone(), args.report.clone());
+        let mut pictures =
+            Self { timeline, report, recorder: None, recording: None, written: Vec::new() };
+        for (path, option) in pictures.files() {
+            if path.is_dir() {
+                let shown = path.display();
+                return Err(Failure::Input(format!("{shown} is a folder; give {option} a file")));
+            }
+            let folder = path.parent().filter(|folder| *folder != Path::new(""));
+            check_writable(folder.unwrap_or(Path::new(".")), option)?;
+        }
+        if pictures.timeline.is_some() || pictures.report.is_some() {
+            let builder = Recorder::builder().title(&title(args)).watch(runtime);
+            let builder = match args.threads {
+                Some(threads) => builder.threads(threads as usize),
+                None => builder,
+            };
+            pictures.recorder = Some(builder.start()?);
+        }
+        Ok(pictures)
+    }
+
+    fn files(&self) -> Vec<(&Path, &'static str)> {
+        let timeline = self.timeline.as_deref().map(|path| (path, "--timeline"));
+        timeline.into_iter().chain(self.report.as_deref().map(|path| (path, "--report"))).collect()
+    }
+
+    /// Ends the recording.
+    pub(super) fn stop(&mut self) {
+        self.recording = self.recorder.take().map(Recorder::finish);
+    }
+
+    /// Writes the files, with the process's own peak. What goes wrong is said: a proof is not lost
+    /// for a picture.
+    pub(super) fn write_or_warn(&mut self, peak_rss_bytes: u64) {
+        let Some(recording) = self.recording.take() else { return };
+        self.written = match recording.and_then(|run| self.write(run, peak_rss_bytes)) {
+            Ok(()) => self.files().iter().map(|(path, _)| path.to_path_buf()).collect(),
+            Err(why) => {
+                let line = format!("warning: {why}\n");
+                // Not `eprintln!`, which would panic where the reader has left.
+                let _ = std::io::stderr().write_all(line.as_bytes());
+                Vec::new()
+            }
+        };
+    }
+
+    fn write(&self, mut recording: Recording, peak_rss_bytes: u64) -> Result<(), RecordError> {
+        recording.settle_peak(peak_rss_bytes);
+        if let Some(path) = &self.timeline {
+            recording.write_timeline(path)?;
+        }
+        if let Some(path) = &self.report {
+            recording.write_report(path)?;
+        }
+        Ok(())
+    }
+
+    /// One line for each file written.
+    pub(super) fn said(&self) -> String {
+        self.written.iter().map(|path| format!("wrote {}\n", path.display())).collect()
+    }
+}
+
+fn title(args: &ProveArgs) -> String {
+    match &args.zkey {
+        Some(zkey) => {
+            let name = zkey.file_name().unwrap_or_default();
+            format!("plimsoll prove, {}", name.to_string_lossy())
+        }
+        None => format!("plimsoll prove, {} SHA-256 compressions", args.compressions),
+    }
+}

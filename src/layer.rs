@@ -1,0 +1,222 @@
+//! The recorder for any program that uses `tracing`: a layer that hears its spans.
+//!
+//! ```text
+//!   span entered ----- clock, CPU time --+
+//!   span left    ----- clock, CPU time --+--> Recorder: one stage, with the highest memory sampled
+//! ```
+//!
+//! ```
+//! use plimsoll::record::Recorder;
+//! use tracing_subscriber::prelude::*;
+//!
+//! let recorder = Recorder::builder().title("my prover").start()?;
+//! let subscriber = tracing_subscriber::registry().with(recorder.layer());
+//! tracing::subscriber::with_default(subscriber, || {
+//!     let _commit = tracing::info_span!("commit").entered();
+//! });
+//! let recording = recorder.finish()?;
+//! assert_eq!(&*recording.totals[0].name, "commit");
+//! recording.report_to(&mut std::io::sink())?; // or `write_report(path)`, `write_timeline(path)`
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A span that is entered several times is as many stages. Spans below the layer's level
+//! ([`RecordLayer::level`], INFO) cost one comparison; the others two readings of the clock and of
+//! `getrusage`, about 2 us. When the recorder watches a runtime, that runtime's stages are heard
+//! from itself, with what they freed and spilled, and their spans are passed over here.
+//!
+//! Invariants: a stage is recorded when it is left, on the thread that leaves it; nothing is
+//! recorded once the recorder is finished.
+//!
+//! Must never: look at a span's fields (a witness may be among them), but for the name that
+//! [`Runtime::stage`](crate::Runtime::stage) gives its own.
+
+use crate::record::{DEPTH_MAX, Recorder, Shared, cpu_us_of_process};
+use crate::stage::{self, StageReport};
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id};
+use tracing::subscriber::Interest;
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
+
+/// Hears spans for a [`Recorder`]. Made by [`Recorder::layer`].
+#[derive(Clone, Debug)]
+#[must_use = "a layer hears nothing before it is part of a subscriber"]
+pub struct RecordLayer {
+    shared: Weak<Shared>,
+    level: Level,
+    hears_stages: bool,
+}
+
+impl Recorder {
+    /// Returns a layer that enters spans into this recorder.
+    pub fn layer(&self) -> RecordLayer {
+        let shared = self.shared();
+        let hears_stages = shared.hears_stages();
+        RecordLayer { shared: Arc::downgrade(&shared), level: Level::INFO, hears_stages }
+    }
+}
+
+impl RecordLayer {
+    /// Records spans of `level` and above; INFO by default.
+    pub fn level(mut self, level: Level) -> Self {
+        self.level = level;
+        self
+    }
+
+    fn wants(&self, metadata: &Metadata<'_>) -> bool {
+        let is_stage = metadata.target() == stage::TARGET;
+        metadata.is_span() && *metadata.level() <= self.level && !(is_stage && self.hears_stages)
+    }
+}
+
+/// What the layer keeps with a span.
+struct Heard {
+    name: String,
+    depth: u16,
+    /// The times it was entered and not left, innermost last.
+    entered: Vec<(Instant, u64)>,
+}
+
+/// The name of a stage of a runtime, from its span.
+struct StageName(Option<String>);
+
+impl Visit for StageName {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "name" {
+            self.0 = Some(value.to_owned());
+        }
+    }
+
+    fn record_debug(&mut self, _field: &Field, _value: &dyn fmt::Debug) {}
+}
+
+impl<S> Layer<S> for RecordLayer
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.wants(metadata) { Interest::always() } else { Interest::never() }
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let Some(span) = context.span(id).filter(|span| self.wants(span.metadata())) else {
+            return;
+        };
+        let around = span.scope().skip(1).filter(|outer| self.wants(outer.metadata())).count();
+        let mut name = StageName(None);
+        if span.metadata().target() == stage::TARGET {
+            attributes.record(&mut name);
+        }
+        let heard = Heard {
+            name: name.0.unwrap_or_else(|| span.name().to_owned()),
+            depth: u16::try_from(around).unwrap_or(u16::MAX),
+            entered: Vec::new(),
+        };
+        span.extensions_mut().insert(heard);
+    }
+
+    fn on_enter(&self, id: &Id, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        if let Some(heard) = span.extensions_mut().get_mut::<Heard>() {
+            let cpu_us = if heard.depth < DEPTH_MAX { cpu_us_of_process() } else { 0 };
+            heard.entered.push((Instant::now(), cpu_us));
+        }
+    }
+
+    fn on_exit(&self, id: &Id, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        let Some((name, depth, began, cpu_before)) = left(&span) else { return };
+        // Upgraded only here, and after the span's own lock: a recorder that is finished is gone.
+        let Some(shared) = self.shared.upgrade() else { return };
+        let cpu =
+            if depth < DEPTH_MAX { cpu_us_of_process().saturating_sub(cpu_before) } else { 0 };
+        let report = StageReport {
+            name,
+            wall_seconds: began.elapsed().as_secs_f64(),
+            cpu_seconds: cpu as f64 / 1e6,
+            peak_bytes: shared.peak_since(began),
+            ..StageReport::default()
+        };
+        shared.span_ended(&report, began, depth);
+    }
+}
+
+/// Takes the innermost time at which `span` was entered.
+fn left<'a, S>(
+    span: &tracing_subscriber::registry::SpanRef<'a, S>,
+) -> Option<(String, u16, Instant, u64)>
+where
+    S: LookupSpan<'a>,
+{
+    let mut extensions = span.extensions_mut();
+    let heard = extensions.get_mut::<Heard>()?;
+    let (began, cpu_us) = heard.entered.pop()?;
+    Some((heard.name.clone(), heard.depth, began, cpu_us))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Runtime;
+    use tracing_subscriber::prelude::*;
+
+    #[test]
+    fn spans_are_stages_and_their_fields_are_not_kept() {
+        let recorder = Recorder::builder().start().expect("a recorder");
+        let subscriber = tracing_subscriber::registry().with(recorder.layer());
+        tracing::subscriber::with_default(subscriber, || {
+            let witness = "41414141";
+            let _outer = tracing::info_span!("prove", witness).entered();
+            for _ in 0..3 {
+                let _inner = tracing::info_span!("commit", name = witness).entered();
+                tracing::debug_span!("detail").in_scope(|| ());
+            }
+        });
+        let recording = recorder.finish().expect("a recording");
+        let totals: Vec<(&str, u64, u16)> =
+            recording.totals.iter().map(|total| (&*total.name, total.count, total.depth)).collect();
+        assert_eq!(totals, [("commit", 3, 1), ("prove", 1, 0)]);
+        assert!(recording.totals.iter().all(|total| total.peak_bytes > 0));
+        let mut page = Vec::new();
+        recording.report_to(&mut page).expect("a Vec takes everything");
+        recording.timeline_to(&mut page).expect("a Vec takes everything");
+        assert!(!String::from_utf8_lossy(&page).contains("41414141"), "a field was kept");
+    }
+
+    #[test]
+    fn stages_of_a_watched_runtime_are_counted_once_and_others_by_their_name() {
+        for watched in [false, true] {
+            let runtime = Runtime::builder().limit_bytes(8 << 30).build().expect("a runtime");
+            let builder = Recorder::builder();
+            let builder = if watched { builder.watch(&runtime) } else { builder };
+            let recorder = builder.start().expect("a recorder");
+            let subscriber = tracing_subscriber::registry().with(recorder.layer());
+            tracing::subscriber::with_default(subscriber, || {
+                drop(runtime.stage("open", 0).expect("room"));
+            });
+            let recording = recorder.finish().expect("a recording");
+            let totals: Vec<_> =
+                recording.totals.iter().map(|total| (&*total.name, total.count)).collect();
+            assert_eq!(totals, [("open", 1)], "watched: {watched}");
+        }
+    }
+
+    #[test]
+    fn a_layer_outlives_its_recorder() {
+        let recorder = Recorder::builder().start().expect("a recorder");
+        let subscriber = tracing_subscriber::registry().with(recorder.layer());
+        tracing::subscriber::with_default(subscriber, || {
+            let span = tracing::info_span!("late").entered();
+            let recording = recorder.finish().expect("a recording");
+            assert!(recording.totals.is_empty());
+            drop(span);
+            tracing::info_span!("later").in_scope(|| ());
+        });
+    }
+}

@@ -1,0 +1,59 @@
+//! Reports: a recording as one page that explains itself.
+//!
+//! ```text
+//!   summary      peak, limit, time, cores
+//!   what to do   advice.rs: sentences, each with its numbers
+//!   memory       tiers stacked against the limit; stages as bands; reclaim marks; the peak
+//!   disk, CPU    the spill file; cores busy against cores there
+//!   tables       stages; the largest holders at the peak
+//! ```
+//!
+//! The page is one file: style, script and data are inside, and it asks nothing of any network
+//! (its policy forbids it). The tables and sentences are text that needs no script; the charts are
+//! drawn from the embedded JSON, which is the recording itself, so what is drawn can be checked.
+//!
+//! Invariants: no name reaches the page unescaped, neither as text nor in the JSON; the JSON's
+//! `peak_bytes` is [`Recording::peak_bytes`]; the page's size is bounded, since the recording is.
+//!
+//! Must never: load anything, or run a script that is not this module's own.
+
+mod advice;
+mod page;
+
+use crate::record::{RecordError, Recording};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+pub use advice::{Advice, Kind};
+
+impl Recording {
+    /// Writes the report to `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError::Write`], naming the file.
+    pub fn write_report(&self, path: &Path) -> Result<(), RecordError> {
+        let write = || -> io::Result<()> {
+            let mut out = BufWriter::new(File::create(path)?);
+            page::write(self, &mut out)?;
+            out.flush()
+        };
+        write().map_err(|source| RecordError::Write { path: path.to_path_buf(), source })
+    }
+
+    /// Writes the report to `out`.
+    ///
+    /// # Errors
+    ///
+    /// What `out` says.
+    pub fn report_to(&self, out: &mut impl Write) -> io::Result<()> {
+        page::write(self, out)
+    }
+
+    /// Says what to do next about memory, idle cores and waiting, the most useful first.
+    #[must_use]
+    pub fn advice(&self) -> Vec<Advice> {
+        advice::of(self)
+    }
+}

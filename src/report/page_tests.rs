@@ -1,0 +1,87 @@
+//! The page: names stay text, figures are the recording's, the size has a bound.
+
+use super::*;
+use crate::record::{Recording, Span};
+use std::sync::Arc;
+
+fn page(run: &Recording) -> String {
+    let mut out = Vec::new();
+    write(run, &mut out).expect("a Vec takes everything");
+    String::from_utf8(out).expect("UTF-8")
+}
+
+/// What the page's data says, read back as a browser would.
+fn embedded(page: &str) -> serde_json::Value {
+    let start = "<script type=\"application/json\" id=\"run\">";
+    let from = page.find(start).expect("the data") + start.len();
+    let end = page[from..].find("</script>").expect("its end");
+    serde_json::from_str(&page[from..from + end]).expect("JSON")
+}
+
+const NASTY: &str = "</script><b onload='x'>\"&<!--";
+
+fn nasty() -> Recording {
+    let total: StageTotal = serde_json::from_value(serde_json::json!({
+        "name": NASTY, "depth": 0, "count": 1, "wall_seconds": 1.0, "cpu_seconds": 0.5,
+        "peak_bytes": 5, "need_bytes": 0, "freed_bytes": 0, "packed_bytes": 0,
+        "spilled_bytes": 0, "loaded_bytes": 0, "stalled_seconds": 0.9,
+    }))
+    .expect("a total");
+    let span = Span {
+        name: Arc::from(NASTY),
+        start_us: 0,
+        duration_us: 1_000_000,
+        track: 0,
+        depth: 0,
+        count: 1,
+        peak_bytes: 5,
+    };
+    Recording {
+        format: Recording::FORMAT,
+        title: NASTY.to_owned(),
+        limit_source: NASTY.to_owned(),
+        threads: 2,
+        duration_us: 1_000_000,
+        peak_bytes: 5,
+        totals: vec![total],
+        spans: vec![span],
+        holders: vec![crate::record::HeldAtPeak { name: NASTY.to_owned(), bytes: 5 }],
+        ..Recording::default()
+    }
+}
+
+#[test]
+fn names_stay_text_everywhere() {
+    let page = page(&nasty());
+    assert!(!page.contains("<b onload"), "a name became markup");
+    assert!(!page.contains("<!--"), "a name began a comment");
+    assert_eq!(page.matches("</script>").count(), 2, "the data's and the script's own");
+    let data = embedded(&page);
+    for name in [&data["title"], &data["spans"][0]["name"], &data["holders"][0]["name"]] {
+        assert_eq!(name, NASTY);
+    }
+    assert!(page.contains("&lt;/script&gt;&lt;b onload=&#39;x&#39;&gt;&quot;&amp;&lt;!--"));
+}
+
+#[test]
+fn the_page_asks_nothing_of_any_network() {
+    let page = page(&nasty());
+    let outside = page.replace("http://www.w3.org/2000/svg", "");
+    for word in ["http://", "https://", "src=", "@import", "url(", "fetch(", "XMLHttp"] {
+        assert!(!outside.contains(word), "{word}");
+    }
+    assert!(page.contains("default-src 'none'"));
+}
+
+#[test]
+fn an_empty_recording_is_a_page_too() {
+    let run = Recording { format: Recording::FORMAT, threads: 1, ..Recording::default() };
+    let page = page(&run);
+    assert_eq!(embedded(&page)["peak_bytes"], 0);
+    assert!(page.contains("No stage ended") && !page.contains("NaN"));
+}
+
+#[test]
+fn times_have_the_unit_that_suits_them() {
+    assert_eq!([time(0.0123), time(1.5), time(3_599.9)], ["12.3 ms", "1.50 s", "59:59 min"]);
+}
