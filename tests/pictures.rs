@@ -33,6 +33,14 @@ fn fixture(name: &str) -> String {
     path.to_str().expect("UTF-8").to_owned()
 }
 
+/// Proves the small circuit, its files in `out`.
+fn prove(out: &Path, more: &[&str]) -> Output {
+    let (zkey, wtns) = (fixture("multiplier.zkey"), fixture("multiplier.wtns"));
+    let out = out.to_str().expect("UTF-8");
+    let words = ["prove", "--zkey", &zkey, "--wtns", &wtns, "--out", out];
+    plimsoll(&words.into_iter().chain(more.iter().copied()).collect::<Vec<&str>>())
+}
+
 fn page_of(recording: &Recording) -> String {
     let mut page = Vec::new();
     recording.report_to(&mut page).expect("a Vec takes everything");
@@ -94,24 +102,11 @@ fn check_schema(timeline: &Value) {
 fn prove_writes_both_and_they_say_what_its_json_says() {
     let folder = folder();
     let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
-    let (timeline, page, out) = (path("t.json"), path("r.html"), path(""));
-    let (zkey, wtns) = (fixture("multiplier.zkey"), fixture("multiplier.wtns"));
-    let output = plimsoll(&[
-        "prove",
-        "--zkey",
-        &zkey,
-        "--wtns",
-        &wtns,
-        "--out",
-        &out,
-        "--json",
-        "--limit",
-        "2GiB",
-        "--timeline",
-        &timeline,
-        "--report",
-        &page,
-    ]);
+    let (timeline, page) = (path("t.json"), path("r.html"));
+    let output = prove(
+        folder.path(),
+        &["--json", "--limit", "2GiB", "--timeline", &timeline, "--report", &page],
+    );
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(text(&output.stderr), "", "--json shows no progress");
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -144,9 +139,9 @@ fn a_run_that_fails_is_drawn_too() {
 
 #[test]
 fn a_file_that_cannot_be_written_is_named_before_any_work() {
-    let (zkey, wtns) = (fixture("multiplier.zkey"), fixture("multiplier.wtns"));
+    let folder = folder();
     for (option, path) in [("--timeline", "/nowhere/t.json"), ("--report", "/tmp")] {
-        let output = plimsoll(&["prove", "--zkey", &zkey, "--wtns", &wtns, option, path]);
+        let output = prove(folder.path(), &[option, path]);
         assert_eq!(output.status.code(), Some(2));
         let error = text(&output.stderr);
         assert!(error.contains(option) && error.contains(path.trim_end_matches("/t.json")));
@@ -157,15 +152,11 @@ fn a_file_that_cannot_be_written_is_named_before_any_work() {
 #[test]
 fn progress_is_lines_where_nobody_sees_a_bar() {
     let folder = folder();
-    let out = folder.path().to_str().expect("UTF-8");
-    let (zkey, wtns) = (fixture("multiplier.zkey"), fixture("multiplier.wtns"));
-    let prove = ["prove", "--zkey", &zkey, "--wtns", &wtns, "--out", out, "--limit", "1GiB"];
-    let lines = text(&plimsoll(&prove).stderr);
+    let lines = text(&prove(folder.path(), &["--limit", "1GiB"]).stderr);
     let first = lines.lines().next().expect("a line");
     assert!(first.starts_with("1/") && first.contains(" of 1.00 GiB"), "{lines}");
     assert!(!lines.contains('\u{1b}') && !lines.contains('\r'), "no terminal's codes: {lines:?}");
-    let quiet: Vec<&str> = prove.into_iter().chain(["--quiet"]).collect();
-    assert_eq!(text(&plimsoll(&quiet).stderr), "");
+    assert_eq!(text(&prove(folder.path(), &["--quiet"]).stderr), "");
 }
 
 #[test]
@@ -174,20 +165,7 @@ fn two_runs_are_compared_whichever_files_they_left() {
     let path = |name: &str| -> PathBuf { folder.path().join(name) };
     let (timeline, json) = (path("t.json"), path("p.json"));
     let (timeline, json) = (timeline.to_str().expect("UTF-8"), json.to_str().expect("UTF-8"));
-    let out = folder.path().to_str().expect("UTF-8");
-    let (zkey, wtns) = (fixture("multiplier.zkey"), fixture("multiplier.wtns"));
-    let output = plimsoll(&[
-        "prove",
-        "--zkey",
-        &zkey,
-        "--wtns",
-        &wtns,
-        "--out",
-        out,
-        "--json",
-        "--timeline",
-        timeline,
-    ]);
+    let output = prove(folder.path(), &["--json", "--timeline", timeline]);
     std::fs::write(json, &output.stdout).expect("a file");
     let table = text(&plimsoll(&["report", json, timeline]).stdout);
     let whole = table.lines().last().expect("a row");
@@ -237,8 +215,9 @@ fn the_holders_at_the_peak_are_named() {
     let mut column = runtime.pool().try_zeroed::<u64>(32 << 20).expect("room");
     column.fill(7);
     drop(stage);
-    drop(column);
+    // The last sample is taken here, with the vector alive, however late the others were.
     let recording = recorder.finish().expect("a recording");
+    drop(column);
     let largest = recording.holders.first().expect("a holder");
     assert_eq!(largest.name, "vectors in use", "{:?}", recording.holders);
     // The holders are asked at a sample within 1/64 of the highest.
