@@ -142,7 +142,8 @@ job_pictures() {
     local -a prove=(cargo run --quiet -- prove --compressions 2 --seed 1 --quiet
         --key-dir "$folder/key")
     "${prove[@]}" --limit 2GiB --report "$folder/in-core.html" --timeline "$folder/in-core.json"
-    "${prove[@]}" --limit 27MiB --packed-limit 1MiB --report "$folder/spilled.html" --timeline "$folder/spilled.json"
+    "${prove[@]}" --limit 27MiB --packed-limit 1MiB \
+        --report "$folder/spilled.html" --timeline "$folder/spilled.json"
     cargo run --quiet -- report "$folder/in-core.json" "$folder/spilled.json"
     PLIMSOLL_PICTURES=$folder cargo test --quiet --test pictures ten_thousand
     cargo run --quiet --example tracing_report -- "$folder"
