@@ -105,6 +105,7 @@ impl SampleLog {
     }
 
     /// Highest resident bytes since `from_us`; of the last sample where none is as late as that.
+    #[cfg(any(test, feature = "layer"))]
     pub(super) fn highest_since(&self, from_us: u64) -> u64 {
         let recent = self.kept.iter().rev().take_while(|sample| sample.at_us >= from_us);
         let last = self.kept.last().map_or(0, |last| last.rss_bytes);
