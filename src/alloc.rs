@@ -11,8 +11,9 @@
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `PLIMSOLL_LIMIT` | what the process may hold: `8GiB`, `75%`; none without it |
+//! | `PLIMSOLL_LIMIT` | what the process may hold: `8GiB`, `75%`, `auto`; none without it |
 //! | `PLIMSOLL_SPILL_DIR` | a folder on a disk: with it, what does not fit is paged |
+//! | `PLIMSOLL_SPILL_QUOTA` | the most that may take there: `100GiB`; at the end the process ends |
 //! | `PLIMSOLL_FAIL_FAST` | not `0`: end the process when it does little but wait for pages |
 //!
 //! They are read at the first large allocation, without allocating. [`Allocator::set_limit`] sets a

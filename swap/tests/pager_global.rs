@@ -108,6 +108,13 @@ fn commands() {
     }
 }
 
+/// Says what the limit came to, and that there is a pager under it.
+fn limited() {
+    assert_eq!(std::hint::black_box(vec![1u8; MIB])[77], 1);
+    assert!(ALLOC.pages().pager().is_some());
+    eprintln!("limit {}", ALLOC.limit_bytes());
+}
+
 /// The program. Does nothing in an ordinary run.
 #[test]
 fn program() {
@@ -115,6 +122,7 @@ fn program() {
     match program.as_str() {
         "columns" => columns(8),
         "commands" => commands(),
+        "limit" => return limited(),
         seed => storm(seed.parse().expect("a seed")),
     }
     let pager = ALLOC.pages().pager().expect("the test asked for one");
@@ -135,18 +143,24 @@ fn program() {
     assert!(kilobytes * 1024 <= limit + over, "{line} over {limit} bytes");
 }
 
-fn run(program: &str, limit: usize) {
+/// The program under a limit, and under what else is set; what it said.
+fn output(program: &str, limit: &str, variables: &[(&str, &str)]) -> Option<(bool, String)> {
     if let Err(why) = probe().door {
         eprintln!("SKIPPED, nothing was tested: {why}");
-        return;
+        return None;
     }
     let mut command = Command::new(std::env::current_exe().expect("this binary"));
     command.args(["--exact", "program", "--nocapture"]).env(PROGRAM, program);
-    command.env("PLIMSOLL_LIMIT", limit.to_string());
+    command.env("PLIMSOLL_LIMIT", limit);
     command.env("PLIMSOLL_SPILL_DIR", std::env::temp_dir());
+    command.envs(variables.iter().copied());
     let output = command.output().expect("a child");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} under {limit}: {text}");
+    Some((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+fn run(program: &str, limit: usize) {
+    let Some((success, text)) = output(program, &limit.to_string(), &[]) else { return };
+    assert!(success, "{program} under {limit}: {text}");
     eprintln!("{text}");
 }
 
@@ -165,4 +179,34 @@ fn a_storm_of_sixteen_threads_under_a_small_limit() {
 #[test]
 fn programs_are_started_while_most_is_spilled() {
     run("commands", 32 * MIB);
+}
+
+#[test]
+fn a_share_and_auto_are_limits_too() {
+    let limit = |text: &str| -> Option<usize> {
+        let (success, said) = output("limit", text, &[])?;
+        assert!(success, "{text}: {said}");
+        let line = said.lines().find_map(|line| line.strip_prefix("limit "));
+        Some(line.expect("a line").parse().expect("a number"))
+    };
+    let (Some(half), Some(quarter), Some(auto)) = (limit("50%"), limit("25%"), limit("auto"))
+    else {
+        return;
+    };
+    assert!(half.abs_diff(2 * quarter) <= 2 && auto < usize::MAX, "{half} {quarter} {auto}");
+}
+
+#[test]
+fn a_full_quota_ends_the_process_and_is_named() {
+    let quota = [("PLIMSOLL_SPILL_QUOTA", "64MiB")];
+    let Some((success, text)) = output("columns", "180MiB", &quota) else { return };
+    assert!(!success && text.contains("the spill quota of 67108864 bytes is used up"), "{text}");
+}
+
+#[test]
+fn a_quota_that_is_not_understood_is_said_once_and_changes_nothing() {
+    let quota = [("PLIMSOLL_SPILL_QUOTA", "lots")];
+    let Some((success, text)) = output("commands", "33554432", &quota) else { return };
+    assert!(success, "{text}");
+    assert_eq!(text.matches("PLIMSOLL_SPILL_QUOTA is not understood").count(), 1, "{text}");
 }
