@@ -131,6 +131,9 @@ fn program() {
     if !program.starts_with(|c: char| c.is_ascii_digit()) {
         assert!(stats.written_bytes > 0, "nothing was evicted");
     }
+    if std::env::var_os("PLIMSOLL_ENCRYPT_SPILL").is_some() {
+        assert!(stats.sealed_bytes > 0 && stats.sealed_bytes == stats.written_bytes);
+    }
     ALLOC.check().expect("the allocator's books");
     let status = std::fs::read_to_string("/proc/self/status").expect("status");
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a line");
@@ -194,6 +197,13 @@ fn a_share_and_auto_are_limits_too() {
         return;
     };
     assert!(half.abs_diff(2 * quarter) <= 2 && auto < usize::MAX, "{half} {quarter} {auto}");
+}
+
+#[test]
+fn what_a_program_spills_is_encrypted_where_the_environment_says_so() {
+    let sealed = [("PLIMSOLL_ENCRYPT_SPILL", "1")];
+    let Some((success, text)) = output("commands", "33554432", &sealed) else { return };
+    assert!(success, "{text}");
 }
 
 #[test]

@@ -14,6 +14,7 @@
 //! | `PLIMSOLL_LIMIT` | what the process may hold: `8GiB`, `1.5GB`, `75%`, `auto` |
 //! | `PLIMSOLL_SPILL_DIR` | the folder of the spill file |
 //! | `PLIMSOLL_SPILL_QUOTA` | the most the file may take: `100GiB`; no bound without it |
+//! | `PLIMSOLL_ENCRYPT_SPILL` | not `0`: the file holds ciphertext only |
 //! | `PLIMSOLL_FAIL_FAST` | not `0`: end the process when it does little but wait for pages |
 //!
 //! Invariant: which of the two it is, is decided once, by the first `reserve`.
@@ -36,6 +37,7 @@ use super::hints;
 use super::space::GRANULE_BYTES;
 use super::sys::{say, variable};
 use super::thrash::FailFast;
+use crate::store::Encryption;
 
 /// Pages that go to a file when the process is over its limit; see the module's table.
 #[derive(Debug, Default)]
@@ -65,7 +67,11 @@ impl Paged {
         if let Some(quota) = size_from_environment("PLIMSOLL_SPILL_QUOTA") {
             builder = builder.quota_bytes(quota as u64);
         }
-        if variable(c"PLIMSOLL_FAIL_FAST").is_some_and(|value| value != b"0") {
+        let is_on = |name| variable(name).is_some_and(|value| value != b"0" && !value.is_empty());
+        if is_on(c"PLIMSOLL_ENCRYPT_SPILL") {
+            builder = builder.encryption(Encryption::On);
+        }
+        if is_on(c"PLIMSOLL_FAIL_FAST") {
             builder = builder.fail_fast(FailFast::default());
         }
         match builder.build() {
