@@ -92,9 +92,10 @@ impl Pager {
         // SAFETY: the page is committed and ours.
         unsafe { mark.base().write_volatile(1) };
         let mut pager = Self { engine, threads: Vec::with_capacity(workers), door, mark };
+        let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
         for number in 0..workers {
             let engine = Arc::clone(&pager.engine);
-            let start = Start { engine, number, workers };
+            let start = Start { engine, number, workers, processors };
             let thread = start.launch(worker::work);
             let thread =
                 thread.map_err(|errno| BuildError::Call { call: "pthread_create", errno })?;
