@@ -24,6 +24,7 @@ usage: scripts/ci.sh [JOB...]
   valgrind  the arena's tests under Valgrind (minutes)
   pictures  reports of runs, opened in a headless browser (chromium, npm)
   capped    scripts/capped.sh caps, swaps and cleans up (root)
+  stress    the pager and the allocator for minutes, in release (parts need root and say so)
   peers     provers of others under every allocator, in core and under limits (an hour; root)
   peers-quick  the same at sizes of seconds, in core only
   circom    proofs of a SHA-256 circom circuit, checked by snarkjs (minutes; needs npm)
@@ -172,6 +173,13 @@ job_capped() {
         return
     fi
     sh scripts/capped.sh --selftest
+}
+
+job_stress() {
+    # One at a time: each keeps both processors and the disk busy by itself.
+    PLIMSOLL_STRESS=1 cargo test --release -p plimsoll-swap --lib pager -- --test-threads=1
+    PLIMSOLL_STRESS=1 cargo test --release -p plimsoll-swap \
+        --test pager_global --test pager_reentrancy -- --test-threads=1 --nocapture
 }
 
 job_peers() {

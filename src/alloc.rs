@@ -11,17 +11,19 @@
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `PLIMSOLL_LIMIT` | what the process may hold: `8GiB`, `75%`; none without it |
+//! | `PLIMSOLL_LIMIT` | what the process may hold: `8GiB`, `75%`, `auto`; none without it |
 //! | `PLIMSOLL_SPILL_DIR` | a folder on a disk: with it, what does not fit is paged |
+//! | `PLIMSOLL_SPILL_QUOTA` | the most that may take there: `100GiB`; at the end the process ends |
+//! | `PLIMSOLL_ENCRYPT_SPILL` | not `0`: that file holds ciphertext only |
 //! | `PLIMSOLL_FAIL_FAST` | not `0`: end the process when it does little but wait for pages |
 //!
 //! They are read at the first large allocation, without allocating. [`Allocator::set_limit`] sets a
 //! limit from code, for giving back; the pager takes its limit from the environment only. What is
 //! not understood, or cannot be had, is reported once on standard error and changes nothing.
 //!
-//! What is paged goes to a file without a name, mode 0600, as it is in memory: keep the folder on
-//! an encrypted disk where the witness must never reach one in the clear. (Spillable vectors can be
-//! encrypted by the process itself: [`crate::spill::SpillOptions::encryption`].)
+//! What is paged goes to a file without a name, mode 0600, as it is in memory, or sealed with a key
+//! of this process: set `PLIMSOLL_ENCRYPT_SPILL` where the witness must never reach a disk in the
+//! clear. (For spillable vectors: [`crate::spill::SpillOptions::encryption`].)
 //!
 //! Invariants, the policy and what it costs: `docs/allocator.md`, `docs/pager.md`. Must never: make
 //! a program behave otherwise than it does without it, but for its memory and its time.

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use zeroize::Zeroizing;
 
 /// Nonce and tag of one sealed frame.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Sealed {
     count: u64,
     tag: Tag,

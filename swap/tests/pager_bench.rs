@@ -3,6 +3,7 @@
 //! ```text
 //!   limbo     a touch that brings 2 MiB back from limbo               ns each
 //!   seq       spilled data read again in order, per disk bandwidth    B/s, peer raw O_DIRECT
+//!   sealed    the same from an encrypted file, and filling it         B/s, peer the plain file
 //!   rows      10 KiB rows of spilled data in random order             B/s of 64 KiB reads
 //! ```
 //!
@@ -19,6 +20,7 @@ use plimsoll_swap::backend::{AlignedBytes, Backend};
 use plimsoll_swap::extent::ExtentMap;
 use plimsoll_swap::file::{RamDisk, SpillFile};
 use plimsoll_swap::pager::{CHUNK_BYTES, Pager, probe};
+use plimsoll_swap::store::Encryption;
 
 const MIB: usize = 1 << 20;
 const RANGE: usize = 1024 * MIB;
@@ -29,8 +31,12 @@ fn folder() -> std::path::PathBuf {
 }
 
 fn pager(budget: usize) -> Pager {
+    with(budget, Encryption::Off)
+}
+
+fn with(budget: usize, encryption: Encryption) -> Pager {
     let builder = Pager::builder().range_bytes(RANGE).budget_bytes(budget).folder(&folder());
-    builder.build().unwrap_or_else(|why| panic!("SKIPPED: {why}"))
+    builder.encryption(encryption).build().unwrap_or_else(|why| panic!("SKIPPED: {why}"))
 }
 
 fn words(pager: &Pager) -> &[AtomicU64] {
@@ -143,6 +149,35 @@ fn sequential(file: &SpillFile) {
     }
 }
 
+/// Bytes a second of filling everything, and of reading what was spilled again, by two threads.
+fn fill_and_read(encryption: Encryption) -> [f64; 2] {
+    let pager = with(RANGE / 4, encryption);
+    let words = words(&pager);
+    let start = Instant::now();
+    fill(words);
+    let filled = RANGE as f64 / start.elapsed().as_secs_f64();
+    let (start, before) = (Instant::now(), pager.stats());
+    std::thread::scope(|scope| {
+        for part in words.chunks(words.len() / 2) {
+            scope.spawn(move || {
+                let sum = part.iter().step_by(8).fold(0, |sum, word| sum ^ word.load(Relaxed));
+                std::hint::black_box(sum);
+            });
+        }
+    });
+    let read = (pager.stats().read_bytes - before.read_bytes) as f64;
+    [filled, read / start.elapsed().as_secs_f64()]
+}
+
+fn sealed() {
+    for _ in 0..3 {
+        let plain = fill_and_read(Encryption::Off);
+        let sealed = fill_and_read(Encryption::On);
+        line("sealed-fill/1t", sealed[0], plain[0], "B/s", "plain-file");
+        line("sealed-reread/2t", sealed[1], plain[1], "B/s", "plain-file");
+    }
+}
+
 fn rows(file: &SpillFile) {
     for threads in [1, 2, 4] {
         let pager = pager(RANGE / 4);
@@ -182,7 +217,7 @@ fn rows(file: &SpillFile) {
     }
 }
 
-/// All three; `PAGER_BENCH=limbo` (or `seq`, `rows`) runs one.
+/// All four; `PAGER_BENCH=limbo` (or `seq`, `sealed`, `rows`) runs one.
 #[test]
 #[ignore = "a benchmark: run it in release mode, on a quiet machine, with a disk"]
 fn bench() {
@@ -197,6 +232,9 @@ fn bench() {
     }
     if wanted("seq") {
         sequential(&raw_file(&folder()));
+    }
+    if wanted("sealed") {
+        sealed();
     }
     if wanted("rows") {
         rows(&raw_file(&folder()));

@@ -5,11 +5,14 @@
 //! ```
 //!
 //! The program checks what it reads, and that the most it ever had resident (`VmHWM`) is at or
-//! under the limit (but for the storm, whose sixteen stacks and small blocks are not paged). Each
-//! test says loudly when it cannot run here.
+//! under the limit (but for the storms, whose stacks and small blocks are not paged). Each test says
+//! loudly when it cannot run here. `PLIMSOLL_STRESS=1` makes the storms eight times as long.
 
 use std::collections::HashMap;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use plimsoll_arena::global::Global;
 use plimsoll_swap::pager::{Paged, probe};
@@ -85,7 +88,7 @@ fn storm(seed: u64) {
                 together.wait();
                 let mut rng = ChaCha8Rng::seed_from_u64(seed ^ thread);
                 let mut blocks = HashMap::new();
-                for step in 0..150u64 {
+                for step in 0..steps(150) as u64 {
                     change(&mut rng, &mut blocks, step % 9);
                     for (salt, block) in &blocks {
                         for i in (0..block.len()).step_by(501) {
@@ -98,6 +101,50 @@ fn storm(seed: u64) {
     });
 }
 
+/// Steps of a thread, more where time is given.
+fn steps(few: usize) -> usize {
+    if std::env::var_os("PLIMSOLL_STRESS").is_some() { few * 8 } else { few }
+}
+
+/// One chain of `realloc`: a vector grows and shrinks through all sizes, and keeps its words.
+fn chain(seed: u64) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut block: Vec<u64> = Vec::new();
+    for step in 0..steps(40) {
+        let len = 1usize << rng.gen_range(9..22);
+        let len = len + rng.gen_range(0..len);
+        if len > block.len() {
+            block.reserve_exact(len - block.len());
+            block.extend((block.len()..len).map(|i| word(i, seed)));
+        } else {
+            block.truncate(len);
+            block.shrink_to_fit();
+        }
+        for (i, x) in block.iter().enumerate().step_by(101) {
+            assert_eq!(*x, word(i, seed), "step {step}, word {i} of {len}");
+        }
+    }
+}
+
+/// Four chains at a time, 130 MiB at most.
+fn chains(seed: u64) {
+    drop(std::hint::black_box(vec![1u8; MIB]));
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            scope.spawn(move || chain(seed ^ thread));
+        }
+    });
+}
+
+/// Churns until it is killed; says when most of it is away.
+fn forever() -> ! {
+    let mut data: Vec<u64> = (0..64 * MIB / 8).map(|i| word(i, 1)).collect();
+    println!("most is away");
+    loop {
+        data.iter_mut().step_by(512).for_each(|x| *x = x.wrapping_add(1));
+    }
+}
+
 fn commands() {
     let data: Vec<u64> = (0..64 * MIB / 8).map(|i| word(i, 1)).collect();
     for round in 0..20 {
@@ -108,6 +155,13 @@ fn commands() {
     }
 }
 
+/// Says what the limit came to, and that there is a pager under it.
+fn limited() {
+    assert_eq!(std::hint::black_box(vec![1u8; MIB])[77], 1);
+    assert!(ALLOC.pages().pager().is_some());
+    eprintln!("limit {}", ALLOC.limit_bytes());
+}
+
 /// The program. Does nothing in an ordinary run.
 #[test]
 fn program() {
@@ -115,38 +169,68 @@ fn program() {
     match program.as_str() {
         "columns" => columns(8),
         "commands" => commands(),
-        seed => storm(seed.parse().expect("a seed")),
+        "limit" => return limited(),
+        "forever" => forever(),
+        "chains" => chains(seed()),
+        "storm" => storm(seed()),
+        other => panic!("no program {other}"),
     }
     let pager = ALLOC.pages().pager().expect("the test asked for one");
     let stats = pager.stats();
     eprintln!("{stats:?}");
-    if !program.starts_with(|c: char| c.is_ascii_digit()) {
-        assert!(stats.written_bytes > 0, "nothing was evicted");
+    assert!(stats.written_bytes > 0 || program == "storm", "nothing was evicted");
+    if std::env::var_os("PLIMSOLL_ENCRYPT_SPILL").is_some() {
+        assert!(stats.sealed_bytes > 0 && stats.sealed_bytes == stats.written_bytes);
     }
     ALLOC.check().expect("the allocator's books");
     let status = std::fs::read_to_string("/proc/self/status").expect("status");
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a line");
     let number = line.split_whitespace().nth(1).and_then(|n| n.parse::<usize>().ok());
-    let limit = std::env::var("PLIMSOLL_LIMIT").ok().and_then(|n| n.parse::<usize>().ok());
-    let (kilobytes, limit) = (number.expect("a number"), limit.expect("a number"));
+    let (kilobytes, limit) = (number.expect("a number"), ALLOC.limit_bytes());
     eprintln!("{line}, {} kB allowed", limit / 1024);
     // What is not paged (sixteen threads' small blocks) may grow between two looks.
     let over = if program == "columns" || program == "commands" { 0 } else { 4 * MIB };
     assert!(kilobytes * 1024 <= limit + over, "{line} over {limit} bytes");
 }
 
-fn run(program: &str, limit: usize) {
+/// What a program of this run is seeded with, and says.
+fn seed() -> u64 {
+    let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(7);
+    eprintln!("SEED={seed}");
+    seed
+}
+
+/// A command that runs a program under a limit; `wrapped` in a shell's words if there are any.
+fn command(program: &str, limit: &str, wrapped: &[&str]) -> Option<Command> {
     if let Err(why) = probe().door {
         eprintln!("SKIPPED, nothing was tested: {why}");
-        return;
+        return None;
     }
-    let mut command = Command::new(std::env::current_exe().expect("this binary"));
+    let this = std::env::current_exe().expect("this binary");
+    let mut command = match wrapped {
+        [] => Command::new(this),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(this);
+            command
+        }
+    };
     command.args(["--exact", "program", "--nocapture"]).env(PROGRAM, program);
-    command.env("PLIMSOLL_LIMIT", limit.to_string());
-    command.env("PLIMSOLL_SPILL_DIR", std::env::temp_dir());
+    command.env("PLIMSOLL_LIMIT", limit).env("PLIMSOLL_SPILL_DIR", std::env::temp_dir());
+    Some(command)
+}
+
+/// The program under a limit, and under what else is set; what it said.
+fn output(program: &str, limit: &str, variables: &[(&str, &str)]) -> Option<(bool, String)> {
+    let mut command = command(program, limit, &[])?;
+    command.envs(variables.iter().copied());
     let output = command.output().expect("a child");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} under {limit}: {text}");
+    Some((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+fn run(program: &str, limit: usize) {
+    let Some((success, text)) = output(program, &limit.to_string(), &[]) else { return };
+    assert!(success, "{program} under {limit}: {text}");
     eprintln!("{text}");
 }
 
@@ -157,12 +241,152 @@ fn half_a_gigabyte_of_columns_under_a_third_of_it() {
 
 #[test]
 fn a_storm_of_sixteen_threads_under_a_small_limit() {
-    let seed = std::env::var("SEED").unwrap_or_else(|_| "7".to_owned());
-    eprintln!("SEED={seed}");
-    run(&seed, 96 * MIB);
+    run("storm", 96 * MIB);
+}
+
+#[test]
+fn chains_of_realloc_keep_their_words_while_most_is_spilled() {
+    run("chains", 40 * MIB);
+}
+
+#[test]
+fn a_killed_program_leaves_no_file_and_no_process() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(mut command) = command("forever", "32MiB", &[]) else { return };
+    command.env("PLIMSOLL_SPILL_DIR", folder.path()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("a child");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let away = lines.any(|line| line.is_ok_and(|line| line.contains("most is away")));
+    child.kill().expect("a child to kill");
+    let status = child.wait().expect("an end");
+    assert!(away && status.signal() == Some(nix::libc::SIGKILL), "{status}");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
 }
 
 #[test]
 fn programs_are_started_while_most_is_spilled() {
     run("commands", 32 * MIB);
+}
+
+#[test]
+fn a_share_and_auto_are_limits_too() {
+    let limit = |text: &str| -> Option<usize> {
+        let (success, said) = output("limit", text, &[])?;
+        assert!(success, "{text}: {said}");
+        let line = said.lines().find_map(|line| line.strip_prefix("limit "));
+        Some(line.expect("a line").parse().expect("a number"))
+    };
+    let (Some(half), Some(quarter), Some(auto)) = (limit("50%"), limit("25%"), limit("auto"))
+    else {
+        return;
+    };
+    assert!(half.abs_diff(2 * quarter) <= 2 && auto < usize::MAX, "{half} {quarter} {auto}");
+}
+
+#[test]
+fn what_a_program_spills_is_encrypted_where_the_environment_says_so() {
+    let sealed = [("PLIMSOLL_ENCRYPT_SPILL", "1")];
+    let Some((success, text)) = output("commands", "33554432", &sealed) else { return };
+    assert!(success, "{text}");
+}
+
+#[test]
+fn a_full_quota_ends_the_process_and_is_named() {
+    let quota = [("PLIMSOLL_SPILL_QUOTA", "64MiB")];
+    let Some((success, text)) = output("columns", "180MiB", &quota) else { return };
+    assert!(!success && text.contains("the spill quota of 67108864 bytes is used up"), "{text}");
+}
+
+#[test]
+fn a_quota_that_is_not_understood_is_said_once_and_changes_nothing() {
+    let quota = [("PLIMSOLL_SPILL_QUOTA", "lots")];
+    let Some((success, text)) = output("commands", "33554432", &quota) else { return };
+    assert!(success, "{text}");
+    assert_eq!(text.matches("PLIMSOLL_SPILL_QUOTA is not understood").count(), 1, "{text}");
+}
+
+/// A memory cgroup (v1) of this test's own; drop removes it.
+struct Group(PathBuf);
+
+impl Group {
+    fn new(limit_bytes: usize) -> std::io::Result<Self> {
+        let name = format!("plimsoll-test-{}", std::process::id());
+        let group = Self(Path::new("/sys/fs/cgroup/memory").join(name));
+        std::fs::create_dir(&group.0)?;
+        std::fs::write(group.0.join("memory.limit_in_bytes"), limit_bytes.to_string())?;
+        Ok(group)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Err(why) = std::fs::remove_dir(&self.0) {
+            eprintln!("{} stays: {why}", self.0.display());
+        }
+    }
+}
+
+#[test]
+fn auto_keeps_a_program_inside_its_memory_cgroup() {
+    let group = match Group::new(200 * MIB) {
+        Ok(group) => group,
+        Err(why) => {
+            eprintln!("SKIPPED, nothing was tested: no memory cgroup can be made here: {why}");
+            return;
+        }
+    };
+    let joined = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", group.0.display());
+    let Some(mut command) = command("columns", "auto", &["sh", "-c", &joined, "sh"]) else {
+        return;
+    };
+    let output = command.output().expect("a child");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {text}", output.status);
+    let peak = std::fs::read_to_string(group.0.join("memory.max_usage_in_bytes")).expect("a peak");
+    eprintln!("{text}cgroup's peak: {} of {} bytes", peak.trim(), 200 * MIB);
+}
+
+/// A small file system of its own on a disk; drop unmounts it.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None` where the machine does not let us, which is said.
+    fn new(mebibytes: usize) -> Option<Self> {
+        let disk = Self(tempfile::tempdir().expect("a folder"));
+        let script = format!(
+            "cd {} && truncate -s {mebibytes}M image && mkfs.ext4 -q image && mkdir mounted && \
+             mount -o loop image mounted",
+            disk.0.path().display()
+        );
+        let output = Command::new("sh").args(["-c", &script]).output().expect("a shell");
+        if output.status.success() {
+            return Some(disk);
+        }
+        let why = String::from_utf8_lossy(&output.stderr);
+        eprintln!("SKIPPED, nothing was tested: no file system of its own: {why}");
+        None
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.0.path().join("mounted")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let status = Command::new("umount").arg(self.folder()).stderr(Stdio::null()).status();
+        if !status.is_ok_and(|status| status.success()) {
+            eprintln!("{} may still be mounted", self.folder().display());
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_ends_the_process_and_is_named() {
+    let Some(disk) = SmallDisk::new(150) else { return };
+    let Some(mut command) = command("columns", "180MiB", &[]) else { return };
+    let output = command.env("PLIMSOLL_SPILL_DIR", disk.folder()).output().expect("a child");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(nix::libc::SIGABRT), "{text}");
+    assert!(text.contains("the pager cannot go on") && text.contains("disk is full"), "{text}");
 }

@@ -37,8 +37,9 @@ mod resize;
 mod start;
 mod stats;
 mod table;
+mod whole;
 
-pub use env::LIMIT_VARIABLE;
+pub use env::{LIMIT_VARIABLE, limit_from_environment, size_from_environment};
 pub use inner::{Hooked, InnerPurge};
 pub use stats::GlobalStats;
 

@@ -31,6 +31,8 @@ use crate::Error;
 use crate::backend::Backend;
 use crate::extent::{Extent, ExtentMap};
 use crate::file::{RamDisk, SpillFile};
+use crate::seal::Key;
+use crate::store::Encryption;
 
 /// Threads: one that answers faults, and enough reads and writes at once for one disk.
 const WORKERS: usize = 6;
@@ -83,9 +85,6 @@ impl From<Refused> for BuildError {
     }
 }
 
-/// A granule of zeros, to know one by its hash.
-static ZERO_GRANULE: [u8; GRANULE_BYTES] = [0; GRANULE_BYTES];
-
 /// Makes a [`Pager`].
 pub struct PagerBuilder {
     range_bytes: usize,
@@ -96,6 +95,7 @@ pub struct PagerBuilder {
     backend: Option<Box<dyn Backend>>,
     ram_disk: RamDisk,
     user_mode: UserMode,
+    encryption: Encryption,
     workers: usize,
     fail_fast: Option<FailFast>,
 }
@@ -170,6 +170,14 @@ impl PagerBuilder {
         self
     }
 
+    /// Whether the file holds ciphertext only: each granule sealed with AES-256-GCM, under a key
+    /// that is drawn for this pager and never leaves the process.
+    #[must_use]
+    pub fn encryption(mut self, encryption: Encryption) -> Self {
+        self.encryption = encryption;
+        self
+    }
+
     /// Threads that answer faults, read and write, 1 to 64. The first answers, so of one alone
     /// every touch waits for the reads and writes before it.
     #[must_use]
@@ -196,6 +204,7 @@ impl PagerBuilder {
             backend: None,
             ram_disk: RamDisk::default(),
             user_mode: UserMode::default(),
+            encryption: Encryption::default(),
             workers: WORKERS,
             fail_fast: None,
         }
@@ -229,8 +238,16 @@ impl PagerBuilder {
             *segment = map.alloc(segment_bytes)?;
         }
         let hash_seed = sys::random_u64();
+        let mut core = Core::new(chunks, frames, (self.budget_bytes / GRANULE_BYTES) as u64)?;
+        let key = match self.encryption {
+            Encryption::Off => None,
+            Encryption::On => {
+                core.seals = Table::new(chunks)?;
+                Some(Key::draw()?)
+            }
+        };
         let engine = Engine {
-            core: Lock::new(Core::new(chunks, frames, (self.budget_bytes / GRANULE_BYTES) as u64)?),
+            core: Lock::new(core),
             space: Space::new(uffd, chunks, frames, self.workers)?,
             backend,
             segments,
@@ -244,8 +261,8 @@ impl PagerBuilder {
             stop: AtomicBool::new(false),
             bell: sys::bell().map_err(|errno| BuildError::Call { call: "eventfd", errno })?,
             lead: Lead::default(),
+            key,
             hash_seed,
-            zero_hash: xxhash_rust::xxh3::xxh3_128_with_seed(&ZERO_GRANULE, hash_seed),
             fail_fast: self.fail_fast,
         };
         Pager::start(Arc::new(engine), self.workers, door)

@@ -21,13 +21,15 @@
 //!   and then such a granule's pages are at its own place in that frame;
 //! * a frame's spare granules belong to nobody: their contents mean nothing;
 //! * bit `i` of `copies` says that slot holds granule `i` as of its `hashes[i]`; the granule may
-//!   have changed since, which comparing hashes will show.
+//!   have changed since, which comparing hashes will show;
+//! * bit `i` of `repeats` says that granule `i`, where it is Disk, is `lanes[i]` over and over; the
+//!   file is not asked for it.
 //!
 //! Must never: wait, read or write a file, or allocate.
 
 use plimsoll_arena::os::OsError;
 
-use super::entry::{Chunk, Demand, Frame};
+use super::entry::{Chunk, Demand, Frame, Seals};
 use super::policy::Policy;
 use super::space::{ALL, CHUNK_BYTES, GRANULES, Mask, Space};
 use super::state::{Event, State};
@@ -60,6 +62,8 @@ const AHEADS: usize = 1 << 12;
 pub(crate) struct Core {
     pub(crate) chunks: Table<Chunk>,
     pub(crate) frames: Table<Frame>,
+    /// One for each chunk, or none where the file is not encrypted.
+    pub(crate) seals: Table<Seals>,
     pub(crate) resident: Lists<2>,
     pub(crate) limbo: Lists<2>,
     pub(crate) framed: Lists<3>,
@@ -97,6 +101,7 @@ impl Core {
         let core = Self {
             chunks: Table::new(chunks)?,
             frames: Table::new(frames)?,
+            seals: Table::new(0)?,
             resident: Lists::new(chunks)?,
             limbo: Lists::new(chunks)?,
             framed: Lists::new(frames)?,
@@ -320,6 +325,7 @@ impl Core {
         let frame = entry.frame;
         entry.step(mask & !busy, Event::Discard);
         entry.copies &= !(mask & !busy);
+        entry.repeats &= !(mask & !busy);
         if resident != 0 {
             entry.huge &= u32::from(resident == ALL);
             space.discard(chunk, resident);

@@ -30,6 +30,7 @@ use super::thrash::FailFast;
 use super::worker::Lead;
 use crate::backend::Backend;
 use crate::extent::Extent;
+use crate::seal::Key;
 
 /// How long pages stay at least once they entered data: what a thread that was just woken needs to
 /// get at them, so that the smallest budget makes progress too.
@@ -65,8 +66,9 @@ pub(crate) struct Engine {
     /// Ends the leader's wait.
     pub(crate) bell: OwnedFd,
     pub(crate) lead: Lead,
+    /// What the file's contents are sealed with, if they are.
+    pub(crate) key: Option<Key>,
     pub(crate) hash_seed: u64,
-    pub(crate) zero_hash: u128,
     pub(crate) fail_fast: Option<FailFast>,
 }
 

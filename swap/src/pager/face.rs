@@ -49,6 +49,8 @@ pub struct PagerStats {
     pub written_bytes: u64,
     pub clean_bytes: u64,
     pub found_zero_bytes: u64,
+    pub repeating_bytes: u64,
+    pub sealed_bytes: u64,
     pub dead_bytes: u64,
     pub overdrafts: u64,
     pub pinned: u64,
@@ -90,9 +92,10 @@ impl Pager {
         // SAFETY: the page is committed and ours.
         unsafe { mark.base().write_volatile(1) };
         let mut pager = Self { engine, threads: Vec::with_capacity(workers), door, mark };
+        let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
         for number in 0..workers {
             let engine = Arc::clone(&pager.engine);
-            let start = Start { engine, number, workers };
+            let start = Start { engine, number, workers, processors };
             let thread = start.launch(worker::work);
             let thread =
                 thread.map_err(|errno| BuildError::Call { call: "pthread_create", errno })?;
@@ -280,6 +283,8 @@ impl Pager {
             written_bytes: bytes(counters.written),
             clean_bytes: bytes(counters.clean),
             found_zero_bytes: bytes(counters.found_zero),
+            repeating_bytes: bytes(counters.repeating),
+            sealed_bytes: bytes(counters.sealed),
             dead_bytes: bytes(counters.dead),
             overdrafts: counters.overdrafts,
             pinned: counters.pinned,

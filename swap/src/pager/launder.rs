@@ -3,9 +3,9 @@
 //! ```text
 //!   take the oldest chunk of limbo
 //!     read ahead and never touched     -> dropped, the file has it
-//!     hash of a granule = zero's       -> dropped, it is zero
+//!     32 bytes over and over           -> dropped, the table keeps these; nothing if they are zero
 //!     hash = that of the file's copy   -> dropped, it is clean
-//!     otherwise                        -> written to the chunk's slot
+//!     otherwise                        -> sealed if asked for, written to the chunk's slot
 //!   a thread faulted on it meanwhile   -> back into data, with a copy in the file
 //! ```
 //!
@@ -13,6 +13,10 @@
 //! anyway, to refuse a flipped bit on reading; a write-protected huge page would be split by the
 //! first write to it; and 128 bits of xxh3 take 0.15 ms a chunk against 1.1 ms to write one. The
 //! seed is random, so nobody can prepare two contents with one hash.
+//!
+//! A granule is sealed where it lies, since a copy would take memory outside of the budget; the few
+//! that a thread wants back meanwhile are opened again. Nonces count up under one key; nonce and
+//! tag stay in memory beside the hash.
 //!
 //! A write that fails ends the process: the contents have no other place within the budget.
 //!
@@ -22,20 +26,36 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::core::{CHUNK, Core, PASSING, RESIDENT};
 use super::engine::Engine;
+use super::entry::Lane;
 use super::policy::{Mode, Policy};
 use super::space::{ALL, CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, runs};
 use super::state::{Event, State};
 use super::sync::Guard;
 use super::sys::{die, now_ns};
+use crate::seal::Sealed;
 
 /// Slots of an extent that is reserved at once: 64 MiB.
 pub(crate) const SEGMENT_SLOTS: u32 = 32;
 
-/// What hashing found.
+/// What looking at granules found, and how the dirty ones were sealed.
 struct Found {
     zero: Mask,
+    repeats: Mask,
     dirty: Mask,
     hashes: [u128; GRANULES],
+    lanes: [Lane; GRANULES],
+    seals: [Sealed; GRANULES],
+}
+
+/// What fills a granule, if it is the same 32 bytes over and over. Looks no further than the first
+/// difference.
+fn repeated(granule: &[u8]) -> Option<Lane> {
+    let (lanes, _) = granule.as_chunks::<32>();
+    let (first, rest) = lanes.split_first()?;
+    rest.iter().all(|lane| lane == first).then(|| {
+        let (halves, _) = first.as_chunks::<16>();
+        [u128::from_ne_bytes(halves[0]), u128::from_ne_bytes(halves[1])]
+    })
 }
 
 impl Engine {
@@ -53,6 +73,7 @@ impl Engine {
         entry.step(ahead, Event::Drop);
         entry.step(dead, Event::Discard);
         entry.copies &= !dead;
+        entry.repeats &= !dead;
         entry.step(mask, Event::Write);
         core.counters.dead += u64::from(dead.count_ones());
         core.limbo.remove(chunk);
@@ -71,15 +92,22 @@ impl Engine {
         core.writing += 1;
         let (copies, hashes) = (core.chunk(chunk).copies, core.chunk(chunk).hashes);
         drop(core);
-        let found = self.compare(frame, mask, copies, &hashes);
+        let mut found = self.compare(frame, mask, copies, &hashes);
         if found.dirty != 0 {
-            self.write(chunk, frame, found.dirty);
+            self.write(chunk, frame, &mut found);
         }
         self.laundered(chunk, frame, mask, &found)
     }
 
     fn compare(&self, frame: u32, mask: Mask, copies: Mask, known: &[u128; GRANULES]) -> Found {
-        let mut found = Found { zero: 0, dirty: 0, hashes: [0; GRANULES] };
+        let mut found = Found {
+            zero: 0,
+            repeats: 0,
+            dirty: 0,
+            hashes: [0; GRANULES],
+            lanes: [[0; 2]; GRANULES],
+            seals: [Sealed::default(); GRANULES],
+        };
         for (granule, known) in known.iter().enumerate() {
             let bit = 1 << granule;
             if mask & bit == 0 {
@@ -87,22 +115,35 @@ impl Engine {
             }
             // SAFETY: the granule is Writing, so this worker owns its pages.
             let bytes = unsafe { self.space.frame_bytes(frame, granule, 1) };
+            if let Some(lane) = repeated(bytes) {
+                let mask = if lane == [0; 2] { &mut found.zero } else { &mut found.repeats };
+                *mask |= bit;
+                found.lanes[granule] = lane;
+                continue;
+            }
             let hash = self.hash(bytes);
             found.hashes[granule] = hash;
-            if hash == self.zero_hash {
-                found.zero |= bit;
-            } else if copies & bit == 0 || hash != *known {
+            if copies & bit == 0 || hash != *known {
                 found.dirty |= bit;
             }
         }
         found
     }
 
-    fn write(&self, chunk: u32, frame: u32, mask: Mask) {
-        let slot = self.slot_for(chunk, mask);
-        for (first, count) in runs(mask) {
+    fn write(&self, chunk: u32, frame: u32, found: &mut Found) {
+        let slot = self.slot_for(chunk, found.dirty);
+        for (first, count) in runs(found.dirty) {
             // SAFETY: the granules are Writing, so this worker owns their pages.
             let bytes = unsafe { self.space.frame_bytes(frame, first, count) };
+            if let Some(key) = &self.key {
+                let seals = &mut found.seals[first..first + count];
+                for (granule, sealed) in bytes.chunks_exact_mut(GRANULE_BYTES).zip(seals) {
+                    match key.seal(granule) {
+                        Ok(fresh) => *sealed = fresh,
+                        Err(why) => die(format_args!("{why}")),
+                    }
+                }
+            }
             let at = u64::from(slot) * CHUNK_BYTES as u64 + (first * GRANULE_BYTES) as u64;
             if let Err(why) = self.backend.write_at(at, bytes) {
                 die(format_args!("{why}"));
@@ -156,6 +197,33 @@ impl Engine {
         core
     }
 
+    /// Which granules go back into data because threads wait for them; they are in the clear.
+    fn wanted<'a>(
+        &'a self,
+        chunk: u32,
+        frame: u32,
+        mask: Mask,
+        found: &Found,
+    ) -> (Guard<'a, Core>, Mask) {
+        let mut sealed = if self.key.is_some() { found.dirty } else { 0 };
+        loop {
+            let mut core = self.core.lock();
+            let huge = core.frame(frame).huge == 1;
+            let wanted = core.chunk(chunk).wanted & mask;
+            let wanted = if huge && wanted != 0 { mask } else { wanted };
+            if wanted & sealed == 0 {
+                return (core, wanted);
+            }
+            drop(core);
+            for (first, count) in runs(wanted & sealed) {
+                // SAFETY: the granules are Writing, so this worker owns their pages.
+                let bytes = unsafe { self.space.frame_bytes(frame, first, count) };
+                self.open(bytes, &found.seals[first..first + count], chunk);
+            }
+            sealed &= !wanted;
+        }
+    }
+
     /// Ends what [`Engine::launder`] began.
     fn laundered<'a>(
         &'a self,
@@ -164,21 +232,15 @@ impl Engine {
         mask: Mask,
         found: &Found,
     ) -> Guard<'a, Core> {
-        let mut core = self.core.lock();
-        let huge = core.frame(frame).huge == 1;
+        let (mut core, wanted) = self.wanted(chunk, frame, mask, found);
+        core.note(chunk, mask, found);
         let evictions = core.evictions;
         let entry = core.chunk(chunk);
-        for (granule, hash) in found.hashes.iter().enumerate() {
-            if found.dirty & 1 << granule != 0 {
-                entry.hashes[granule] = *hash;
-            }
-        }
-        entry.copies |= found.dirty;
-        let wanted = if huge && entry.wanted & mask != 0 { mask } else { entry.wanted & mask };
         let dead = mask & entry.dead & !wanted;
         let zero = (found.zero | dead) & !wanted;
         let gone = mask & !wanted;
         entry.copies &= !dead;
+        entry.repeats &= !dead;
         entry.step(zero, Event::WrittenZero);
         entry.step(gone & !zero, Event::Written);
         entry.left_at = evictions;
@@ -190,7 +252,9 @@ impl Engine {
         core.evictions += count(gone & !zero);
         core.counters.written += count(found.dirty);
         core.counters.found_zero += count(found.zero);
-        core.counters.clean += count(mask & !found.dirty & !found.zero);
+        core.counters.repeating += count(found.repeats);
+        core.counters.clean += count(mask & !found.dirty & !found.zero & !found.repeats);
+        core.counters.sealed += if self.key.is_some() { count(found.dirty) } else { 0 };
         core.writing -= 1;
         core.settle(frame);
         core.free_slot(chunk);
@@ -200,6 +264,29 @@ impl Engine {
 }
 
 impl Core {
+    /// Notes where the contents of granules that leave memory are.
+    fn note(&mut self, chunk: u32, mask: Mask, found: &Found) {
+        let entry = self.chunk(chunk);
+        for granule in 0..GRANULES {
+            if found.dirty & 1 << granule != 0 {
+                entry.hashes[granule] = found.hashes[granule];
+            }
+            if found.repeats & 1 << granule != 0 {
+                entry.lanes[granule] = found.lanes[granule];
+            }
+        }
+        // The file's copy of what repeats is an old one.
+        entry.copies = (entry.copies | found.dirty) & !found.repeats;
+        entry.repeats = entry.repeats & !mask | found.repeats;
+        if let Some(seals) = self.seals.get_mut(chunk as usize) {
+            for granule in 0..GRANULES {
+                if found.dirty & 1 << granule != 0 {
+                    seals.0[granule] = found.seals[granule];
+                }
+            }
+        }
+    }
+
     /// The chunk that is to be evicted next.
     pub(crate) fn victim(&mut self) -> Option<u32> {
         let passing = u64::from(self.resident.len(PASSING)) * CHUNK;

@@ -6,26 +6,38 @@
 //!   ahead    whole chunk, or what of it is in the file; stays in its frame until touched
 //! ```
 //!
-//! What comes from the file is compared with its hash before anyone sees it: a flipped bit ends
-//! the process, never a proof with wrong bytes.
+//! What comes from the file is compared with its hash before anyone sees it, or opened with its
+//! tag: a flipped bit ends the process, never a proof with wrong bytes. What repeats is made from
+//! the table.
 //!
 //! Invariant: while a granule is Loading its pages are the worker's alone; it is mapped by one
 //! move, after which it is complete.
 
 use super::core::{CHUNK, Core, PASSING};
 use super::engine::Engine;
-use super::entry::Demand;
+use super::entry::{Demand, Lane};
 use super::space::{ALL, CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, run, runs};
 use super::state::{Answer, Event, State, answer};
 use super::sync::Guard;
 use super::sys::{die, now_ns};
+use crate::seal::Sealed;
 
 /// What one load brings.
 struct Plan {
     mask: Mask,
-    /// Of these, what the file has; the rest is zero.
+    /// Of these, what the file has.
     from_file: Mask,
+    /// Of these, what repeats 32 bytes; the rest is zero.
+    repeats: Mask,
     whole: bool,
+}
+
+/// How the contents of a chunk are had: from its slot, known by hash or tag, or from their lanes.
+struct Source {
+    slot: u32,
+    hashes: [u128; GRANULES],
+    seals: Option<[Sealed; GRANULES]>,
+    lanes: [Lane; GRANULES],
 }
 
 impl Engine {
@@ -68,22 +80,23 @@ impl Engine {
     fn plan(&self, core: &mut Core, chunk: u32, granule: usize) -> Plan {
         let entry = core.chunk(chunk);
         let absent = entry.mask(&[State::Zero, State::Disk]);
-        let on_disk = entry.mask(&[State::Disk]);
+        let away = entry.mask(&[State::Disk]);
+        let (repeats, on_disk) = (away & entry.repeats, away & !entry.repeats);
         let may_be_whole = absent == ALL && entry.small == 0 && entry.frame == 0;
         let may_be_whole = may_be_whole && Self::may_be_huge(core);
         if on_disk == 0 && may_be_whole {
-            return Plan { mask: ALL, from_file: 0, whole: true };
+            return Plan { mask: ALL, from_file: 0, repeats, whole: true };
         }
         let at = u64::from(chunk) * CHUNK + granule as u64;
         let window = core.streams.fault(at);
         let widest = (core.budget / 8).max(1);
         let granules = u64::from(window.granules).min(widest);
         let plan = if may_be_whole && granules >= CHUNK {
-            Plan { mask: ALL, from_file: on_disk, whole: true }
+            Plan { mask: ALL, from_file: on_disk, repeats, whole: true }
         } else {
             let open = (absent >> granule).trailing_ones() as u64;
             let mask = run(granule, granules.min(open) as usize);
-            Plan { mask, from_file: mask & on_disk, whole: false }
+            Plan { mask, from_file: mask & on_disk, repeats: mask & repeats, whole: false }
         };
         let end = (GRANULES as u32 - plan.mask.leading_zeros()) as u64;
         let end = u64::from(chunk) * CHUNK + end;
@@ -111,6 +124,7 @@ impl Engine {
     pub(crate) fn read_ahead(&self, mut core: Guard<'_, Core>, worker: usize, chunk: u32) {
         let entry = core.chunk(chunk);
         let mask = entry.mask(&[State::Disk]);
+        let repeats = mask & entry.repeats;
         let whole = mask == ALL && entry.frame == 0 && entry.small == 0;
         let whole = whole && Self::may_be_huge(&core);
         let fits = if whole {
@@ -129,9 +143,9 @@ impl Engine {
             }
             return;
         }
-        let plan = Plan { mask, from_file: mask, whole };
+        let plan = Plan { mask, from_file: mask & !repeats, repeats, whole };
         let mut core = self.bring(core, worker, chunk, &plan, Event::LoadedAhead);
-        core.counters.read_ahead += u64::from(mask.count_ones());
+        core.counters.read_ahead += u64::from(plan.from_file.count_ones());
     }
 
     /// Reads or clears what `plan` says, and ends with `event`.
@@ -150,11 +164,12 @@ impl Engine {
         } else {
             self.gain_small(core, worker, chunk, plan.mask)
         };
+        let seals = core.seals.get(chunk as usize).map(|seals| seals.0);
         let entry = core.chunk(chunk);
-        let (frame, slot) = (entry.frame - 1, entry.slot);
-        let hashes = entry.hashes;
+        let frame = entry.frame - 1;
+        let (slot, hashes, lanes) = (entry.slot, entry.hashes, entry.lanes);
         drop(core);
-        self.fill(chunk, frame, slot, plan, newborn, &hashes);
+        self.fill(chunk, frame, plan, newborn, &Source { slot, hashes, seals, lanes });
         if event == Event::Loaded {
             let tries = self.space.enter(chunk, frame, plan.mask);
             let core = self.loaded(chunk, frame, plan, event);
@@ -168,35 +183,50 @@ impl Engine {
         core
     }
 
-    fn fill(
-        &self,
-        chunk: u32,
-        frame: u32,
-        slot: u32,
-        plan: &Plan,
-        newborn: Mask,
-        hashes: &[u128; GRANULES],
-    ) {
-        for (first, count) in runs(plan.mask & !plan.from_file & !newborn) {
+    fn fill(&self, chunk: u32, frame: u32, plan: &Plan, newborn: Mask, source: &Source) {
+        let elsewhere = plan.from_file | plan.repeats;
+        for (first, count) in runs(plan.mask & !elsewhere & !newborn) {
             // SAFETY: the granules are Loading, so this worker owns their pages.
             unsafe { self.space.frame_bytes(frame, first, count) }.fill(0);
+        }
+        for (first, count) in runs(plan.repeats) {
+            // SAFETY: as above.
+            let bytes = unsafe { self.space.frame_bytes(frame, first, count) };
+            let lanes = &source.lanes[first..first + count];
+            for (bytes, [low, high]) in bytes.chunks_exact_mut(GRANULE_BYTES).zip(lanes) {
+                for lane in bytes.as_chunks_mut::<32>().0 {
+                    lane[..16].copy_from_slice(&low.to_ne_bytes());
+                    lane[16..].copy_from_slice(&high.to_ne_bytes());
+                }
+            }
         }
         for (first, count) in runs(plan.from_file) {
             // SAFETY: as above.
             let bytes = unsafe { self.space.frame_bytes(frame, first, count) };
-            let slot_bytes = (u64::from(slot) - 1) * CHUNK_BYTES as u64;
+            let slot_bytes = (u64::from(source.slot) - 1) * CHUNK_BYTES as u64;
             let at = slot_bytes + (first * GRANULE_BYTES) as u64;
             if let Err(why) = self.backend.read_at(at, bytes) {
                 die(format_args!("{why}"));
             }
-            for (granule, bytes) in bytes.chunks_exact(GRANULE_BYTES).enumerate() {
-                if self.hash(bytes) != hashes[first + granule] {
-                    die(format_args!(
-                        "64 KiB at {} of the spill file are not what was written there (chunk \
-                         {chunk}); test the disk and the memory of this machine",
-                        at + (granule * GRANULE_BYTES) as u64
-                    ));
+            if let Some(seals) = &source.seals {
+                self.open(bytes, &seals[first..first + count], chunk);
+                continue;
+            }
+            let hashes = &source.hashes[first..first + count];
+            for (bytes, hash) in bytes.chunks_exact(GRANULE_BYTES).zip(hashes) {
+                if self.hash(bytes) != *hash {
+                    changed(chunk);
                 }
+            }
+        }
+    }
+
+    /// Decrypts granules where they lie, and ends the process if they are not what was sealed.
+    pub(crate) fn open(&self, bytes: &mut [u8], seals: &[Sealed], chunk: u32) {
+        let Some(key) = &self.key else { return };
+        for (granule, sealed) in bytes.chunks_exact_mut(GRANULE_BYTES).zip(seals) {
+            if key.open(sealed, granule).is_err() {
+                changed(chunk);
             }
         }
     }
@@ -207,7 +237,7 @@ impl Engine {
         let mut core = self.core.lock();
         core.loading -= 1;
         core.chunk(chunk).step(plan.mask, event);
-        core.counters.zero_filled += count(plan.mask & !plan.from_file);
+        core.counters.zero_filled += count(plan.mask & !plan.from_file & !plan.repeats);
         core.counters.loaded += count(plan.from_file);
         core.counters.loads += 1;
         if event == Event::Loaded {
@@ -233,6 +263,15 @@ impl Engine {
         self.progress.raise();
         core
     }
+}
+
+/// What was read is not what was written.
+#[cold]
+fn changed(chunk: u32) -> ! {
+    die(format_args!(
+        "64 KiB of the spill file are not what was written there (chunk {chunk}); test the disk \
+         and the memory of this machine"
+    ))
 }
 
 impl Core {

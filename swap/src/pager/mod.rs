@@ -62,6 +62,8 @@ mod worker;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_contents;
+#[cfg(test)]
 mod tests_end;
 #[cfg(test)]
 mod tests_kernel;

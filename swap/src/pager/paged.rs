@@ -11,8 +11,10 @@
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `PLIMSOLL_LIMIT` | what the process may hold: `8GiB`, `1.5GB`, `75%` |
+//! | `PLIMSOLL_LIMIT` | what the process may hold: `8GiB`, `1.5GB`, `75%`, `auto` |
 //! | `PLIMSOLL_SPILL_DIR` | the folder of the spill file |
+//! | `PLIMSOLL_SPILL_QUOTA` | the most the file may take: `100GiB`; no bound without it |
+//! | `PLIMSOLL_ENCRYPT_SPILL` | not `0`: the file holds ciphertext only |
 //! | `PLIMSOLL_FAIL_FAST` | not `0`: end the process when it does little but wait for pages |
 //!
 //! Invariant: which of the two it is, is decided once, by the first `reserve`.
@@ -25,6 +27,7 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use plimsoll_arena::global::{limit_from_environment, size_from_environment};
 use plimsoll_arena::os::OsError;
 use plimsoll_arena::{Moved, PageSource, Pages, PlainPages, StaticSource};
 
@@ -32,8 +35,9 @@ use super::builder::PagerBuilder;
 use super::face::Pager;
 use super::hints;
 use super::space::GRANULE_BYTES;
-use super::sys::{say, total_bytes, variable};
+use super::sys::{say, variable};
 use super::thrash::FailFast;
+use crate::store::Encryption;
 
 /// Pages that go to a file when the process is over its limit; see the module's table.
 #[derive(Debug, Default)]
@@ -60,7 +64,14 @@ impl Paged {
         let folder = Path::new(std::ffi::OsStr::from_bytes(folder));
         let builder = PagerBuilder::new().range_bytes(bytes).folder(folder);
         let mut builder = builder.budget_bytes(limit_bytes).process_limit_bytes(limit_bytes);
-        if variable(c"PLIMSOLL_FAIL_FAST").is_some_and(|value| value != b"0") {
+        if let Some(quota) = size_from_environment("PLIMSOLL_SPILL_QUOTA") {
+            builder = builder.quota_bytes(quota as u64);
+        }
+        let is_on = |name| variable(name).is_some_and(|value| value != b"0" && !value.is_empty());
+        if is_on(c"PLIMSOLL_ENCRYPT_SPILL") {
+            builder = builder.encryption(Encryption::On);
+        }
+        if is_on(c"PLIMSOLL_FAIL_FAST") {
             builder = builder.fail_fast(FailFast::default());
         }
         match builder.build() {
@@ -88,9 +99,8 @@ impl StaticSource for Paged {
 // written reads as zero, and `decommit` drops whole granules and clears the rest.
 unsafe impl PageSource for Paged {
     fn reserve(&self, bytes: usize) -> Result<NonNull<u8>, OsError> {
-        let limit = variable(c"PLIMSOLL_LIMIT").and_then(|text| parse(text, total_bytes()));
         let folder = variable(c"PLIMSOLL_SPILL_DIR").filter(|folder| !folder.is_empty());
-        if let (Some(limit), Some(folder)) = (limit, folder)
+        if let (Some(limit), Some(folder)) = (limit_from_environment(), folder)
             && let Some(base) = self.start(bytes, limit, folder)
         {
             return Ok(base);
@@ -169,47 +179,9 @@ unsafe impl PageSource for Paged {
     }
 }
 
-/// A number of bytes: `8GiB`, `1.5GB`, `512MiB`, `75%` of `total_bytes`. `None` for zero, and for
-/// what is not understood, which the allocator has reported.
-fn parse(text: &[u8], total_bytes: usize) -> Option<usize> {
-    let text = std::str::from_utf8(text).ok()?.trim();
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let factor = match unit.trim() {
-        "" | "B" => 1.0,
-        "KiB" | "K" => 1024.0,
-        "MiB" | "M" => 1048576.0,
-        "GiB" | "G" => 1073741824.0,
-        "TiB" | "T" => 1099511627776.0,
-        "kB" | "KB" => 1e3,
-        "MB" => 1e6,
-        "GB" => 1e9,
-        "TB" => 1e12,
-        "%" => total_bytes as f64 / 100.0,
-        _ => return None,
-    };
-    let bytes = number.parse::<f64>().ok()? * factor;
-    (bytes >= 1.0).then_some(bytes as usize)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn limits_are_understood_as_the_allocator_understands_them() {
-        for (text, bytes) in [
-            ("8GiB", Some(8 << 30)),
-            ("1.5GB", Some(1_500_000_000)),
-            ("4096", Some(4096)),
-            ("75%", Some(750)),
-            ("0", None),
-            ("lots", None),
-            ("8 gigs", None),
-        ] {
-            assert_eq!(parse(text.as_bytes(), 1000), bytes, "{text}");
-        }
-    }
 
     #[test]
     fn without_variables_pages_are_ordinary() {

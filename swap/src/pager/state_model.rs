@@ -7,12 +7,15 @@
 //!
 //! The worlds are walked breadth first until no new one is found. In every one the contents are
 //! where the state says, in one place; when nothing moves any more, nobody sleeps. The decisions
-//! are those of the real pager: [`next`] and [`answer`]. Three planted flaws show that the walk
-//! finds what it looks for.
+//! are those of the real pager: [`next`] and [`answer`]. Contents [`REPEATING`] are kept in the table
+//! and not in the file. Planted flaws show that the walk finds what it looks for.
 
 use std::collections::{HashSet, VecDeque};
 
 use super::{Answer, Event, State, answer, next};
+
+/// Contents that repeat 32 bytes.
+const REPEATING: u8 = 2;
 
 /// What goes wrong on purpose.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,15 +27,17 @@ enum Flaw {
     DropDirty,
     /// The state says Resident before the pages are mapped.
     MapLate,
+    /// What was repeating is taken for repeating still.
+    KeepLanes,
 }
 
 /// A worker between two steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Worker {
     Idle,
-    /// Has a granule Loading; the contents are in the file, or zero.
+    /// Has a granule Loading; the contents are in the table, in the file, or zero.
     Load {
-        from_file: bool,
+        from: Option<u8>,
         ahead: bool,
     },
     /// Its frame is filled.
@@ -47,9 +52,17 @@ enum Worker {
     Overwrite,
     /// Knows what is in the file.
     Judged {
-        zero: bool,
-        dirty: bool,
+        kind: Kind,
     },
+}
+
+/// What a worker found in a granule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Zero,
+    Repeats,
+    Clean,
+    Dirty,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,6 +81,8 @@ struct World {
     demand: bool,
     /// The table says that the file has a copy.
     copy: bool,
+    /// The table has the contents itself.
+    lanes: bool,
     file: u8,
     data: Option<u8>,
     frame: Option<u8>,
@@ -90,6 +105,7 @@ impl World {
             queued: false,
             demand: false,
             copy: false,
+            lanes: false,
             file: 0,
             data: None,
             frame: None,
@@ -137,23 +153,27 @@ impl World {
     }
 
     fn load(&mut self, worker: usize, ahead: bool) {
-        let from_file = self.state == State::Disk;
+        let from = (self.state == State::Disk && !self.lanes).then_some(self.file);
+        let from = if self.state == State::Disk && self.lanes { Some(REPEATING) } else { from };
         self.step(Event::Load);
-        self.workers[worker] = Worker::Load { from_file, ahead };
+        self.workers[worker] = Worker::Load { from, ahead };
     }
 
     /// What must hold in every world.
     fn check(&self) {
         assert!(self.data.is_none() || self.frame.is_none(), "two owners");
         let latest = Some(self.latest);
+        let kept = if self.lanes {
+            self.latest == REPEATING && !self.copy
+        } else {
+            self.copy && self.file == self.latest
+        };
         let good = match self.state {
             State::Zero => self.latest == 0 && self.data.is_none() && self.frame.is_none(),
             State::Resident => self.data == latest,
             State::Limbo | State::Writing => self.frame == latest,
-            State::Ahead => self.frame == latest && self.copy && self.file == self.latest,
-            State::Disk => {
-                self.copy && self.file == self.latest && self.data.is_none() && self.frame.is_none()
-            }
+            State::Ahead => self.frame == latest && kept,
+            State::Disk => kept && self.data.is_none() && self.frame.is_none(),
             State::Loading => true,
         };
         assert!(good, "contents are not where the state says");
@@ -207,7 +227,8 @@ impl World {
         if self.discards > 0 && !matches!(self.state, State::Writing | State::Loading) {
             let mut world = self.clone();
             world.discards -= 1;
-            (world.data, world.frame, world.copy, world.latest) = (None, None, false, 0);
+            (world.data, world.frame, world.latest) = (None, None, 0);
+            (world.copy, world.lanes) = (false, false);
             world.step(Event::Discard);
             worlds.push(world);
         }
@@ -265,8 +286,8 @@ impl World {
                 }
             }
             Worker::Idle => return false,
-            Worker::Load { from_file, ahead } => {
-                self.frame = Some(if from_file { self.file } else { 0 });
+            Worker::Load { from, ahead } => {
+                self.frame = Some(from.unwrap_or(0));
                 after = Worker::Filled { ahead };
             }
             Worker::Filled { ahead: false } => {
@@ -287,32 +308,39 @@ impl World {
                 self.wanted = false;
             }
             Worker::Write => {
-                let zero = self.frame == Some(0);
                 let clean = self.copy && self.frame == Some(self.file) || flaw == Flaw::DropDirty;
-                after = Worker::Judged { zero, dirty: false };
-                if !zero && !clean {
+                let kind = match self.frame {
+                    Some(0) => Kind::Zero,
+                    Some(REPEATING) => Kind::Repeats,
+                    _ if clean => Kind::Clean,
+                    _ => Kind::Dirty,
+                };
+                after = Worker::Judged { kind };
+                if kind == Kind::Dirty {
                     self.copy = false;
                     after = Worker::Overwrite;
                 }
             }
             Worker::Overwrite => {
                 self.file = self.frame.expect("pages that are Writing");
-                after = Worker::Judged { zero: false, dirty: true };
+                after = Worker::Judged { kind: Kind::Dirty };
             }
-            Worker::Judged { zero, dirty } => self.written(zero, dirty, flaw),
+            Worker::Judged { kind } => self.written(kind, flaw),
         }
         self.workers[worker] = after;
         true
     }
 
-    fn written(&mut self, zero: bool, dirty: bool, flaw: Flaw) {
-        self.copy |= dirty;
+    fn written(&mut self, kind: Kind, flaw: Flaw) {
+        self.copy = (self.copy || kind == Kind::Dirty) && kind != Kind::Repeats;
+        self.lanes = kind == Kind::Repeats || flaw == Flaw::KeepLanes && self.lanes;
         if self.wanted && flaw != Flaw::ForgetWanted {
             self.enter();
             self.wanted = false;
             self.step(Event::WrittenWanted);
         } else {
             self.frame = None;
+            let zero = kind == Kind::Zero;
             self.step(if zero { Event::WrittenZero } else { Event::Written });
         }
     }
@@ -346,7 +374,7 @@ fn no_interleaving_loses_a_wake_an_owner_or_a_byte() {
 
 #[test]
 fn the_walk_finds_planted_flaws() {
-    for flaw in [Flaw::ForgetWanted, Flaw::DropDirty, Flaw::MapLate] {
+    for flaw in [Flaw::ForgetWanted, Flaw::DropDirty, Flaw::MapLate, Flaw::KeepLanes] {
         assert!(std::panic::catch_unwind(|| walk(flaw)).is_err());
     }
 }

@@ -69,13 +69,6 @@ pub(crate) fn advise_fork(start: usize, bytes: usize, in_child: InChild) -> Resu
     if failed { Err(errno()) } else { Ok(()) }
 }
 
-/// Memory of the machine, in bytes.
-pub(crate) fn total_bytes() -> usize {
-    // SAFETY: sysconf has no preconditions.
-    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
-    usize::try_from(pages).unwrap_or(0).saturating_mul(4096)
-}
-
 /// Opens a file of the kernel's.
 pub(crate) fn open_for_reading(path: &std::ffi::CStr) -> Result<OwnedFd, i32> {
     // SAFETY: the path is a C string.

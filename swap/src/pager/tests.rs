@@ -82,7 +82,7 @@ fn storm(pager: &Pager, threads: usize, steps: usize, seed: u64) {
     });
 }
 
-fn check(pager: &Pager) {
+pub(super) fn check(pager: &Pager) {
     let stats = pager.stats();
     eprintln!("{stats:?}");
     assert!(stats.held_bytes_peak <= stats.budget_bytes || stats.overdrafts > 0);

@@ -14,6 +14,7 @@ use nix::libc;
 use super::tests::{built, pattern, words};
 use super::*;
 use crate::backend::{Backend, Fault, FaultPlan, Faulty, Memory};
+use crate::store::Encryption;
 
 const SCENARIO: &str = "PLIMSOLL_PAGER_SCENARIO";
 const MIB: usize = 1 << 20;
@@ -47,6 +48,11 @@ fn scenario() {
         "eio" => on(at(40, Fault::Eio)),
         "bit-flip" => {
             on(Faulty::new(Memory::new(64 * MIB as u64), FaultPlan::Seeded { seed: 3, one_in: 1 }))
+        }
+        "sealed-flip" => {
+            let backend = at(40, Fault::BitFlip);
+            let builder = Pager::builder().range_bytes(64 * MIB).budget_bytes(4 * MIB);
+            built(builder.backend(Box::new(backend)).encryption(Encryption::On))
         }
         "disk-full" => on(Memory::new(32 * MIB as u64)),
         "leader" => {
@@ -123,6 +129,11 @@ fn a_full_disk_ends_the_process() {
 #[test]
 fn faults_of_all_kinds_end_the_process_and_are_never_read() {
     aborts("bit-flip", "the pager cannot go on");
+}
+
+#[test]
+fn a_flipped_bit_of_a_sealed_file_ends_the_process() {
+    aborts("sealed-flip", "not what was written there");
 }
 
 #[test]

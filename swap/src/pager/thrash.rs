@@ -34,6 +34,8 @@ pub(crate) struct Counters {
     pub(crate) written: u64,
     pub(crate) clean: u64,
     pub(crate) found_zero: u64,
+    pub(crate) repeating: u64,
+    pub(crate) sealed: u64,
     pub(crate) dead: u64,
     pub(crate) refaulted: u64,
     pub(crate) overdrafts: u64,

@@ -41,6 +41,8 @@ pub(crate) struct Start {
     pub(crate) engine: Arc<Engine>,
     pub(crate) number: usize,
     pub(crate) workers: usize,
+    /// Asked of the kernel before the thread starts: asking allocates.
+    pub(crate) processors: u64,
 }
 
 impl Start {
@@ -95,7 +97,7 @@ impl Lead {
 pub(crate) extern "C" fn work(raw: *mut c_void) -> *mut c_void {
     let start = Start::taken(raw);
     let engine = &*start.engine;
-    let mut watch = Watch::new();
+    let mut watch = Watch::new(start.processors);
     sys::go_first();
     while !engine.stopping() {
         let seen = engine.work.count();
@@ -233,8 +235,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn new() -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    fn new(processors: u64) -> Self {
         Self { looked_ns: now_ns(), window_ns: now_ns(), stalled_ns: 0, processors }
     }
 
