@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The program checks what it reads, and that the most it ever had resident (`VmHWM`) is at or
-//! under the limit (but for the storms, whose stacks and small blocks are not paged). Each test says
-//! loudly when it cannot run here. `PLIMSOLL_STRESS=1` makes the storms eight times as long.
+//! under the limit (but for the storms, whose stacks and small blocks are not paged). Each test
+//! says loudly when it cannot run here. `PLIMSOLL_STRESS=1` makes the storms eight times as long.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};

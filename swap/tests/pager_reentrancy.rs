@@ -1,5 +1,5 @@
-//! No call into the allocator from inside the allocator or from a thread of the pager: every call of
-//! the process goes through two watchers, one above and one below the global allocator.
+//! No call into the allocator from inside the allocator or from a thread of the pager: every call
+//! of the process goes through two watchers, one above and one below the global allocator.
 //!
 //! ```text
 //!   program -> Above -> Global<Below, Paged> -> Below -> System

@@ -7,8 +7,8 @@
 //!
 //! The worlds are walked breadth first until no new one is found. In every one the contents are
 //! where the state says, in one place; when nothing moves any more, nobody sleeps. The decisions
-//! are those of the real pager: [`next`] and [`answer`]. Contents [`REPEATING`] are kept in the table
-//! and not in the file. Planted flaws show that the walk finds what it looks for.
+//! are those of the real pager: [`next`] and [`answer`]. Contents [`REPEATING`] are kept in the
+//! table and not in the file. Planted flaws show that the walk finds what it looks for.
 
 use std::collections::{HashSet, VecDeque};
 
