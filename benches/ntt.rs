@@ -135,7 +135,8 @@ impl Bench {
     /// Bytes a second of the disk: as much written as read.
     fn disk(&self, block_bytes: usize) -> f64 {
         let blocks = ((256 << 20) / block_bytes).max(8);
-        let rates = raw::RawFile::new(&self.folder, block_bytes, blocks).measure(2);
+        let rates =
+            raw::RawFile::new(&self.folder, block_bytes, blocks, raw::Memory::OneBlock).measure(2);
         2.0 / (1.0 / rates.write + 1.0 / rates.read)
     }
 

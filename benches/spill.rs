@@ -6,7 +6,8 @@
 //!                         peer of all: o-direct, the same bytes in blocks of one frame's size, by
 //!                         as many threads, in the same rounds
 //!   write-back,           the same through Spillable, by its I/O threads: all are asked to leave,
-//!   read-ahead            all are read ahead and then pinned. Peer: o-direct, as many threads
+//!   read-ahead            all are read ahead and then pinned. Peer: o-direct, as many threads, in
+//!                         blocks of a vector, from and to as much memory
 //!   evict, fault-in       through Spillable with nobody helping: the ladder lets all leave, each
 //!                         is pinned again. Peer: o-direct, one thread, in blocks of a vector
 //!   pack, fault-in-packed a column of bits that stays in RAM, packed. Peer: lz4_flex
@@ -30,7 +31,7 @@ use plimsoll_swap::codec::LaneSpec;
 use plimsoll_swap::store::{Content, Encryption, Saved, Store, Tier, Tiers};
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use raw::{DiskRates, RawFile};
+use raw::{DiskRates, Memory, RawFile};
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
@@ -89,7 +90,12 @@ impl Bench {
     fn disk(&self, threads: usize, encryption: Encryption) {
         let store = store(&self.folder, encryption);
         let frame_bytes = self.frame_bytes(&store);
-        let raw = RawFile::new(&self.folder, frame_bytes, self.bytes() as usize / frame_bytes);
+        let raw = RawFile::new(
+            &self.folder,
+            frame_bytes,
+            self.bytes() as usize / frame_bytes,
+            Memory::OneBlock,
+        );
         let sources: Vec<_> = (0..threads as u64).map(|thread| self.uniform(thread)).collect();
         // A file with nothing in it gives its blocks back to the disk; one in use keeps them.
         let kept = save(&store, &sources[0]);
@@ -146,7 +152,7 @@ impl Bench {
 
     /// Vectors of a runtime: all leave, all come back.
     fn spillable(&self) {
-        let raw = RawFile::new(&self.folder, VECTOR_BYTES, self.vectors);
+        let raw = RawFile::new(&self.folder, VECTOR_BYTES, self.vectors, Memory::AllBlocks);
         let runtime = Runtime::builder()
             .limit_bytes(1 << 40)
             .spill(SpillOptions::new(&self.folder))
@@ -192,7 +198,7 @@ impl Bench {
 
     /// Vectors that leave and come back behind their owner's back.
     fn behind(&self) {
-        let raw = RawFile::new(&self.folder, VECTOR_BYTES, self.vectors);
+        let raw = RawFile::new(&self.folder, VECTOR_BYTES, self.vectors, Memory::AllBlocks);
         let options = SpillOptions::new(&self.folder).io_threads(IO_THREADS);
         let runtime = Runtime::builder().spill(options).build().expect("a runtime");
         let model = self.uniform(1);

@@ -12,7 +12,8 @@
 
 #![allow(dead_code, reason = "each bench uses its part of what is shared")]
 
-use plimsoll_swap::backend::{AlignedBytes, Backend};
+use plimsoll::{Pool, PoolVec};
+use plimsoll_swap::backend::Backend;
 use plimsoll_swap::extent::{Extent, ExtentMap};
 use plimsoll_swap::file::{Access, RamDisk, SpillFile};
 use std::path::Path;
@@ -27,16 +28,27 @@ pub(crate) struct DiskRates {
     pub(crate) read: f64,
 }
 
+/// The memory that blocks are written from and read into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// A block for each thread, used again and again: it stays in the processor's cache, as a
+    /// vector does that is saved over and over.
+    OneBlock,
+    /// A block of memory for each block of the file, as many vectors are.
+    AllBlocks,
+}
+
 /// A file of blocks whose space is taken.
 pub(crate) struct RawFile {
     file: SpillFile,
     extents: Vec<Extent>,
     block_bytes: usize,
+    memory: Memory,
 }
 
 impl RawFile {
     /// Makes one of `blocks` blocks.
-    pub(crate) fn new(folder: &Path, block_bytes: usize, blocks: usize) -> Self {
+    pub(crate) fn new(folder: &Path, block_bytes: usize, blocks: usize, memory: Memory) -> Self {
         let file = SpillFile::open(folder, RamDisk::Accept).expect("a folder to spill to");
         if file.access() == Access::Buffered {
             println!("# WARNING: this file system refuses O_DIRECT: these are figures of RAM");
@@ -47,7 +59,7 @@ impl RawFile {
         for extent in &extents {
             file.reserve(*extent).expect("room on the disk");
         }
-        Self { file, extents, block_bytes }
+        Self { file, extents, block_bytes, memory }
     }
 
     /// Writes all blocks and reads them back, on `threads` threads.
@@ -65,16 +77,26 @@ impl RawFile {
     }
 
     fn rate(&self, threads: usize, work: impl Fn(usize, &Extent, &mut [u8]) + Sync) -> f64 {
-        let mut buffers: Vec<AlignedBytes> =
-            (0..threads).map(|_| AlignedBytes::zeroed(self.block_bytes)).collect();
+        let count = match self.memory {
+            Memory::OneBlock => threads,
+            Memory::AllBlocks => self.extents.len().max(threads),
+        };
+        // Of a pool, as what is spilled: the same pages, huge where they pay.
+        let pool = Pool::builder().build().expect("addresses for a pool");
+        let block = |_| pool.try_zeroed::<u8>(self.block_bytes).expect("memory");
+        let mut buffers: Vec<PoolVec<u8>> = (0..count).map(block).collect();
         // Touched before the clock starts.
         buffers.iter_mut().for_each(|buffer| buffer.fill(0xa5));
         let start = Instant::now();
         std::thread::scope(|scope| {
-            for (thread, buffer) in buffers.iter_mut().enumerate() {
+            for (thread, buffers) in buffers.chunks_mut(count.div_ceil(threads)).enumerate() {
                 let own = self.extents.iter().enumerate().skip(thread).step_by(threads);
                 let work = &work;
-                scope.spawn(move || own.for_each(|(index, extent)| work(index, extent, buffer)));
+                scope.spawn(move || {
+                    for (turn, (index, extent)) in own.enumerate() {
+                        work(index, extent, &mut buffers[turn % buffers.len()]);
+                    }
+                });
             }
         });
         (self.extents.len() * self.block_bytes) as f64 / start.elapsed().as_secs_f64()
