@@ -25,8 +25,9 @@ use rand_chacha::ChaCha20Rng;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use support::{Keys, ark_proof, bytes, randomness, threads};
 
-/// What the process may grow by between planning here and planning in the prover.
-const DRIFT_BYTES: usize = 3 << 20;
+/// What the process may grow by between planning here and planning in the prover, and the 1 MiB
+/// that every limit keeps for what grows unseen.
+const DRIFT_BYTES: usize = 4 << 20;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
