@@ -14,5 +14,6 @@
 //!
 //! Must never: print a figure of a proof that was not verified, or change a prover.
 
+pub mod disk;
 pub mod provers;
 pub mod run;

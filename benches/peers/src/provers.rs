@@ -65,9 +65,9 @@ impl Prover {
 }
 
 enum Input {
-    Groth16(groth16::Input),
+    Groth16(Box<groth16::Input>),
     Keccak(keccak::Input),
-    Spartan(spartan::Input),
+    Spartan(Box<spartan::Input>),
 }
 
 /// A prover with its input, and the proof that it made last.
@@ -85,11 +85,12 @@ impl Task {
     #[must_use]
     pub fn load(prover: Prover, log_size: u32, folder: &Path) -> Self {
         let input = match prover {
-            Prover::Groth16 => Input::Groth16(groth16::Input::load(log_size, folder)),
+            Prover::Groth16 => Input::Groth16(Box::new(groth16::Input::load(log_size, folder))),
             Prover::Keccak => Input::Keccak(keccak::Input::new(log_size)),
-            Prover::Spartan => Input::Spartan(spartan::Input::new(log_size)),
+            Prover::Spartan => Input::Spartan(Box::new(spartan::Input::new(log_size))),
         };
-        Self { input, proof: Vec::with_capacity(PROOF_BYTES_MAX) }
+        // Written once: what is in use is resident.
+        Self { input, proof: vec![1; PROOF_BYTES_MAX] }
     }
 
     /// Makes one proof and keeps its bytes.

@@ -5,6 +5,9 @@
 //!             seconds[0]  seconds[1]      resident_bytes
 //! ```
 //!
+//! `in_use_bytes` is what the allocator has handed out, and the anonymous memory that the program had
+//! at its start beside that: stacks and variables. `anonymous_bytes` is what is resident of both.
+//!
 //! Seconds are of the proofs alone. `peak_bytes` is VmHWM: of the whole process, input and key
 //! included, which is what a limit has to hold. Verifying comes after the line's figures were read.
 
@@ -19,6 +22,15 @@ pub struct Hooks {
     pub phase: fn(&mut dyn FnMut()),
     /// The reclaim point behind the last proof, where the allocator has one.
     pub reclaim: Option<fn()>,
+    /// Bytes of blocks in use, where the allocator knows.
+    pub in_use: Option<fn() -> u64>,
+    /// More fields of the line, each with a blank before it.
+    pub more: Option<fn() -> String>,
+}
+
+impl Hooks {
+    /// For an allocator that wants to be told nothing.
+    pub const NONE: Self = Self { phase: |work| work(), reclaim: None, in_use: None, more: None };
 }
 
 /// The value of `name` in /proc/self/status, in bytes; 0 where the kernel does not say.
@@ -54,6 +66,8 @@ pub fn child(hooks: &Hooks) {
     let proofs: usize = proofs.parse().expect("PROOFS is a number");
     // The pool's threads live longer than a phase: they come first.
     rayon::broadcast(|_| ());
+    let in_use = || hooks.in_use.map_or(0, |count| count());
+    let own_bytes = status_bytes("RssAnon").saturating_sub(in_use());
     if proofs == 0 {
         return prover.prepare(log_size, Path::new(folder));
     }
@@ -70,10 +84,14 @@ pub fn child(hooks: &Hooks) {
         reclaim();
     }
     let resident_bytes = status_bytes("VmRSS");
+    let anonymous_bytes = status_bytes("RssAnon");
+    let in_use_bytes = own_bytes + in_use();
+    let more = hooks.more.map_or_else(String::new, |more| more());
     let hash = task.verified_hash();
     println!(
-        "seconds={} peak_bytes={peak_bytes} resident_bytes={resident_bytes} minor_faults={minor} \
-         major_faults={major} hash={hash}",
+        "seconds={} peak_bytes={peak_bytes} resident_bytes={resident_bytes} \
+         anonymous_bytes={anonymous_bytes} in_use_bytes={in_use_bytes} minor_faults={minor} \
+         major_faults={major} hash={hash}{more}",
         seconds.join(","),
     );
 }

@@ -6,5 +6,5 @@ use plimsoll_peers::run::{Hooks, child};
 static ALLOC: std::alloc::System = std::alloc::System;
 
 fn main() {
-    child(&Hooks { phase: |work| work(), reclaim: None });
+    child(&Hooks::NONE);
 }

@@ -6,5 +6,5 @@ use plimsoll_peers::run::{Hooks, child};
 static ALLOC: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() {
-    child(&Hooks { phase: |work| work(), reclaim: None });
+    child(&Hooks::NONE);
 }

@@ -6,5 +6,5 @@ use plimsoll_peers::run::{Hooks, child};
 static ALLOC: zk_alloc::ZkAllocator = zk_alloc::ZkAllocator;
 
 fn main() {
-    child(&Hooks { phase: |work| zk_alloc::phase(work), reclaim: None });
+    child(&Hooks { phase: |work| zk_alloc::phase(work), ..Hooks::NONE });
 }

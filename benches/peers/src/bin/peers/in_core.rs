@@ -1,0 +1,138 @@
+//! No limit: one proof, and five in one process, by every allocator.
+
+use crate::child::{Children, Run, SECONDS_MAX};
+use crate::table::Table;
+use plimsoll_peers::provers::Prover;
+
+/// Proofs of one process, where it makes more than one.
+const REPEATS: usize = 5;
+
+pub(crate) const OURS: &str = "plimsoll";
+
+/// Name, binary and environment.
+type Allocator = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// Ours first.
+const ALLOCATORS: [Allocator; 6] = [
+    (OURS, "plimsoll", &[]),
+    ("glibc", "glibc", &[]),
+    ("jemalloc", "jemalloc", &[]),
+    (
+        "jemalloc-keep",
+        "jemalloc",
+        &[("_RJEM_MALLOC_CONF", "dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always")],
+    ),
+    ("mimalloc", "mimalloc", &[]),
+    ("zk-alloc", "zk_alloc", &[]),
+];
+
+/// Time and peak of ours, at most so many times the best peer's.
+const BEST: f64 = 1.02;
+/// The fifth proof, at most so many times that of these peers.
+const FIFTH: [(&str, f64); 2] = [("glibc", 0.9), ("zk-alloc", 1.05)];
+/// What stays behind a reclaim point, at most so many times what is in use.
+const AFTER_RECLAIM: f64 = 1.05;
+
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// The runs of one case: those of each allocator, in the order of [`ALLOCATORS`].
+struct Runs<'a> {
+    case: String,
+    table: &'a mut Table,
+    runs: Vec<Vec<Run>>,
+}
+
+impl<'a> Runs<'a> {
+    /// Runs all allocators in turns, and compares their proofs.
+    fn make(
+        children: &Children,
+        table: &'a mut Table,
+        case: String,
+        (prover, size, proofs): (Prover, u32, usize),
+        rounds: usize,
+    ) -> Self {
+        let mut runs = vec![Vec::new(); ALLOCATORS.len()];
+        for _ in 0..rounds {
+            for (at, (name, binary, variables)) in ALLOCATORS.iter().enumerate() {
+                let words = children.words(binary, prover, size, proofs);
+                let run = children.run(&words, variables, SECONDS_MAX);
+                if run.is_none() && *name == OURS {
+                    table.broken(&format!("{case}: ours did not end well"));
+                }
+                runs[at].extend(run);
+            }
+        }
+        let mut hashes: Vec<&str> = runs.iter().flatten().map(|run| run.hash.as_str()).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        if hashes.len() != 1 {
+            table.broken(&format!("{case}: proofs differ: {hashes:?}"));
+        }
+        Self { case, table, runs }
+    }
+
+    fn value(&self, name: &str, of: fn(&Run) -> f64) -> Option<f64> {
+        let at = ALLOCATORS.iter().position(|(own, ..)| *own == name)?;
+        (!self.runs[at].is_empty()).then(|| median(self.runs[at].iter().map(of).collect()))
+    }
+
+    /// Prints a figure of ours beside every peer's.
+    fn beside_all(&self, what: &str, unit: &str, of: fn(&Run) -> f64) {
+        let Some(ours) = self.value(OURS, of) else { return };
+        for (name, ..) in &ALLOCATORS[1..] {
+            if let Some(peer) = self.value(name, of) {
+                self.table.figure(&format!("{}/{what}", self.case), unit, ours, peer, name);
+            }
+        }
+    }
+
+    /// The same, and judges it against the best of them.
+    fn beside_best(&mut self, what: &str, unit: &str, of: fn(&Run) -> f64) {
+        self.beside_all(what, unit, of);
+        let peers =
+            ALLOCATORS[1..].iter().filter_map(|(name, ..)| Some((self.value(name, of)?, name)));
+        let best = peers.min_by(|a, b| a.0.total_cmp(&b.0));
+        if let (Some(ours), Some((peer, name))) = (self.value(OURS, of), best) {
+            let (case, name) = (format!("{}/{what}", self.case), format!("best:{name}"));
+            self.table.judged(&case, unit, (ours, peer, &name), BEST);
+        }
+    }
+}
+
+/// One proof and five: time, peak, faults, and what is left of it behind a reclaim point.
+pub(crate) fn measure(
+    children: &Children,
+    table: &mut Table,
+    prover: Prover,
+    size: u32,
+    rounds: usize,
+) {
+    let name = prover.name();
+    let case = format!("{name}/in-core");
+    let mut once = Runs::make(children, table, case, (prover, size, 1), rounds);
+    once.beside_best("time", "s", |run| run.first_seconds);
+    once.beside_best("peak", "bytes", |run| run.peak_bytes);
+
+    let case = format!("{name}/repeat-{REPEATS}");
+    let mut many = Runs::make(children, table, case, (prover, size, REPEATS), rounds);
+    many.beside_best("time", "s", |run| run.total_seconds);
+    many.beside_best("peak", "bytes", |run| run.peak_bytes);
+    many.beside_all("faults", "count", |run| run.number("minor_faults").unwrap_or(f64::NAN));
+    many.beside_all("resident", "bytes", |run| run.number("resident_bytes").unwrap_or(f64::NAN));
+    for (peer_name, target) in FIFTH {
+        let value = |name| many.value(name, |run| run.last_seconds);
+        if let (Some(ours), Some(peer)) = (value(OURS), value(peer_name)) {
+            let case = format!("{}/5th", many.case);
+            many.table.judged(&case, "s", (ours, peer, peer_name), target);
+        }
+    }
+    let resident = many.value(OURS, |run| run.number("anonymous_bytes").unwrap_or(f64::NAN));
+    let in_use = many.value(OURS, |run| run.number("in_use_bytes").unwrap_or(f64::NAN));
+    if let (Some(ours), Some(peer)) = (resident, in_use) {
+        let case = format!("{}/reclaimed", many.case);
+        many.table.judged(&case, "bytes", (ours, peer, "in-use"), AFTER_RECLAIM);
+    }
+}

@@ -1,0 +1,244 @@
+//! Limits below the peak: ours on the spill tier, glibc on the kernel's swap.
+//!
+//! ```text
+//!   in core     T seconds, P bytes              ours, glibc
+//!   L = P/2     ours: seconds / T, VmHWM <= L, samples <= L, the same proof
+//!               glibc in a cgroup of L bytes, swap on disk   lost after 10 T
+//!                                             swap on zram   total = cgroup + zram's memory
+//!               the same with a smaller cgroup, so that the total is L, where there is one
+//!   gap         T + (written + read) / disk   beside the seconds of ours
+//! ```
+
+use crate::child::{Children, Run, SECONDS_MAX};
+use crate::in_core::{OURS, median};
+use crate::table::Table;
+use plimsoll_peers::disk;
+use plimsoll_peers::provers::Prover;
+use std::path::Path;
+
+/// A run that takes so many times what it took in core is lost.
+const LOST_FACTOR: f64 = 10.0;
+
+/// A limit: its name, `bytes = peak * .1 / .2`, and how many times slower than in core ours may be.
+const LIMITS: [(&str, u64, u64, Option<f64>); 3] =
+    [("2/3", 2, 3, Some(1.6)), ("1/2", 1, 2, Some(3.0)), ("1/3", 1, 3, None)];
+
+/// Time of ours, at most so many times that of the kernel's swap. For the limit of this name only:
+/// the kernel's runs take long.
+const KERNEL: (&str, [(&str, f64); 2]) = ("1/2", [("disk", 0.35), ("zram", 0.8)]);
+
+/// A cgroup below this share of the limit is not tried: the program itself needs some.
+const EQUAL_TOTAL_MIN: f64 = 0.1;
+
+const PAGE_BYTES: u64 = 4096;
+
+/// One proof in core: time and peak are medians, the rest is of the last run.
+fn in_core(
+    children: &Children,
+    (prover, size): (Prover, u32),
+    binary: &str,
+    rounds: usize,
+) -> Option<Run> {
+    let words = children.words(binary, prover, size, 1);
+    let runs: Vec<Run> =
+        (0..rounds).filter_map(|_| children.run(&words, &[], SECONDS_MAX)).collect();
+    let mut last = runs.last()?.clone();
+    last.first_seconds = median(runs.iter().map(|run| run.first_seconds).collect());
+    last.peak_bytes = median(runs.iter().map(|run| run.peak_bytes).collect());
+    Some(last)
+}
+
+pub(crate) fn measure(
+    children: &Children,
+    table: &mut Table,
+    prover: Prover,
+    size: u32,
+    rounds: usize,
+) {
+    let name = prover.name();
+    let what = (prover, size);
+    let cores = (in_core(children, what, OURS, rounds), in_core(children, what, "glibc", 1));
+    let (Some(core), Some(glibc)) = cores else {
+        return table.broken(&format!("{name}: no proof in core"));
+    };
+    let (seconds, bytes) = (core.first_seconds, core.peak_bytes);
+    println!(
+        "# {name}: in core {seconds:.3} s, {bytes:.0} bytes; glibc {:.3} s",
+        glibc.first_seconds
+    );
+    if core.hash != glibc.hash {
+        table.broken(&format!("{name}: not glibc's proof"));
+    }
+    let disk = disk::bytes_per_second(&children.folder);
+    println!("# disk: write {:.3e} B/s, read {:.3e} B/s", disk.write, disk.read);
+    for (limit_name, numerator, denominator, target) in LIMITS {
+        let bytes = core.peak_bytes as u64 * numerator / denominator / PAGE_BYTES * PAGE_BYTES;
+        let mut limit = Limit {
+            children,
+            table,
+            case: format!("{name}/limit-{limit_name}"),
+            what,
+            bytes,
+            // Of the whole process: input and verifying are slower under a limit too.
+            deadline_seconds: core.wall_seconds.max(glibc.wall_seconds) * LOST_FACTOR,
+        };
+        let Some(ours) = limit.ours(&core, rounds, target, disk) else { continue };
+        if limit_name == KERNEL.0 {
+            limit.kernel(&ours, &glibc);
+        }
+    }
+}
+
+/// One limit.
+struct Limit<'a> {
+    children: &'a Children,
+    table: &'a mut Table,
+    case: String,
+    what: (Prover, u32),
+    bytes: u64,
+    deadline_seconds: f64,
+}
+
+impl Limit<'_> {
+    /// Ours under the limit, `rounds` times: the run with the median time. `None` if one is lost.
+    fn ours(
+        &mut self,
+        core: &Run,
+        rounds: usize,
+        target: Option<f64>,
+        disk: disk::Rate,
+    ) -> Option<Run> {
+        let (case, limit) = (self.case.clone(), self.bytes as f64);
+        let (bytes, spill) = (self.bytes.to_string(), self.children.folder.display().to_string());
+        let variables = [("PLIMSOLL_LIMIT", bytes.as_str()), ("PLIMSOLL_SPILL_DIR", &spill)];
+        let words = self.children.words(OURS, self.what.0, self.what.1, 1);
+        let mut runs = Vec::new();
+        for _ in 0..rounds {
+            let Some(run) = self.children.run(&words, &variables, self.deadline_seconds) else {
+                self.table.broken(&format!("{case}: ours is lost"));
+                return None;
+            };
+            for (what, bytes) in [("VmHWM", run.peak_bytes), ("a sample", run.sampled_bytes)] {
+                if bytes > limit {
+                    self.table.broken(&format!("{case}: {what} of {bytes} is over {limit}"));
+                }
+            }
+            if run.hash != core.hash {
+                self.table.broken(&format!("{case}: another proof than in core"));
+            }
+            runs.push(run);
+        }
+        runs.sort_by(|a, b| a.first_seconds.total_cmp(&b.first_seconds));
+        let run = runs.swap_remove(runs.len() / 2);
+        let time = (run.first_seconds, core.first_seconds, "in-core");
+        match target {
+            Some(target) => self.table.judged(&format!("{case}/time"), "s", time, target),
+            None => self.table.figure(&format!("{case}/time"), "s", time.0, time.1, time.2),
+        }
+        self.table.judged(&format!("{case}/peak"), "bytes", (run.peak_bytes, limit, "limit"), 1.0);
+        self.gap(&run, core, disk);
+        Some(run)
+    }
+
+    /// What it took beside the time in core and that of the bytes moved, one after the other.
+    fn gap(&self, run: &Run, core: &Run, disk: disk::Rate) {
+        let number = |name| run.number(name).unwrap_or(f64::NAN);
+        let (written, read) = (number("written_bytes"), number("read_bytes"));
+        let moving = written / disk.write + read / disk.read;
+        let ideal = core.first_seconds + moving;
+        self.table.figure(&format!("{}/gap", self.case), "s", run.first_seconds, ideal, "ideal");
+        println!(
+            "# {}: written {written:.3e} B, read {read:.3e} B, {moving:.2} s of the disk; stalled \
+             {:.2} s of threads in {:.0} faults; wanted again {:.2} of what left",
+            self.case,
+            number("stalled_seconds"),
+            number("pager_faults"),
+            number("refault_share"),
+        );
+    }
+
+    /// glibc on the kernel's swap under the same limit, and on zram with the same total.
+    fn kernel(&mut self, ours: &Run, glibc: &Run) {
+        for (swap, target) in KERNEL.1 {
+            let peer = format!("kernel-{swap}");
+            let (run, report) = self.capped(self.bytes, swap, glibc);
+            let time = format!("{}/time", self.case);
+            match &run {
+                None => self.table.lost(&time, ours.first_seconds, &peer, &report.text),
+                Some(run) => {
+                    let time_of = (ours.first_seconds, run.first_seconds, peer.as_str());
+                    self.table.judged(&time, "s", time_of, target);
+                }
+            }
+            let total = report.number("peak_bytes=") + report.number("zram_mem_used_max_bytes=");
+            let case = format!("{}/total", self.case);
+            self.table.figure(&case, "bytes", ours.peak_bytes, total, &peer);
+            if swap == "zram" && run.is_some() {
+                self.equal_total(ours, glibc, &report);
+            }
+        }
+    }
+
+    /// zram again, with a cgroup so small that it and zram's memory together are the limit.
+    fn equal_total(&mut self, ours: &Run, glibc: &Run, report: &Report) {
+        let (case, peer) = (format!("{}/time-equal-total", self.case), "kernel-zram");
+        let (whole, limit) = (glibc.peak_bytes, self.bytes as f64);
+        let stored = report.number("zram_orig_peak_bytes=");
+        let packing = stored / report.number("zram_mem_used_max_bytes=").max(1.0);
+        // cap + (whole - cap) / packing = limit
+        let cap = (limit - whole / packing) / (1.0 - 1.0 / packing);
+        if !(packing > 1.0 && cap >= limit * EQUAL_TOTAL_MIN) {
+            let why = format!("{whole:.0} bytes packed {packing:.2} to 1 do not fit in {limit:.0}");
+            return self.table.lost(&case, ours.first_seconds, peer, &why);
+        }
+        let (run, report) = self.capped(cap as u64 / PAGE_BYTES * PAGE_BYTES, "zram", glibc);
+        match run {
+            None => self.table.lost(&case, ours.first_seconds, peer, &report.text),
+            Some(run) => {
+                self.table.figure(&case, "s", ours.first_seconds, run.first_seconds, peer);
+                let total =
+                    report.number("peak_bytes=") + report.number("zram_mem_used_max_bytes=");
+                let case = format!("{}/total-equal-total", self.case);
+                self.table.figure(&case, "bytes", ours.peak_bytes, total, peer);
+            }
+        }
+    }
+
+    /// glibc in a cgroup of `bytes` with the kernel's swap.
+    fn capped(&mut self, bytes: u64, swap: &str, glibc: &Run) -> (Option<Run>, Report) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/capped.sh");
+        let path = self.children.folder.join("peers-capped.report");
+        // What is left of a run before must not be read as this one's.
+        let _ = std::fs::remove_file(&path);
+        let folder = self.children.folder.display().to_string();
+        let (script, report) = (script.display().to_string(), path.display().to_string());
+        let (bytes, seconds) = (bytes.to_string(), format!("{:.0}", self.deadline_seconds));
+        let mut words: Vec<String> = ["sh", &script, &bytes, "--swap", swap, "--swap-dir", &folder]
+            .into_iter()
+            .chain(["--report", &report, "--", "timeout", "-s", "KILL", &seconds])
+            .map(str::to_owned)
+            .collect();
+        words.extend(self.children.words("glibc", self.what.0, self.what.1, 1));
+        // The deadline is inside: to kill the script would leave its swap behind.
+        let run = self.children.run(&words, &[], f64::INFINITY);
+        let text = std::fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
+        println!("# {}: glibc on kernel-{swap}: {text}", self.case);
+        if run.as_ref().is_some_and(|run| run.hash != glibc.hash) {
+            self.table.broken(&format!("{}: glibc's proof differs on {swap}", self.case));
+        }
+        (run, Report { text })
+    }
+}
+
+/// The line that capped.sh writes.
+struct Report {
+    text: String,
+}
+
+impl Report {
+    /// The number behind `name`, or 0.
+    fn number(&self, name: &str) -> f64 {
+        let found = self.text.split_whitespace().find_map(|word| word.strip_prefix(name));
+        found.and_then(|value| value.parse().ok()).unwrap_or(0.0)
+    }
+}

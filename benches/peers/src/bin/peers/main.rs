@@ -1,0 +1,83 @@
+//! The driver: runs every allocator on every prover, in turns, and prints one line a figure.
+//!
+//! `cargo run --release --bin peers -- [PROVER...] [--quick] [--limits]`
+//!
+//! | variable | default | |
+//! |---|---|---|
+//! | PLIMSOLL_BENCH_FOLDER | /var/tmp | keys, spill files |
+//! | PLIMSOLL_BENCH_ROUNDS | 3, quick 1 | runs of each allocator, of which the median counts |
+//!
+//! `--limits` runs ours under 2/3, 1/2 and 1/3 of its own peak in core instead, and at 1/2 glibc in
+//! a memory cgroup of that size with swap on disk and on zram (scripts/capped.sh; root).
+//!
+//! A time or a peak that misses its target is a line `# missed:`. What fails the run: a limit not
+//! kept, by VmHWM or in one of the samples; a proof that is not the one of the other allocators; a
+//! run of ours that does not end.
+
+mod child;
+mod in_core;
+mod limits;
+mod table;
+
+use child::Children;
+use plimsoll_peers::provers::Prover;
+use std::process::ExitCode;
+use table::Table;
+
+/// How long it may take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effort {
+    /// Less than a second a run.
+    Quick,
+    /// Seconds a run.
+    InCore,
+    /// A peak of gigabytes.
+    Limits,
+}
+
+/// log2 of the sizes.
+fn log_size(prover: Prover, effort: Effort) -> u32 {
+    match (prover, effort) {
+        (_, Effort::Quick) => 10,
+        (Prover::Groth16, Effort::InCore) => 17,
+        (Prover::Groth16, Effort::Limits) => 18,
+        (Prover::Keccak, Effort::InCore) => 15,
+        (Prover::Keccak, Effort::Limits) => 17,
+        (Prover::Spartan, _) => 16,
+    }
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let has = |flag: &str| words.iter().any(|word| word == flag);
+    let known =
+        |word: &str| matches!(word, "--quick" | "--limits") || Prover::named(word).is_some();
+    if let Some(word) = words.iter().find(|word| !known(word)) {
+        eprintln!("peers: '{word}' is none of groth16, keccak, spartan, --quick, --limits");
+        return ExitCode::from(2);
+    }
+    let effort = match (has("--quick"), has("--limits")) {
+        (true, _) => Effort::Quick,
+        (false, true) => Effort::Limits,
+        (false, false) => Effort::InCore,
+    };
+    let variable = |name: &str| std::env::var(name).ok();
+    let rounds = variable("PLIMSOLL_BENCH_ROUNDS").and_then(|text| text.parse().ok());
+    let usual = if effort == Effort::Quick { 1 } else { 3 };
+    let rounds: usize = rounds.unwrap_or(usual).max(1);
+    let children = Children::new(variable("PLIMSOLL_BENCH_FOLDER").unwrap_or("/var/tmp".into()));
+    let mut table = Table::new(effort != Effort::Quick);
+    child::print_machine();
+    let named: Vec<_> = words.iter().filter_map(|word| Prover::named(word)).collect();
+    for prover in if named.is_empty() { Prover::ALL.to_vec() } else { named } {
+        let size = log_size(prover, effort);
+        println!("# {}: 2^{size}, {rounds} rounds", prover.name());
+        children.prepare(prover, size);
+        if has("--limits") {
+            limits::measure(&children, &mut table, prover, size, rounds);
+        } else {
+            in_core::measure(&children, &mut table, prover, size, rounds);
+        }
+    }
+    table.finish()
+}
