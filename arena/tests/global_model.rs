@@ -16,6 +16,8 @@ use plimsoll_arena::os::OsError;
 use plimsoll_arena::{Moved, PageSource, Pages};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::NonNull;
+#[cfg(not(miri))]
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Blocks from 1 byte to this many.
@@ -335,6 +337,26 @@ fn a_machine_without_addresses_is_served_by_the_inner_allocator() {
     program(&tested, &mut Rng::new(1), &InUse::default(), 40 << 20, Alone::No);
     assert_eq!(tested.stats().blocks, 0);
     assert_eq!(tested.reclaim(usize::MAX), 0);
+}
+
+#[test]
+#[cfg(not(miri))]
+fn the_inner_allocator_is_purged_when_the_pages_are_not_enough() {
+    static PURGES: AtomicUsize = AtomicUsize::new(0);
+    let count = || drop(PURGES.fetch_add(1, Relaxed));
+    let tested = Global::with_reserve(Hooked::new(System, count), PlainPages, RESERVE_BYTES);
+    let layout = Layout::from_size_align(4 << 20, 8).expect("sound");
+    // SAFETY: the size is above zero; the block is freed with its layout.
+    unsafe {
+        let start = tested.alloc_zeroed(layout);
+        assert!(!start.is_null());
+        start.write_bytes(1, layout.size());
+        tested.dealloc(start, layout);
+    }
+    assert!(tested.reclaim(1 << 20) >= 1 << 20, "{:?}", tested.stats());
+    assert_eq!(PURGES.load(Relaxed), 0, "the cached pages are enough");
+    tested.reclaim(usize::MAX);
+    assert_eq!(PURGES.load(Relaxed), 1);
 }
 
 #[test]

@@ -191,7 +191,8 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
 
     /// Gives cached pages back to the kernel, until `target_bytes` are freed or none is left, and
     /// returns the bytes freed. Asked for more than there is, it also gives back what partly used
-    /// huge pages have left over, where that is above 3 % of the bytes in use.
+    /// huge pages have left over, where that is above 3 % of the bytes in use, and has the inner
+    /// allocator purge what it keeps, which is not counted.
     pub fn reclaim(&self, target_bytes: usize) -> usize {
         if !self.is_started() {
             return 0;
@@ -200,6 +201,9 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         let mut freed = self.purge(target_bytes);
         if freed < target_bytes && self.held() - self.held().min(self.live()) > self.live() / 32 {
             freed += self.huge.trim_shared(&self.pages);
+        }
+        if freed < target_bytes {
+            self.inner.purge();
         }
         errno.restore();
         freed
