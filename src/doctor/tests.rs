@@ -173,7 +173,8 @@ fn kernels() {
 fn what_the_pagers_probe_finds_is_said() {
     use nix::libc::{EACCES, EINVAL, ENOENT, ENOSYS, EPERM};
     use plimsoll_swap::pager::{Door, Obstacle, Probe};
-    let of = |door: Result<Door, Obstacle>, change: &dyn Fn(&mut Machine)| {
+    type Change = dyn Fn(&mut Machine);
+    let of = |door: Result<Door, Obstacle>, change: &Change| {
         let mut machine = Tree::good().machine();
         machine.user = Ok(Some(1000));
         machine.pager = Some(Probe { door, huge_pages: true });
@@ -191,7 +192,7 @@ fn what_the_pagers_probe_finds_is_said() {
     let no_kernel = |m: &mut Machine| m.unprivileged_userfaultfd = Ok(None);
     let trial = Err(Obstacle::Trial { call: "UFFDIO_MOVE", errno: EINVAL });
     let allow = "sysctl -w vm.unprivileged_userfaultfd=1";
-    let cases: [(_, &dyn Fn(&mut Machine), _, _); 9] = [
+    let cases: [(_, &Change, _, _); 9] = [
         (Ok(Door::UserModeOnly), &asis, "EFAULT", allow),
         (Err(Obstacle::UserModeOnly), &asis, "EFAULT", allow),
         (Err(Obstacle::NoMove), &asis, "UFFDIO_MOVE", "boot Linux 6.12"),
