@@ -79,11 +79,12 @@ swappiness='' priority=100 dry_run='' json='' emit='' force='' undo='' scratch='
 fail() {
     code=$1
     shift
-    printf 'zram-setup: %s\n' "$*" >&2
+    note "$@"
     exit "$code"
 }
 
-note() { printf 'zram-setup: %s\n' "$*" >&2; }
+# One line, whatever the words hold.
+note() { printf 'zram-setup: %s\n' "$(printf '%s' "$*" | tr '[:cntrl:]' '?')" >&2; }
 
 say() { [ -n "$json" ] || printf '%s\n' "$*"; }
 
@@ -223,19 +224,35 @@ choose_algorithm() {
 
 # ---- the journal ----------------------------------------------------------------------------
 
-journal() { [ -n "$dry_run" ] || printf '%s\n' "$*" >>"$root$state"; }
+journal() {
+    [ -n "$dry_run" ] || { printf '%s\n' "$*" >>"$root$state"; } 2>/dev/null ||
+        fail 1 "cannot write $root$state; is the file system full?"
+}
+
+# The journal but for a last line that was cut short, as by a file system that became full.
+whole_lines() {
+    [ ! -f "$root$state" ] || head -n "$(($(wc -l <"$root$state")))" "$root$state"
+}
 
 # recorded KEY: the rest of the first line that starts with KEY.
 recorded() {
-    [ -f "$root$state" ] || return 0
-    awk -v key="$1" '$1 == key { sub(/^[^ ]+ ?/, ""); print; exit }' "$root$state"
+    whole_lines | awk -v key="$1" '$1 == key && !n++ { sub(/^[^ ]+ ?/, ""); print }'
 }
 
 boot_id() { first_line /proc/sys/kernel/random/boot_id; }
 
+# Whether the journal is of this boot. Not to know is no reason to drop it.
+of_this_boot() {
+    boot=$(boot_id)
+    [ -n "$boot" ] || [ -z "$(recorded boot)" ] ||
+        fail 1 "no /proc/sys/kernel/random/boot_id; is /proc mounted?"
+    [ "$(recorded boot)" = "$boot" ]
+}
+
 lock() {
     [ -z "$dry_run" ] || return 0
-    { mkdir -p "$root${state%/*}" && : >>"$root$state.lock"; } 2>/dev/null ||
+    # In a shell of its own: `:` is one of those whose failed redirection ends the shell.
+    (mkdir -p "$root${state%/*}" && : >>"$root$state.lock") 2>/dev/null ||
         fail 1 "cannot write in $root${state%/*}; is it read-only or full? name another --state"
     { [ -z "$root" ] && has_tool flock; } || return 0
     exec 9>>"$state.lock"
@@ -277,6 +294,13 @@ need_root() {
 }
 
 need_zram() {
+    find_zram
+    # Reading hot_add makes a device: not where /sys is read-only and it could not be removed.
+    [ -n "$dry_run" ] || [ -w "$root/sys/class/zram-control/hot_remove" ] ||
+        fail 1 "cannot write /sys; it is read-only in most containers: run this on the host"
+}
+
+find_zram() {
     [ ! -e "$root/sys/class/zram-control/hot_add" ] || return 0
     if [ -n "$dry_run" ]; then
         say 'modprobe zram num_devices=0'
@@ -313,8 +337,7 @@ set_sysctls() {
 new_sysctl() { sysctls_wanted | awk -v name="$1" '$1 == name { print $2 }'; }
 
 old_sysctl() {
-    [ ! -f "$root$state" ] ||
-        awk -v name="$1" '$1 == "sysctl" && $2 == name { print $3; exit }' "$root$state"
+    whole_lines | awk -v name="$1" '$1 == "sysctl" && $2 == name && !n++ { print $3 }'
 }
 
 make_device() {
@@ -324,8 +347,8 @@ make_device() {
         return
     fi
     # The name goes straight from the kernel into the journal: no moment in which only we know it.
-    { printf 'device ' && cat "$root/sys/class/zram-control/hot_add"; } >>"$root$state" ||
-        fail 1 "the kernel made no device: hot_add failed"
+    { printf 'device ' && cat "$root/sys/class/zram-control/hot_add"; } 2>/dev/null \
+        >>"$root$state" || fail 1 "no device: hot_add failed, or the file system of $state is full"
     device=$(recorded device)
     case $device in
         '' | *[!0-9]*) fail 1 "the kernel made no device: hot_add gave '$device'" ;;
@@ -375,7 +398,7 @@ same_settings() {
 look_back() {
     [ -f "$root$state" ] || return 1
     device=zram$(recorded device)
-    if [ "$(recorded boot)" != "$(boot_id)" ]; then
+    if ! of_this_boot; then
         say "the journal is of an earlier boot and is dropped"
         [ -n "$dry_run" ] || rm -f "$root$state"
     elif ! grep -q '^up$' "$root$state" || [ -z "$(swap_field "$device" 4)" ]; then
@@ -460,9 +483,10 @@ orphan() {
 
 # Sets $device to the one to remove, or to nothing.
 find_device() {
+    device=''
+    [ -f "$root$state" ] || return 0
     number=$(recorded device)
     seq=$(recorded diskseq)
-    device=''
     if grep -q '^device' "$root$state" && [ -z "$number" ]; then
         number=$(orphan)
     fi
@@ -494,7 +518,7 @@ remove_device() {
 
 restore_sysctls() {
     [ -f "$root$state" ] || return 0
-    names=$(awk '$1 == "sysctl" { print $2 }' "$root$state" | sort -u)
+    names=$(whole_lines | awk '$1 == "sysctl" { print $2 }' | sort -u)
     for name in $names; do
         now=$(first_line "/proc/sys/vm/$name")
         old=$(old_sysctl "$name")
@@ -541,7 +565,7 @@ cmd_down() {
         outcome=nothing
     else
         lock
-        if [ "$(recorded boot)" != "$(boot_id)" ]; then
+        if ! of_this_boot; then
             say "the journal is of an earlier boot and is dropped"
             [ -n "$dry_run" ] || rm -f "$root$state"
             outcome=nothing
@@ -745,7 +769,7 @@ describe() {
 cmd_status() {
     device=''
     outcome=down
-    if [ -f "$root$state" ] && [ "$(recorded boot)" = "$(boot_id)" ]; then
+    if [ -f "$root$state" ] && of_this_boot; then
         find_device
         outcome=interrupted
         if [ -n "$device" ] && grep -q '^up$' "$root$state" &&
@@ -791,13 +815,13 @@ in_range() { awk -v r="$1" -v a="$2" -v b="$3" 'BEGIN { exit !(r >= a && r <= b)
 cmd_selftest() {
     need_root
     [ -z "$root" ] || fail 2 "selftest needs a real device; leave out --root"
-    scratch=$(mktemp -d) || fail 1 "no temporary folder can be made"
+    scratch=$(mktemp -d 2>/dev/null) || fail 1 "no folder can be made in ${TMPDIR:-/tmp}"
     state=$scratch/state size_text=64MiB limit_text=64MiB
     settle_sizes
     bring_up
     check "a device of 64 MiB is made: $device, $algorithm" test -b "/dev/$device"
     awk 'BEGIN { for (i = 0; i < 540000; i++) print "a stage and what it needs, line", i }' \
-        >"$scratch/text"
+        2>/dev/null >"$scratch/text" || fail 1 "selftest: 24 MiB do not fit in ${TMPDIR:-/tmp}"
     check "16 MiB of text are written" fill "$scratch/text" 0
     read_mm_stat "$device"
     text_ratio=$(ratio "$orig" "$compr" 2)
@@ -891,9 +915,11 @@ check_arguments() {
     : "${state:=$STATE_DEFAULT}"
     case $state in
         *[!A-Za-z0-9/._-]*) fail 2 "--state has odd characters: '$state'; use letters and digits" ;;
-        /*) ;;
-        *) fail 2 "--state must be a path from the root, not '$state'" ;;
+        /*[!/]) ;;
+        *) fail 2 "--state must be a path from the root to a file, not '$state'" ;;
     esac
+    [ ! -e "$root$state" ] || [ -f "$root$state" ] ||
+        fail 2 "--state $state is there already and is no plain file; name another"
 }
 
 on_exit() {

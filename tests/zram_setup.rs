@@ -5,10 +5,12 @@
 //!   tests/fixtures/zram/golden   what a command printed, ran and changed below that root
 //! ```
 //!
-//! `BLESS=1` rewrites the golden texts. The script runs under each of dash and bash that is here;
-//! all must say the same. Tests of a real device need root and a kernel with zram; without, they
-//! print `SKIPPED` and the reason.
+//! `BLESS=1` rewrites the golden texts. The script runs under each shell that is here of dash, bash
+//! and busybox; all must say the same. Tests of a real device need root and a kernel with zram;
+//! without, they print `SKIPPED` and the reason.
 
+#[path = "zram_setup/journal.rs"]
+mod journal;
 #[path = "zram_setup/live.rs"]
 mod live;
 #[path = "zram_setup/root.rs"]
@@ -224,7 +226,7 @@ fn a_machine_that_cannot_is_one_line_and_a_code() {
         root.write("sys/block/zram1/comp_algorithm", "[842]\n");
     });
     refused(1, "hot_add gave 'no'", &["up"], |root| {
-        root.write("sys/class/zram-control/hot_add", "no")
+        root.write("sys/class/zram-control/hot_add", "no\n")
     });
     refused(1, "/dev/zram1 did not appear", &["up"], |root| root.remove("dev/zram1"));
     refused(1, "swapon /dev/zram1 failed", &["up"], |root| root.write("no-swapon", ""));

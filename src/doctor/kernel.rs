@@ -8,6 +8,8 @@
 
 use super::machine::UserfaultDevice;
 use super::{Finding, Machine};
+use nix::errno::Errno;
+use plimsoll_swap::pager::{Door, Obstacle};
 
 /// `MemAvailable` (3.14): without it no limit can be found.
 const MEM_AVAILABLE: (u64, u64) = (3, 14);
@@ -73,37 +75,99 @@ pub(super) fn version(machine: &Machine) -> Finding {
     }
 }
 
+const USERFAULTFD: &str = "userfaultfd";
+
+/// What an operator does where a seccomp filter refuses the call.
+const PAST_SECCOMP: &str = "docker run --device /dev/userfaultfd; or see docs/ops.md";
+
+const ALLOW: &str = "sysctl -w vm.unprivileged_userfaultfd=1";
+
+/// What the pager's probe found; where there is none, what the files of the tree let expect.
 pub(super) fn userfaultfd(machine: &Machine) -> Finding {
-    const NAME: &str = "userfaultfd";
+    let Some(probe) = &machine.pager else { return expected_userfaultfd(machine) };
+    let moved = "a page was moved and back";
+    match probe.door {
+        Ok(Door::Device) => {
+            Finding::ok(USERFAULTFD, format!("for all faults, by /dev/userfaultfd; {moved}"))
+        }
+        Ok(Door::Syscall) => {
+            Finding::ok(USERFAULTFD, format!("for all faults, by the system call; {moved}"))
+        }
+        Ok(Door::UserModeOnly) | Err(Obstacle::UserModeOnly) => user_mode_only(),
+        Err(Obstacle::Refused { device, syscall, .. }) => refused(machine, device, syscall),
+        Err(Obstacle::NoMove) => Finding::warn(
+            USERFAULTFD,
+            "cannot move pages (UFFDIO_MOVE), so no pager; all else works",
+            format!("boot Linux {}.{} or newer", MOVE_SETTLED.0, MOVE_SETTLED.1),
+        ),
+        Err(Obstacle::Trial { call, errno }) => Finding::warn(
+            USERFAULTFD,
+            format!("{call} failed in a trial: {}; so no pager", Errno::from_raw(errno).desc()),
+            "look at the kernel's log (dmesg); all else works without the pager",
+        ),
+        Err(other) => Finding::warn(USERFAULTFD, other.to_string(), "see docs/ops.md"),
+    }
+}
+
+fn user_mode_only() -> Finding {
+    Finding::warn(
+        USERFAULTFD,
+        "for faults of user code only: a system call on paged-out memory fails with EFAULT",
+        ALLOW,
+    )
+}
+
+fn no_userfaultfd() -> Finding {
+    Finding::warn(
+        USERFAULTFD,
+        "this kernel has none, so no pager; all else works",
+        "boot a kernel with CONFIG_USERFAULTFD=y",
+    )
+}
+
+/// Every door is closed; `device` and `syscall` are the error numbers of two of them.
+fn refused(machine: &Machine, device: i32, syscall: i32) -> Finding {
+    let [device, syscall] = [device, syscall].map(Errno::from_raw);
+    if device == Errno::ENOENT && machine.unprivileged_userfaultfd == Ok(None) {
+        return no_userfaultfd();
+    }
+    let says = format!(
+        "refused, so no pager; all else works: /dev/userfaultfd: {}, system call: {}",
+        device.desc(),
+        syscall.desc()
+    );
+    let mend = if machine.seccomp == Ok(Some(SECCOMP_FILTER)) {
+        PAST_SECCOMP.to_owned()
+    } else if device == Errno::EACCES {
+        match machine.user {
+            Ok(Some(user)) => format!("setfacl -m u:{user}:rw /dev/userfaultfd"),
+            _ => ALLOW.to_owned(),
+        }
+    } else {
+        ALLOW.to_owned()
+    };
+    Finding::warn(USERFAULTFD, says, mend)
+}
+
+fn expected_userfaultfd(machine: &Machine) -> Finding {
     let sysctl = match &machine.unprivileged_userfaultfd {
         Ok(sysctl) => *sysctl,
-        Err(why) => return Finding::unread(NAME, why),
+        Err(why) => return Finding::unread(USERFAULTFD, why),
     };
     if sysctl.is_none() && machine.userfault_device == UserfaultDevice::Absent {
-        return Finding::warn(
-            NAME,
-            "this kernel has none, so no pager; all else works",
-            "boot a kernel with CONFIG_USERFAULTFD=y",
-        );
+        return no_userfaultfd();
     }
     let by = if machine.userfault_device == UserfaultDevice::Open {
         "/dev/userfaultfd opens"
     } else if machine.seccomp == Ok(Some(SECCOMP_FILTER)) {
-        return Finding::warn(
-            NAME,
-            "a seccomp filter is on; those of most containers refuse the call",
-            "docker run --device /dev/userfaultfd; or see docs/ops.md",
-        );
+        let says = "a seccomp filter is on; those of most containers refuse the call";
+        return Finding::warn(USERFAULTFD, says, PAST_SECCOMP);
     } else if matches!(machine.capabilities, Ok(Some(set)) if set & CAP_SYS_PTRACE != 0) {
         "by CAP_SYS_PTRACE"
     } else if sysctl == Some(1) {
         "by vm.unprivileged_userfaultfd=1"
     } else {
-        return Finding::warn(
-            NAME,
-            "for faults of user code only: a system call on paged-out memory fails with EFAULT",
-            "sysctl -w vm.unprivileged_userfaultfd=1",
-        );
+        return user_mode_only();
     };
-    Finding::ok(NAME, format!("for all faults, {by}"))
+    Finding::ok(USERFAULTFD, format!("for all faults, {by}"))
 }

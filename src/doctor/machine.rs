@@ -109,6 +109,10 @@ pub struct Machine {
     pub unprivileged_userfaultfd: Reading<u64>,
     /// `/dev/userfaultfd`.
     pub userfault_device: UserfaultDevice,
+    /// What the pager's own probe found; `None` for a tree of files, which cannot be tried out.
+    pub pager: Option<plimsoll_swap::pager::Probe>,
+    /// Effective user.
+    pub user: Reading<u64>,
     /// Effective capabilities, one bit each.
     pub capabilities: Reading<u64>,
     /// `Seccomp` of this process: 2 with a filter.
@@ -142,7 +146,7 @@ impl Machine {
         let memory = memory.and_then(|meter| meter.machine_memory().map_err(|why| why.to_string()));
         let cgroup = meter.and_then(|meter| meter.cgroup().map_err(|why| why.to_string()));
         let vm = |name| number(root, &format!("proc/sys/vm/{name}"));
-        let status = |field, radix| status_field(root, field, radix);
+        let status = |field, word, radix| status_field(root, field, word, radix);
         Self {
             kernel_release: text(root, "proc/sys/kernel/osrelease"),
             memory,
@@ -156,8 +160,10 @@ impl Machine {
             page_cluster: vm("page-cluster"),
             unprivileged_userfaultfd: vm("unprivileged_userfaultfd"),
             userfault_device: userfault_device(root),
-            capabilities: status("CapEff:", 16),
-            seccomp: status("Seccomp:", 10),
+            pager: (root == Path::new("/")).then(plimsoll_swap::pager::probe),
+            user: status("Uid:", 1, 10),
+            capabilities: status("CapEff:", 0, 16),
+            seccomp: status("Seccomp:", 0, 10),
             huge_pages: huge_pages(root),
             swaps: swaps(root),
             zram: zram(root),
@@ -207,12 +213,14 @@ fn commit(root: &Path) -> Reading<(u64, u64)> {
     })
 }
 
-fn status_field(root: &Path, field: &str, radix: u32) -> Reading<u64> {
+/// Number `word` of a line of `/proc/self/status`, from 0 on.
+fn status_field(root: &Path, field: &str, word: usize, radix: u32) -> Reading<u64> {
     let value = parsed(root, "proc/self/status", |text| {
         let Some(rest) = text.lines().find_map(|line| line.strip_prefix(field)) else {
             return Some(None);
         };
-        u64::from_str_radix(rest.trim(), radix).ok().map(Some)
+        let word = rest.split_whitespace().nth(word)?;
+        u64::from_str_radix(word, radix).ok().map(Some)
     });
     value.map(Option::flatten)
 }

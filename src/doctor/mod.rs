@@ -10,7 +10,8 @@
 //!
 //! Rooms: `machine` and `probe` read; `kernel`, `memory`, `swap` and `spill` judge. A check sees
 //! nothing but the snapshot, so that a tree of files from another machine gives what it would give
-//! there; only the spill folder is opened, since no file tells what a file system does.
+//! there; only the spill folder is opened, since no file tells what a file system does, and on this
+//! machine the pager is tried out by its own probe, so that the two never disagree.
 //!
 //! Invariants:
 //!
@@ -36,6 +37,8 @@ mod spill;
 mod swap;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_damage;
 
 pub use machine::{
     CgroupSetting, Machine, Reading, SwapArea, Ulimits, UserfaultDevice, ZramDevice,

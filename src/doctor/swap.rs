@@ -36,6 +36,11 @@ fn is_zram(area: &SwapArea) -> bool {
     area.path.starts_with("/dev/zram")
 }
 
+/// The sum, or the largest number there is: files that are not the kernel's may hold any.
+fn sum(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::saturating_add)
+}
+
 pub(super) fn areas(machine: &Machine) -> Finding {
     const NAME: &str = "swap";
     let areas = match &machine.swaps {
@@ -45,8 +50,8 @@ pub(super) fn areas(machine: &Machine) -> Finding {
     };
     let zram = areas.iter().filter(|area| is_zram(area)).count();
     let disk = areas.iter().find(|area| !is_zram(area));
-    let total: u64 = areas.iter().map(|area| area.size_bytes).sum();
-    let used: u64 = areas.iter().map(|area| area.used_bytes).sum();
+    let total = sum(areas.iter().map(|area| area.size_bytes));
+    let used = sum(areas.iter().map(|area| area.used_bytes));
     if areas.is_empty() {
         return Finding::warn(
             NAME,
@@ -98,9 +103,9 @@ pub(super) fn zram(machine: &Machine) -> Finding {
     if in_use.is_empty() {
         return Finding::ok(NAME, "no device in use");
     }
-    let hidden: u64 = in_use.iter().map(|zram| zram.used_bytes).sum();
+    let hidden = sum(in_use.iter().map(|zram| zram.used_bytes));
     let total = machine.memory.as_ref().map_or(0, |memory| memory.mem_total_bytes);
-    let stored: u64 = in_use.iter().map(|zram| zram.stored_bytes).sum();
+    let stored = sum(in_use.iter().map(|zram| zram.stored_bytes));
     let says = format!("holds {} in {} of RAM that no cgroup counts", size(stored), size(hidden));
     if let Some(zram) = in_use.iter().find(|zram| is_useless(zram)) {
         return Finding::warn(
@@ -174,7 +179,7 @@ pub(super) fn page_cluster(machine: &Machine) -> Finding {
             NAME,
             format!(
                 "{value}: each fault unpacks {} pages, and zram has no seeks to save",
-                1_u64.checked_shl(value as u32).unwrap_or(u64::MAX)
+                1_u64.checked_shl(value.min(64) as u32).unwrap_or(u64::MAX)
             ),
             "sysctl -w vm.page-cluster=0",
         ),

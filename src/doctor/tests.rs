@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// A machine on which nothing is wrong: 16 GiB, zram as a safety net, cgroup v2 with 8 GiB.
-const GOOD: [(&str, &str); 25] = [
+pub(super) const GOOD: [(&str, &str); 25] = [
     ("proc/sys/kernel/osrelease", "6.12.9-generic\n"),
     (
         "proc/meminfo",
@@ -49,12 +49,12 @@ const GOOD: [(&str, &str); 25] = [
     ("var/tmp/.keep", ""),
 ];
 
-struct Tree {
+pub(super) struct Tree {
     folder: TempDir,
 }
 
 impl Tree {
-    fn good() -> Self {
+    pub(super) fn good() -> Self {
         let tree = Self { folder: tempfile::tempdir().expect("a temporary folder") };
         for (name, text) in GOOD {
             tree.write(name, text.as_bytes());
@@ -62,13 +62,13 @@ impl Tree {
         tree
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) {
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) {
         let path = self.folder.path().join(name);
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
         std::fs::write(path, bytes).expect("a file");
     }
 
-    fn remove(&self, name: &str) {
+    pub(super) fn remove(&self, name: &str) {
         let path = self.folder.path().join(name);
         let gone =
             if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
@@ -76,7 +76,7 @@ impl Tree {
     }
 
     /// The snapshot; what the test machine's own disk does is set to what a good one does.
-    fn machine(&self) -> Machine {
+    pub(super) fn machine(&self) -> Machine {
         let mut machine = Machine::at(self.folder.path(), Path::new("/var/tmp"), Probe::Off);
         machine.spill.free_bytes = Ok(Some(100 << 30));
         if machine.spill.opened.is_ok() {
@@ -85,7 +85,7 @@ impl Tree {
         machine
     }
 
-    fn findings(&self) -> Vec<Finding> {
+    pub(super) fn findings(&self) -> Vec<Finding> {
         let findings = examine(&self.machine());
         assert_well_formed(&findings);
         findings
@@ -105,7 +105,7 @@ fn assert_well_formed(findings: &[Finding]) {
     }
 }
 
-fn bad(findings: &[Finding]) -> Vec<&Finding> {
+pub(super) fn bad(findings: &[Finding]) -> Vec<&Finding> {
     findings.iter().filter(|finding| finding.level != Level::Ok).collect()
 }
 
@@ -167,6 +167,60 @@ fn kernels() {
         tree.write("proc/self/status", status.as_bytes());
         assert_eq!(worst(&tree.findings()), Level::Ok);
     }
+}
+
+#[test]
+fn what_the_pagers_probe_finds_is_said() {
+    use nix::libc::{EACCES, EINVAL, ENOENT, ENOSYS, EPERM};
+    use plimsoll_swap::pager::{Door, Obstacle, Probe};
+    type Change = dyn Fn(&mut Machine);
+    let of = |door: Result<Door, Obstacle>, change: &Change| {
+        let mut machine = Tree::good().machine();
+        machine.user = Ok(Some(1000));
+        machine.pager = Some(Probe { door, huge_pages: true });
+        change(&mut machine);
+        let findings = examine(&machine);
+        assert_well_formed(&findings);
+        findings.into_iter().find(|found| found.name == "userfaultfd").expect("a finding")
+    };
+    let asis = |_: &mut Machine| {};
+    for door in [Door::Device, Door::Syscall] {
+        assert_eq!(of(Ok(door), &asis).level, Level::Ok);
+    }
+    let refused = |device, syscall| Err(Obstacle::Refused { device, syscall, user_mode: EPERM });
+    let filter = |m: &mut Machine| m.seccomp = Ok(Some(2));
+    let no_kernel = |m: &mut Machine| m.unprivileged_userfaultfd = Ok(None);
+    let trial = Err(Obstacle::Trial { call: "UFFDIO_MOVE", errno: EINVAL });
+    let allow = "sysctl -w vm.unprivileged_userfaultfd=1";
+    let cases: [(_, &Change, _, _); 9] = [
+        (Ok(Door::UserModeOnly), &asis, "EFAULT", allow),
+        (Err(Obstacle::UserModeOnly), &asis, "EFAULT", allow),
+        (Err(Obstacle::NoMove), &asis, "UFFDIO_MOVE", "boot Linux 6.12"),
+        (trial, &asis, "UFFDIO_MOVE failed in a trial: Invalid", "dmesg"),
+        (refused(EACCES, EPERM), &asis, "Permission denied", "setfacl -m u:1000:rw"),
+        (refused(ENOENT, EPERM), &asis, "not permitted", allow),
+        (refused(EPERM, EPERM), &filter, "refused", "--device /dev/userfaultfd"),
+        (refused(ENOENT, ENOSYS), &filter, "refused", "--device /dev/userfaultfd"),
+        (refused(ENOENT, ENOSYS), &no_kernel, "this kernel has none", "CONFIG_USERFAULTFD"),
+    ];
+    for (door, change, says, mend) in cases {
+        let found = of(door, change);
+        assert_eq!(found.level, Level::Warn);
+        assert!(found.says.contains(says), "{found:?}");
+        assert!(found.mend.as_ref().is_some_and(|text| text.contains(mend)), "{found:?}");
+    }
+}
+
+#[test]
+fn doctor_and_the_pager_agree_on_this_machine() {
+    let machine = Machine::live(&std::env::temp_dir(), Probe::Off);
+    let probe = plimsoll_swap::pager::probe();
+    assert_eq!(machine.pager, Some(probe));
+    let findings = examine(&machine);
+    let found = findings.iter().find(|found| found.name == "userfaultfd").expect("a finding");
+    // What the pager takes without being told to accept user mode alone.
+    let serves = matches!(probe.door, Ok(door) if door != plimsoll_swap::pager::Door::UserModeOnly);
+    assert_eq!(found.level == Level::Ok, serves, "{found:?}, {probe:?}");
 }
 
 #[test]

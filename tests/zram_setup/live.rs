@@ -146,6 +146,53 @@ fn live_selftest() {
 }
 
 #[test]
+fn live_selftest_interrupted_leaves_nothing() {
+    use std::os::unix::process::CommandExt;
+    let Some(_machine) = Machine::new() else { return };
+    let (before, empty) = (picture(), empty_devices(usize::MAX));
+    for round in 0..10 {
+        let scratch = tempfile::tempdir().expect("a temporary folder");
+        let mut selftest = Command::new(script());
+        selftest.arg("selftest").env("TMPDIR", scratch.path()).process_group(0);
+        let mut child =
+            selftest.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the script");
+        std::thread::sleep(Duration::from_millis(10 + 60 * round));
+        // As Ctrl-C does: the script and what it started.
+        let group = format!("-{}", child.id());
+        let _ = Command::new("kill").args(["-s", "INT", "--", &group]).status();
+        let code = child.wait().expect("the script's end").code();
+        // No code: before the traps are set there is nothing to undo.
+        assert!(matches!(code, Some(0 | 130) | None), "{round}: {code:?}");
+        assert_eq!(picture(), before, "{round}");
+        assert!(empty_devices(empty) <= empty, "{round}: {:?}", devices());
+        assert!(devices().iter().all(|device| device.1 != 64 << 20), "{round}: {:?}", devices());
+        assert_eq!(std::fs::read_dir(scratch.path()).expect("a folder").count(), 0, "{round}");
+    }
+}
+
+#[test]
+fn live_read_only_sys_makes_no_device() {
+    let Some(machine) = Machine::new() else { return };
+    let empty = empty_devices(usize::MAX);
+    let within = |words: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", "mount -o remount,bind,ro /sys && exec \"$@\"", "sh"]);
+        Run::of(command.args(words))
+    };
+    if within(&["true"]).code != 0 {
+        println!("SKIPPED: no mount namespace can be made here");
+        return;
+    }
+    let (script, state) = (script(), machine.state());
+    let words = ["up", "--state"].map(std::ffi::OsStr::new);
+    let words = [&[script.as_os_str()], &words[..], &[state.as_os_str()]].concat();
+    let words: Vec<&str> = words.iter().map(|word| word.to_str().expect("UTF-8")).collect();
+    let run = within(&words);
+    assert!(run.code == 1 && run.is_one_line("cannot write /sys"), "{}", run.text());
+    assert!(empty_devices(empty) <= empty && !state.exists());
+}
+
+#[test]
 fn live_busy_device_is_left_and_removed_later() {
     let Some(machine) = Machine::new() else { return };
     let before = picture();

@@ -18,8 +18,17 @@ pub(crate) fn script() -> PathBuf {
 
 /// The shells that are here, of those the script is for.
 pub(crate) fn shells() -> Vec<&'static str> {
-    let is_here = |shell: &&str| Command::new(shell).args(["-c", ":"]).status().is_ok();
-    ["dash", "bash"].into_iter().filter(is_here).collect()
+    let is_here =
+        |shell: &&str| command(shell).args(["-c", ":"]).status().is_ok_and(|ended| ended.success());
+    ["dash", "bash", "bash --posix", "busybox sh"].into_iter().filter(is_here).collect()
+}
+
+/// A shell, which may be two words.
+pub(crate) fn command(shell: &str) -> Command {
+    let mut words = shell.split(' ');
+    let mut command = Command::new(words.next().expect("a shell"));
+    command.args(words);
+    command
 }
 
 /// What a run of the script gave.
@@ -52,7 +61,7 @@ impl Run {
     pub(crate) fn is_one_line(&self, text: &str) -> bool {
         self.stdout.is_empty()
             && self.stderr.starts_with("zram-setup: ")
-            && self.stderr.trim_end().replace("'1\n2'", "").lines().count() == 1
+            && self.stderr.lines().count() == 1
             && self.stderr.contains(text)
     }
 }
@@ -113,7 +122,7 @@ impl Root {
     }
 
     pub(crate) fn run_with(&self, shell: &str, words: &[&str], env: &[(&str, &str)]) -> Run {
-        let mut command = Command::new(shell);
+        let mut command = command(shell);
         command.arg(script()).args(words).arg("--root").arg(self.folder.path());
         Run::of(command.envs(env.iter().copied()))
     }

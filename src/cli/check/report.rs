@@ -106,7 +106,7 @@ impl<'a> Report<'a> {
         );
         let size = |bytes: Option<u64>| bytes.map_or("-".into(), |b| format_bytes(b).to_string());
         for row in &self.rows {
-            let name: String = plain(&row.name).chars().take(NAME_COLUMNS).collect();
+            let name: String = at_line_start(&row.name).chars().take(NAME_COLUMNS).collect();
             let verdict = match row.verdict {
                 Verdict::Regressed => "REGRESSED",
                 Verdict::Ok => "ok",
@@ -226,6 +226,14 @@ fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// A name at the start of a line, which GitHub Actions must not take for a command of its own: a
+/// stage named `::stop-commands::x` would hide every annotation after it.
+fn at_line_start(name: &str) -> String {
+    let name = plain(name);
+    let is_command = ["::", "##["].iter().any(|start| name.trim_start().starts_with(start));
+    if is_command { format!("\"{name}\"") } else { name }
+}
+
 /// Text inside XML, in an attribute or between tags. XML 1.0 has no way to write most control
 /// characters, so they become blanks.
 fn xml(text: &str) -> String {
@@ -272,5 +280,16 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&report.json()).expect("JSON");
         assert_eq!(json["peaks"][0]["name"], name);
         assert!(report.table().lines().all(|line| !line.contains('\u{1}')));
+    }
+
+    #[test]
+    fn no_name_is_a_command_for_github() {
+        for (name, shown) in [
+            ("::stop-commands::x", "\"::stop-commands::x\""),
+            ("\n ##[error]x", "\"  ##[error]x\""),
+            ("msm A::b", "msm A::b"),
+        ] {
+            assert_eq!(at_line_start(name), shown);
+        }
     }
 }

@@ -121,6 +121,9 @@ fn check_status(status: ExitStatus, command: &[OsString]) -> Result<(), Trouble>
     }
     let program = command.first().map(|word| word.to_string_lossy()).unwrap_or_default();
     let how = match (status.code(), status.signal()) {
+        // What a shell says of a command, be it ours under a cap or one of the command's own.
+        (Some(126), _) => "exit code 126: found, and no program that may be run".to_owned(),
+        (Some(127), _) => "exit code 127: no such program".to_owned(),
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => {
             let name = Signal::try_from(signal).map_or("a signal", Signal::as_str);
