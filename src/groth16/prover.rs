@@ -420,5 +420,5 @@ pub(crate) fn fingerprint_of(key: &ark_groth16::VerifyingKey<Bn254>) -> u64 {
     let mut bytes = Vec::with_capacity(key.uncompressed_size());
     // Writing into a vector does not fail.
     let _ = key.serialize_uncompressed(&mut bytes);
-    xxhash_rust::xxh3::xxh3_64(&bytes)
+    twox_hash::XxHash3_64::oneshot(&bytes)
 }

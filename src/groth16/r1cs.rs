@@ -32,10 +32,11 @@ use ark_ff::{BigInteger, PrimeField, Zero};
 use plimsoll_arena::fill_with_zero;
 use rayon::prelude::*;
 use std::collections::HashMap;
+use std::hash::Hasher;
 use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use twox_hash::XxHash3_64;
 
 const MAGIC: &[u8; 8] = b"PLMATRIX";
 const VERSION: u32 = 1;
@@ -173,7 +174,7 @@ pub fn write_matrices(
     let mut entries = Vec::new();
     for rows in matrices.iter().flat_map(|matrix| matrix.chunks(BLOCK_ROWS)) {
         encode_block(rows, &mut dictionary, &mut scratch);
-        entries.push((scratch.len() as u64, xxh3_64(&scratch)));
+        entries.push((scratch.len() as u64, XxHash3_64::oneshot(&scratch)));
     }
     let mut head = Vec::with_capacity(HEADER_BYTES);
     head.extend_from_slice(MAGIC);
@@ -196,11 +197,11 @@ pub fn write_matrices(
     for value in &dictionary.values {
         tail.extend_from_slice(&value.into_bigint().to_bytes_le());
     }
-    let mut hasher = Xxh3::new();
-    hasher.update(&head);
-    hasher.update(&tail);
+    let mut hasher = XxHash3_64::new();
+    hasher.write(&head);
+    hasher.write(&tail);
     out.write_all(&head)?;
-    out.write_all(&hasher.digest().to_le_bytes())?;
+    out.write_all(&hasher.finish().to_le_bytes())?;
     out.write_all(&tail)?;
     for rows in matrices.iter().flat_map(|matrix| matrix.chunks(BLOCK_ROWS)) {
         encode_block(rows, &mut dictionary, &mut scratch);
@@ -267,10 +268,10 @@ impl MatrixFile {
             .ok_or(CUT)?;
         let mut tail = vec![0u8; tail_bytes];
         file.read_at(HEADER_BYTES as u64, &mut tail).map_err(|_| CUT)?;
-        let mut hasher = Xxh3::new();
-        hasher.update(&header[..CHECKSUM_AT]);
-        hasher.update(&tail);
-        if hasher.digest() != u64_at(&header, CHECKSUM_AT) {
+        let mut hasher = XxHash3_64::new();
+        hasher.write(&header[..CHECKSUM_AT]);
+        hasher.write(&tail);
+        if hasher.finish() != u64_at(&header, CHECKSUM_AT) {
             return Err("the checksum of header, index and dictionary is wrong");
         }
         let shape =
@@ -428,7 +429,7 @@ impl MatrixFile {
     ) -> Result<(), ProveError> {
         scratch.resize(block.bytes, 0);
         self.file.read_at(block.offset, scratch).map_err(|error| self.error(error.to_string()))?;
-        if xxh3_64(scratch) != block.checksum {
+        if XxHash3_64::oneshot(scratch) != block.checksum {
             return Err(
                 self.error(format!("the checksum of the block at {} is wrong", block.offset))
             );

@@ -19,7 +19,7 @@
 //! Must never: allocate, panic on what is read, or use a field before the header's checksum has
 //! been compared. The checksum (xxh3-64, xxhash.com) finds accidents, not forgery.
 
-use xxhash_rust::xxh3::xxh3_64;
+use crate::checksum::{Summed, checksum};
 
 use crate::Error;
 use crate::codec::{CodecId, LaneKind};
@@ -103,7 +103,7 @@ impl Header {
             raw_bytes: raw_bytes as u64,
             payload_bytes: payload.len() as u64,
             stamp,
-            payload_checksum: xxh3_64(payload),
+            payload_checksum: checksum(payload),
         })
     }
 
@@ -157,7 +157,7 @@ impl Header {
         bytes[32..40].copy_from_slice(&self.stamp.generation.to_le_bytes());
         bytes[40..44].copy_from_slice(&(self.placement.offset_bytes() as u32).to_le_bytes());
         bytes[48..56].copy_from_slice(&self.payload_checksum.to_le_bytes());
-        let checksum = xxh3_64(&bytes[..CHECKED_BYTES]);
+        let checksum = checksum(&bytes[..CHECKED_BYTES]);
         bytes[CHECKED_BYTES..].copy_from_slice(&checksum.to_le_bytes());
         bytes
     }
@@ -172,7 +172,7 @@ impl Header {
         let Some(bytes) = frame.first_chunk::<HEADER_BYTES>() else {
             return corrupt("the frame is shorter than its header");
         };
-        if xxh3_64(&bytes[..CHECKED_BYTES]) != number(&bytes[CHECKED_BYTES..]) {
+        if checksum(&bytes[..CHECKED_BYTES]) != number(&bytes[CHECKED_BYTES..]) {
             return corrupt("the header's checksum differs");
         }
         if bytes[..4] != MAGIC {
@@ -234,22 +234,23 @@ impl Header {
         if !is_zero(&frame[HEADER_BYTES..start]) || !is_zero(&frame[end..]) {
             return corrupt("the frame's gap or padding is not zero");
         }
-        if xxh3_64(&frame[start..end]) != self.payload_checksum {
+        if checksum(&frame[start..end]) != self.payload_checksum {
             return corrupt("the payload's checksum differs");
         }
         Ok(&frame[start..end])
     }
 
-    /// That `payload`, which was read apart from its header, is the one the header is of.
+    /// That a payload, which was read apart from its header, is the one the header is of.
     ///
     /// # Errors
     ///
     /// [`Error::Corrupt`] if length or checksum differ.
-    pub fn check(&self, payload: &[u8]) -> Result<(), Error> {
-        if payload.len() as u64 != self.payload_bytes {
+    pub(crate) fn check(&self, payload: Summed) -> Result<(), Error> {
+        let (bytes, checksum) = payload.finish();
+        if bytes != self.payload_bytes {
             return corrupt("the payload's length is not what its header says");
         }
-        match xxh3_64(payload) == self.payload_checksum {
+        match checksum == self.payload_checksum {
             true => Ok(()),
             false => corrupt("the payload's checksum differs"),
         }
@@ -330,8 +331,8 @@ mod tests {
         assert_eq!(number(&frame[24..32]), STAMP.owner);
         assert_eq!(number(&frame[32..40]), STAMP.generation);
         assert_eq!(number(&frame[40..48]), 4096);
-        assert_eq!(number(&frame[48..56]), xxh3_64(&frame[4096..][..612]));
-        assert_eq!(number(&frame[56..64]), xxh3_64(&frame[..56]));
+        assert_eq!(number(&frame[48..56]), checksum(&frame[4096..][..612]));
+        assert_eq!(number(&frame[56..64]), checksum(&frame[..56]));
         assert_eq!(frame.len(), 8192);
     }
 
@@ -379,7 +380,7 @@ mod tests {
         for (at, byte) in cases {
             let mut frame = good.clone();
             frame[at] = byte;
-            let checksum = xxh3_64(&frame[..CHECKED_BYTES]);
+            let checksum = checksum(&frame[..CHECKED_BYTES]);
             frame[CHECKED_BYTES..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
             match Header::read(&frame) {
                 Err(Error::Version { found: 2, expected: 1 }) => assert_eq!(at, 4),

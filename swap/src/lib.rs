@@ -53,6 +53,7 @@
 #![deny(unsafe_code)]
 
 pub mod backend;
+mod checksum;
 pub mod codec;
 mod error;
 pub mod extent;

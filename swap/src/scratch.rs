@@ -12,7 +12,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroize;
 
-/// Raw bytes of a vector that make one frame, at most.
+/// Raw bytes of a vector that make one frame, at most, where they go through a buffer.
 pub(crate) const FRAME_RAW_BYTES: usize = 512 << 10;
 
 /// What an encoder may write beyond its input before it gives up.

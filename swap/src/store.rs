@@ -1,7 +1,7 @@
 //! The store: takes bytes, keeps them packed in RAM or in the spill file, gives them back exactly.
 //!
 //! ```text
-//!   save(bytes)   for each piece of 512 KiB:
+//!   save(bytes)   for each piece of 512 KiB, or 2 MiB where no buffer is needed:
 //!                   uniform, or the sample says so  -> raw frame, from the caller's own pages
 //!                   packs to 3/4 or less, and room  -> packed in RAM
 //!                   packs otherwise                 -> packed frame
@@ -34,7 +34,7 @@ pub use saved::Saved;
 use crate::Error;
 use crate::backend::Backend;
 use crate::codec::LaneSpec;
-use crate::scratch::{FRAME_RAW_BYTES, Scratches};
+use crate::scratch::Scratches;
 use crate::seal::Key;
 use crate::space::Space;
 use plimsoll_arena::Ledger;
@@ -181,12 +181,13 @@ impl Store {
     ) -> Result<Saved, Error> {
         let inner = &self.inner;
         let owner = inner.owners.fetch_add(1, Ordering::Relaxed);
-        let count = bytes.len().div_ceil(FRAME_RAW_BYTES);
-        let mut saved =
-            Saved { store: Arc::clone(inner), raw_bytes: bytes.len(), owner, pieces: Vec::new() };
+        let piece_bytes = inner.piece_bytes(bytes, content);
+        let count = bytes.len().div_ceil(piece_bytes);
+        let (store, raw_bytes) = (Arc::clone(inner), bytes.len());
+        let mut saved = Saved { store, raw_bytes, owner, piece_bytes, pieces: Vec::new() };
         let mut places: Vec<Option<Piece>> = (0..count).map(|_| None).collect();
-        let parts = bytes.chunks(FRAME_RAW_BYTES).zip(&mut places).enumerate();
-        let done = hands::share(hands, count, parts, |(number, (bytes, piece))| {
+        let parts = bytes.chunks(piece_bytes).zip(&mut places).enumerate();
+        let done = hands::share(hands.of(raw_bytes), parts, |(number, (bytes, piece))| {
             let place = inner.save_piece(spec, bytes, content, tiers, saved.stamp(number));
             let place = place.inspect_err(|_| {
                 inner.counters.failed.fetch_add(1, Ordering::Relaxed);
@@ -219,8 +220,8 @@ impl Store {
             return Err(Error::Length { expected: saved.raw_bytes, found: out.len() });
         }
         // Pieces are made by the same cut.
-        let parts = saved.pieces.iter().zip(out.chunks_mut(FRAME_RAW_BYTES));
-        hands::share(hands, saved.pieces.len(), parts, |(piece, out)| {
+        let parts = saved.pieces.iter().zip(out.chunks_mut(saved.piece_bytes));
+        hands::share(hands.of(saved.raw_bytes), parts, |(piece, out)| {
             self.inner.load_piece(&piece.place, out)
         })
     }

@@ -22,7 +22,7 @@
 //!
 //! Must never: let go of contents that neither the file nor a frame has.
 
-use xxhash_rust::xxh3::xxh3_128_with_seed;
+use crate::checksum::seeded_hash;
 
 use super::core::{CHUNK, Core, PASSING, RESIDENT};
 use super::engine::Engine;
@@ -60,7 +60,7 @@ fn repeated(granule: &[u8]) -> Option<Lane> {
 
 impl Engine {
     pub(crate) fn hash(&self, granule: &[u8]) -> u128 {
-        xxh3_128_with_seed(granule, self.hash_seed)
+        seeded_hash(self.hash_seed, granule)
     }
 
     /// Empties a chunk's frame: drops or writes what is in it.

@@ -19,17 +19,23 @@ pub enum Hands {
     Two,
 }
 
-/// Below this many pieces (2 MiB) starting a helper takes longer than it saves.
-const PIECES_MIN: usize = 4;
+/// Below this many bytes of a vector starting a helper takes longer than it saves.
+const SHARED_BYTES_MIN: usize = 2 << 20;
 
-/// Does `work` on every one of `count` pieces, or stops after an error and returns the first.
+impl Hands {
+    /// As many as pay for a vector of `bytes`.
+    pub(super) fn of(self, bytes: usize) -> Self {
+        if bytes < SHARED_BYTES_MIN { Self::One } else { self }
+    }
+}
+
+/// Does `work` on every piece, or stops after an error and returns the first.
 pub(super) fn share<T: Send>(
     hands: Hands,
-    count: usize,
     mut pieces: impl Iterator<Item = T> + Send,
     work: impl Fn(T) -> Result<(), Error> + Sync,
 ) -> Result<(), Error> {
-    if hands == Hands::One || count < PIECES_MIN {
+    if hands == Hands::One {
         return pieces.try_for_each(work);
     }
     let pieces = Mutex::new((pieces, None));

@@ -2,13 +2,13 @@
 
 use super::{Inner, Tier};
 use crate::Error;
+use crate::checksum::checksum;
 use crate::codec::{CodecId, LaneSpec};
 use crate::error::corrupt;
 use crate::extent::Extent;
 use crate::frame::{Placement, Stamp};
 use crate::seal::Sealed;
 use std::sync::Arc;
-use xxhash_rust::xxh3::xxh3_64;
 
 /// A piece in the file.
 pub(super) struct Frame {
@@ -42,6 +42,8 @@ pub struct Saved {
     pub(super) store: Arc<Inner>,
     pub(super) raw_bytes: usize,
     pub(super) owner: u64,
+    /// Raw bytes of every piece but the last.
+    pub(super) piece_bytes: usize,
     pub(super) pieces: Vec<Piece>,
 }
 
@@ -116,7 +118,7 @@ impl Place {
 impl Packed {
     /// Memory is checked as the disk is: a bit that flips there would be a wrong proof too.
     pub(super) fn check(&self) -> Result<(), Error> {
-        match xxh3_64(&self.payload) == self.checksum {
+        match checksum(&self.payload) == self.checksum {
             true => Ok(()),
             false => corrupt("a packed piece changed in memory"),
         }
