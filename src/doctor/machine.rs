@@ -119,6 +119,8 @@ pub struct Machine {
     pub seccomp: Reading<u64>,
     /// The chosen mode of transparent huge pages.
     pub huge_pages: Reading<String>,
+    /// Whether the guest's balloon reports free pages, which the host then takes back.
+    pub free_page_reporting: Reading<bool>,
     /// Swap areas that are on.
     pub swaps: Reading<Vec<SwapArea>>,
     /// zram devices, by name.
@@ -165,6 +167,7 @@ impl Machine {
             capabilities: status("CapEff:", 0, 16),
             seccomp: status("Seccomp:", 0, 10),
             huge_pages: huge_pages(root),
+            free_page_reporting: free_page_reporting(root),
             swaps: swaps(root),
             zram: zram(root),
             numa_nodes: numa_nodes(root),
@@ -264,6 +267,29 @@ fn huge_pages(root: &Path) -> Reading<String> {
             text.split_whitespace().find_map(|word| word.strip_prefix('[')?.strip_suffix(']'));
         word.map(str::to_owned)
     })
+}
+
+/// From the balloons among the virtio devices: their features are a line of `0` and `1`, feature 0
+/// first.
+fn free_page_reporting(root: &Path) -> Reading<bool> {
+    /// Virtio device 5; feature 5 (virtio 1.2, 5.5).
+    const BALLOON: &str = "0x0005";
+    const REPORTING: usize = 5;
+    let folder = "sys/bus/virtio/devices";
+    let Ok(entries) = std::fs::read_dir(root.join(folder)) else { return Ok(None) };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut reports = None;
+    for name in names {
+        if text(root, &format!("{folder}/{name}/device"))?.as_deref() != Some(BALLOON) {
+            continue;
+        }
+        let has = parsed(root, &format!("{folder}/{name}/features"), |text| {
+            let are_bits = text.bytes().all(|bit| matches!(bit, b'0' | b'1'));
+            are_bits.then(|| Some(text.as_bytes().get(REPORTING)? == &b'1')).flatten()
+        })?;
+        reports = Some(reports.unwrap_or(false) || has.unwrap_or(false));
+    }
+    Ok(reports)
 }
 
 fn swaps(root: &Path) -> Reading<Vec<SwapArea>> {

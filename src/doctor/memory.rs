@@ -1,7 +1,7 @@
 //! Memory: the cgroup, what is available, and the kernel's rules for mapping it.
 //!
 //! Sources: proc_meminfo(5), the kernel's admin-guide/sysctl/vm, admin-guide/mm/transhuge and
-//! admin-guide/cgroup-v2 pages, getrlimit(2), numa(7).
+//! admin-guide/cgroup-v2 pages, getrlimit(2), numa(7), virtio 1.2 on balloons.
 
 use super::{Finding, Machine, percent, size};
 use crate::meter::CgroupVersion;
@@ -149,6 +149,21 @@ pub(super) fn huge_pages(machine: &Machine) -> Finding {
             NAME,
             "none: first touch of fresh memory is several times slower",
             "boot a kernel with CONFIG_TRANSPARENT_HUGEPAGE=y, or mount /sys",
+        ),
+        Err(why) => Finding::unread(NAME, why),
+    }
+}
+
+pub(super) fn balloon(machine: &Machine) -> Finding {
+    const NAME: &str = "balloon";
+    match &machine.free_page_reporting {
+        Ok(None) => Finding::ok(NAME, "none: free pages stay here"),
+        Ok(Some(false)) => Finding::ok(NAME, "reports no free pages: they stay here"),
+        Ok(Some(true)) => Finding::warn(
+            NAME,
+            "reports free pages, which the host takes: each first touch waits to get one back",
+            "on the host: QEMU free-page-reporting=off, Firecracker free_page_reporting false; \
+             else keep pages in the process, in a pool",
         ),
         Err(why) => Finding::unread(NAME, why),
     }

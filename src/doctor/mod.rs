@@ -103,6 +103,7 @@ pub fn examine(machine: &Machine) -> Vec<Finding> {
         memory::overcommit(machine),
         memory::map_count(machine),
         memory::huge_pages(machine),
+        memory::balloon(machine),
         memory::numa(machine),
         swap::areas(machine),
         swap::zram(machine),

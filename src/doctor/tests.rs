@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// A machine on which nothing is wrong: 16 GiB, zram as a safety net, cgroup v2 with 8 GiB.
-pub(super) const GOOD: [(&str, &str); 25] = [
+pub(super) const GOOD: [(&str, &str); 27] = [
     ("proc/sys/kernel/osrelease", "6.12.9-generic\n"),
     (
         "proc/meminfo",
@@ -38,6 +38,8 @@ pub(super) const GOOD: [(&str, &str); 25] = [
     ("dev/userfaultfd", ""),
     ("sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n"),
     ("sys/devices/system/node/online", "0\n"),
+    ("sys/bus/virtio/devices/virtio0/device", "0x0005\n"),
+    ("sys/bus/virtio/devices/virtio0/features", "0110000000000000000000000000000010\n"),
     ("sys/block/zram0/disksize", "34359738368\n"),
     ("sys/block/zram0/mm_stat", " 1048576 4096 8192 8589934592 8192 0 0 0 0\n"),
     ("sys/block/vda/size", "1\n"),
@@ -130,7 +132,7 @@ fn file(name: &'static str, text: &'static str) -> impl Fn(&Tree) {
 fn nothing_is_wrong_with_a_good_machine() {
     let findings = Tree::good().findings();
     assert_eq!(worst(&findings), Level::Ok, "{:#?}", bad(&findings));
-    assert_eq!(findings.len(), 19);
+    assert_eq!(findings.len(), 20);
     assert_eq!(worst(&[]), Level::Ok);
 }
 
@@ -165,6 +167,24 @@ fn kernels() {
         let tree = Tree::good();
         tree.remove("dev/userfaultfd");
         tree.write("proc/self/status", status.as_bytes());
+        assert_eq!(worst(&tree.findings()), Level::Ok);
+    }
+}
+
+#[test]
+fn balloons() {
+    let features = |text| file("sys/bus/virtio/devices/virtio0/features", text);
+    let reports = "0110010000000000000000000000000010\n";
+    one(features(reports), "balloon", Level::Warn, "free pages", "free-page-reporting=off");
+    one(features("0x26\n"), "balloon", Level::Warn, "kernel's format", "run it on the host");
+    for change in
+        [&(|tree: &Tree| tree.remove("sys/bus/virtio")) as &dyn Fn(&Tree), &|tree: &Tree| {
+            tree.write("sys/bus/virtio/devices/virtio0/device", b"0x0001\n");
+            tree.write("sys/bus/virtio/devices/virtio0/features", reports.as_bytes());
+        }]
+    {
+        let tree = Tree::good();
+        change(&tree);
         assert_eq!(worst(&tree.findings()), Level::Ok);
     }
 }

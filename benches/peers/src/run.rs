@@ -6,7 +6,8 @@
 //! ```
 //!
 //! `in_use_bytes` is what the allocator has handed out, and the anonymous memory that the program
-//! had at its start beside that: stacks and variables. `anonymous_bytes` is what is resident of both.
+//! had at its start beside that: stacks and variables. `anonymous_bytes` is what is resident of
+//! both.
 //!
 //! Seconds are of the proofs alone. `peak_bytes` is VmHWM: of the whole process, input and key
 //! included, which is what a limit has to hold. Verifying comes after the line's figures were read.

@@ -2,18 +2,20 @@
 //!
 //! ```text
 //!   resident bytes of the process (/proc/self/statm) - held by the pager = foreign
-//!   budget = min(the most there may be, limit - foreign - margin), at least 2 MiB
+//!   budget = min(the most there may be, limit - foreign - growth - margin), at least 2 MiB
 //! ```
 //!
 //! The kernel's count lags behind by some pages a processor since Linux 6.2; the pager's own does
 //! not, so only what is foreign is uncertain.
+//!
+//! Growth is what foreign gained since the last look, and may gain before the next.
 //!
 //! Invariant: following the limit changes the budget and nothing else; reclaiming is the caller's.
 //!
 //! Must never: allocate. The file stays open and is read into the stack.
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::engine::Engine;
 use super::space::{CHUNK_BYTES, GRANULE_BYTES};
@@ -33,6 +35,8 @@ pub(crate) struct ProcessLimit {
     limit_bytes: usize,
     budget_bytes_max: usize,
     looked_ns: AtomicU64,
+    /// Foreign bytes at the last look.
+    foreign_bytes: AtomicUsize,
 }
 
 impl ProcessLimit {
@@ -42,6 +46,7 @@ impl ProcessLimit {
             limit_bytes,
             budget_bytes_max,
             looked_ns: AtomicU64::new(0),
+            foreign_bytes: AtomicUsize::new(usize::MAX),
         })
     }
 
@@ -86,7 +91,10 @@ impl Engine {
         let foreign = resident.saturating_sub(held);
         let limit = process.limit_bytes;
         let margin = (limit / 16).min(MARGIN_BYTES) + limit / 256;
-        let room = limit.saturating_sub(foreign + margin);
+        // Relaxed: a guess, which two threads that look at once may both make.
+        let before = process.foreign_bytes.swap(foreign, Ordering::Relaxed);
+        let growth = foreign.saturating_sub(before).min(MARGIN_BYTES);
+        let room = limit.saturating_sub(foreign + growth + margin);
         let bytes = room.min(process.budget_bytes_max).max(CHUNK_BYTES);
         core.budget = (bytes / GRANULE_BYTES) as u64;
         core.held.saturating_sub(core.budget)
