@@ -13,9 +13,9 @@
 //!
 //! A fault therefore crosses from thread to thread once, not twice: on a machine whose processors
 //! sleep between faults, waking one takes as long as half a read. At least half of the workers
-//! keep away from write-back, so a demand waits for no write. Idle workers look around twenty times a
-//! second, under a limit a hundred times: whether the leader still lives, without whom a touch of an
-//! absent page would never end, and what the process holds.
+//! keep away from write-back, so a demand waits for no write. Idle workers look around twenty times
+//! a second, under a limit a hundred times: whether the leader still lives, without whom a touch of
+//! an absent page would never end, and what the process holds.
 //!
 //! Must never: take a signal, unwind, or allocate.
 
