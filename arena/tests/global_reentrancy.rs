@@ -1,5 +1,6 @@
 //! No call into an allocator from inside an allocator: every call of the process goes through two
-//! watchers, one above and one below the global allocator.
+//! watchers, one above and one below the global allocator. A call is seen where the program gets
+//! to, so the gauges are asked at the end whether it got everywhere.
 
 #![cfg(all(target_os = "linux", not(miri)))]
 
@@ -78,9 +79,30 @@ unsafe impl GlobalAlloc for Above {
 #[global_allocator]
 static ALLOC: Above = Above(Global::new(Below, PlainPages));
 
+/// A block that is long enough for its pages to be moved, and cannot grow where it is.
+fn grow_by_moving() {
+    let mut block = vec![1u64; 4 << 20];
+    let neighbours: Vec<_> = (0..8).map(|_| vec![2u64; 4 << 20]).collect();
+    block.reserve_exact(8 << 20);
+    drop(neighbours);
+    assert!(block.iter().all(|word| *word == 1));
+}
+
+/// Free ends of huge pages are given back when more is asked for than is cached.
+fn leave_pages_partly_used() {
+    let mut blocks: Vec<_> = (0..16).map(|_| vec![1u8; 3 << 20]).collect();
+    let mut keep = [false, true].into_iter().cycle();
+    blocks.retain(|_| keep.next().expect("no end"));
+    watched(&ABOVE, || ALLOC.0.reclaim(usize::MAX));
+    let stats = ALLOC.0.stats();
+    assert!(stats.cached_bytes == 0 && stats.shared_bytes > stats.live_bytes / 32, "{stats:?}");
+    assert!(blocks.iter().flatten().all(|byte| *byte == 1));
+}
+
 #[test]
 fn no_allocator_is_entered_twice() {
-    ALLOC.0.set_limit(64 << 20); // the purge of the inner allocator is reached too
+    // The first use, which sets the heap up; and the purge of the inner allocator is reached too.
+    watched(&ABOVE, || ALLOC.0.set_limit(64 << 20));
     std::thread::scope(|scope| {
         for thread in 0..4usize {
             scope.spawn(move || {
@@ -91,7 +113,10 @@ fn no_allocator_is_entered_twice() {
                         block.push(word as u64);
                     }
                     kept.push(block);
-                    kept.push(vec![0; 200_000]);
+                    let mut zeroed = vec![0; 200_000];
+                    zeroed.truncate(100_000); // its tail comes home
+                    zeroed.shrink_to_fit();
+                    kept.push(zeroed);
                     if kept.len() > 8 {
                         kept.drain(..5);
                     }
@@ -100,7 +125,10 @@ fn no_allocator_is_entered_twice() {
             });
         }
     });
+    grow_by_moving();
+    leave_pages_partly_used();
     let stats = ALLOC.0.stats();
+    assert!(stats.moved_bytes > 0 && stats.copied_bytes > 0, "{stats:?}");
     assert!(stats.limit_hits > 0 && stats.purged_bytes > 0 && stats.reused_bytes > 0, "{stats:?}");
     assert_eq!(ALLOC.0.check(), Ok(()));
 }

@@ -7,19 +7,27 @@
 //! ```
 //!
 //! A thread of the pager is known by its signals, which are all blocked; no other thread of this
-//! binary blocks any. While the pager is made it may take small blocks, so Above looks away until
-//! it is there.
+//! binary blocks any. While the pager is made it may take small blocks, so Above lets one call
+//! in until it is there, and none inside of that.
+//!
+//! A call is seen where the program gets to, so the program is to get everywhere: it is run with
+//! and without encryption, and each part of it says which paths it is for.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::process::Command;
+use std::time::Duration;
 
 use nix::libc;
 use plimsoll_arena::global::{Global, InnerPurge};
-use plimsoll_swap::pager::{Paged, probe};
+use plimsoll_swap::pager::{FailFast, Paged, Pager, cold, probe, will_need};
 
 const CHILD: &str = "PLIMSOLL_REENTRANCY_CHILD";
 const MIB: usize = 1 << 20;
+const THREADS: usize = 4;
+
+/// A child that hangs, since what it called waits for itself, is killed after this.
+const SECONDS_MAX: u32 = 120;
 
 thread_local! {
     /// Calls under way on this thread.
@@ -81,7 +89,8 @@ struct Above(Global<Below, Paged>);
 impl Above {
     fn watched<R>(&self, act: impl FnOnce() -> R) -> R {
         ABOVE.set(ABOVE.get() + 1);
-        if ABOVE.get() > 1 && self.0.pages().pager().is_some() {
+        let most = if self.0.pages().pager().is_some() { 1 } else { 2 };
+        if ABOVE.get() > most {
             abort("the allocator was entered from inside the allocator\n");
         }
         if is_pagers() {
@@ -116,41 +125,146 @@ unsafe impl GlobalAlloc for Above {
 #[global_allocator]
 static ALLOC: Above = Above(Global::new(Below, Paged::new()));
 
-/// Allocates, grows, spills and frees, with hints. Does nothing in an ordinary run.
+/// The contents of a word: its place, and what tells its block from others.
+fn word(place: usize, block: usize) -> usize {
+    place * 3 + block
+}
+
+fn check(block: &[usize], number: usize) {
+    for (place, found) in block.iter().enumerate().step_by(77) {
+        assert_eq!(*found, word(place, number));
+    }
+}
+
+/// Grows, shrinks and reads back, with hints: faults, evicting, writing, reading, `realloc`.
+fn grow_and_spill(thread: usize) -> Vec<Vec<usize>> {
+    let mut kept: Vec<Vec<usize>> = Vec::new();
+    for round in 0..12 {
+        let mut block = vec![0usize; 0];
+        for place in 0..MIB / 2 {
+            block.push(word(place, thread + round));
+        }
+        // A hint takes the locks that the allocator takes, and must not call it either.
+        ALLOC.watched(|| cold(&block));
+        kept.push(block);
+        ALLOC.watched(|| will_need(&kept[round / 2]));
+        kept[round / 3].truncate(MIB / 4 + 77);
+        kept[round / 3].shrink_to_fit();
+    }
+    for (round, block) in kept.iter().enumerate() {
+        check(block, thread + round);
+    }
+    kept
+}
+
+/// All threads look at the same blocks: one finds there what another has just asked for.
+fn look_together(all: &[Vec<usize>], thread: usize) {
+    let mut at = thread;
+    for _ in 0..300 {
+        // A generator of full period, for steps that no stream of reads is seen in.
+        at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let block = &all[(at >> 32) % all.len()];
+        std::hint::black_box(block[(at >> 40) % block.len()]);
+    }
+    for _ in 0..2 {
+        for block in all {
+            ALLOC.watched(|| cold(block));
+            std::hint::black_box(block.iter().step_by(512).sum::<usize>());
+        }
+    }
+}
+
+/// Blocks that are made zero, that the file need not hold, and that are long enough to move.
+fn odd_contents() {
+    let mut zeroed = Vec::new();
+    for round in 0..16 {
+        let mut block = vec![0usize; MIB / 2];
+        block[round] = round;
+        zeroed.push(block);
+    }
+    let repeating: Vec<_> = (0..24).map(|round| vec![round + 1usize; MIB / 2]).collect();
+    let mut long = Vec::new();
+    for place in 0..5 * MIB {
+        long.push(word(place, 0));
+    }
+    assert!(zeroed.iter().enumerate().all(|(round, block)| block[round] == round));
+    for (round, block) in repeating.iter().enumerate() {
+        assert!(block.iter().step_by(77).all(|found| *found == round + 1));
+    }
+    check(&long, 0);
+}
+
+/// Small blocks take all that the limit leaves: the allocator asks the one below and the pager.
+fn over_the_limit() {
+    let crowd: Vec<Vec<u8>> = (0..3000).map(|_| vec![1u8; 32 << 10]).collect();
+    for round in 0..8 {
+        check(&(0..MIB / 4).map(|place| word(place, round)).collect::<Vec<_>>(), round);
+    }
+    drop(crowd);
+    ALLOC.watched(|| ALLOC.0.reclaim(usize::MAX));
+    let limit = ALLOC.watched(|| ALLOC.0.set_limit(48 * MIB));
+    ALLOC.watched(|| ALLOC.0.set_limit(limit));
+}
+
+/// A pager with the least budget, which is looked at for thrashing all the time. It stays for
+/// good: at its end a thread frees what it was started with.
+fn least_budget() {
+    let pager = Pager::builder()
+        .range_bytes(64 * MIB)
+        .budget_bytes(2 * MIB)
+        .folder(&std::env::temp_dir())
+        .fail_fast(FailFast { window: Duration::from_millis(1), stalled_percent: u32::MAX })
+        .build()
+        .expect("a second pager");
+    let pager: &'static Pager = Box::leak(Box::new(pager));
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            scope.spawn(move || {
+                for page in 0..2048 {
+                    // SAFETY: inside the range; each thread has bytes of its own.
+                    let place = unsafe { pager.base().add(page * 4096 * 7 % (64 * MIB) + thread) };
+                    // SAFETY: as above.
+                    unsafe { place.write_volatile(page as u8) };
+                }
+            });
+        }
+    });
+    std::thread::sleep(Duration::from_millis(200));
+}
+
+/// Goes everywhere. Does nothing in an ordinary run.
 #[test]
 fn program() {
     if std::env::var_os(CHILD).is_none() {
         return;
     }
+    // SAFETY: no preconditions; nobody handles the signal, so it ends the process.
+    unsafe { libc::alarm(SECONDS_MAX) };
+    let all: Vec<Vec<usize>> = std::thread::scope(|scope| {
+        let grow = |thread| scope.spawn(move || grow_and_spill(thread));
+        let threads: Vec<_> = (0..THREADS).map(grow).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
+    });
     std::thread::scope(|scope| {
-        for thread in 0..4usize {
-            scope.spawn(move || {
-                let mut kept: Vec<Vec<usize>> = Vec::new();
-                for round in 0..12 {
-                    let mut block = vec![0usize; 0];
-                    for i in 0..MIB / 2 {
-                        block.push(i * 3 + thread + round);
-                    }
-                    plimsoll_swap::pager::cold(&block);
-                    kept.push(block);
-                    plimsoll_swap::pager::will_need(&kept[round / 2]);
-                    kept[round / 3].shrink_to_fit();
-                }
-                for (round, block) in kept.iter().enumerate() {
-                    for (i, word) in block.iter().enumerate().step_by(77) {
-                        assert_eq!(*word, i * 3 + thread + round);
-                    }
-                }
-            });
+        for thread in 0..THREADS {
+            let all = &all;
+            scope.spawn(move || look_together(all, thread));
         }
     });
-    let stats = ALLOC.0.pages().pager().expect("the test asked for one").stats();
-    assert!(stats.written_bytes > 0 && stats.read_bytes > 0, "{stats:?}");
+    drop(all);
+    odd_contents();
+    over_the_limit();
+    least_budget();
+    let pager = ALLOC.0.pages().pager().expect("the test asked for one").stats();
+    assert!(pager.written_bytes > 0 && pager.read_bytes > 0, "{pager:?}");
+    assert!(pager.rescued_bytes > 0 && pager.read_ahead_used_bytes > 0, "{pager:?}");
+    assert!(pager.repeating_bytes > 0 && pager.found_zero_bytes > 0, "{pager:?}");
+    let stats = ALLOC.0.stats();
+    assert!(stats.limit_hits > 0 && stats.copied_bytes > 0 && stats.purged_bytes > 0, "{stats:?}");
     println!("went through");
 }
 
-#[test]
-fn neither_the_allocator_nor_a_pagers_thread_calls_the_allocator() {
+fn goes_through(encrypt: &str) {
     if let Err(why) = probe().door {
         eprintln!("SKIPPED, nothing was tested: {why}");
         return;
@@ -158,9 +272,21 @@ fn neither_the_allocator_nor_a_pagers_thread_calls_the_allocator() {
     let mut command = Command::new(std::env::current_exe().expect("this binary"));
     command.args(["--exact", "program", "--nocapture"]).env(CHILD, "1");
     command.env("PLIMSOLL_LIMIT", "64MiB").env("PLIMSOLL_SPILL_DIR", std::env::temp_dir());
-    command.env("PLIMSOLL_ENCRYPT_SPILL", "1");
+    command.env("PLIMSOLL_ENCRYPT_SPILL", encrypt);
     let output = command.output().expect("a child");
     let text = String::from_utf8_lossy(&output.stderr);
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("went through"), "{said}{text}");
+    let passed = output.status.success() && said.contains("went through");
+    // It is killed by SIGALRM when it hangs.
+    assert!(passed, "the program ended with {}:\n{said}{text}", output.status);
+}
+
+#[test]
+fn neither_the_allocator_nor_a_pagers_thread_calls_the_allocator() {
+    goes_through("0");
+}
+
+#[test]
+fn nor_where_the_file_is_encrypted() {
+    goes_through("1");
 }
