@@ -189,6 +189,7 @@ job_peers() {
 }
 
 job_peers-quick() {
+    cargo clippy --manifest-path benches/peers/Cargo.toml --all-targets --release -- -D warnings
     cargo build --release --manifest-path benches/peers/Cargo.toml --bins
     benches/peers/target/release/peers --quick
 }

@@ -1,6 +1,6 @@
 //! How fast the disk is by itself: what moving bytes must cost.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -42,7 +42,7 @@ pub fn bytes_per_second(folder: &Path) -> Rate {
     let start = room.as_ptr().align_offset(4096);
     let block = &mut room[start..start + BLOCK_BYTES];
     let write = rate(|| for_each_block(|| file.write_all(block)));
-    rewind(&mut file);
+    file.rewind().expect("a file");
     let read = rate(|| for_each_block(|| file.read_exact(block)));
     Rate { write, read }
 }
@@ -51,10 +51,6 @@ fn for_each_block(mut step: impl FnMut() -> std::io::Result<()>) {
     for _ in 0..FILE_BYTES / BLOCK_BYTES {
         step().expect("a disk with room for 1 GiB");
     }
-}
-
-fn rewind(file: &mut File) {
-    file.rewind().expect("a file");
 }
 
 fn rate(work: impl FnOnce()) -> f64 {
