@@ -343,7 +343,9 @@ fn a_machine_without_addresses_is_served_by_the_inner_allocator() {
 #[cfg(not(miri))]
 fn the_inner_allocator_is_purged_when_the_pages_are_not_enough() {
     static PURGES: AtomicUsize = AtomicUsize::new(0);
-    let count = || drop(PURGES.fetch_add(1, Relaxed));
+    fn count() {
+        PURGES.fetch_add(1, Relaxed);
+    }
     let tested = Global::with_reserve(Hooked::new(System, count), PlainPages, RESERVE_BYTES);
     let layout = Layout::from_size_align(4 << 20, 8).expect("sound");
     // SAFETY: the size is above zero; the block is freed with its layout.
