@@ -150,6 +150,17 @@ impl Bench {
         DiskRates { write, read }
     }
 
+    /// Copies of `model` that may leave. One more leaves in the first round and stays away, so that
+    /// the file keeps its blocks.
+    fn spillables(&self, runtime: &Runtime, model: &[u8]) -> (Spillable<u8>, Vec<Spillable<u8>>) {
+        let spillable = |_| {
+            let vector = runtime.spillable(runtime.pool().try_copied(model).expect("memory"));
+            vector.hint(Hint::Uniform);
+            vector
+        };
+        (spillable(0), (0..self.vectors).map(spillable).collect())
+    }
+
     /// Vectors of a runtime: all leave, all come back.
     fn spillable(&self) {
         let raw = RawFile::new(&self.folder, VECTOR_BYTES, self.vectors, Memory::AllBlocks);
@@ -159,21 +170,11 @@ impl Bench {
             .build()
             .expect("a runtime");
         let model = self.uniform(1);
-        let spillable = |_| {
-            let vector = runtime.spillable(runtime.pool().try_copied(&model).expect("memory"));
-            vector.hint(Hint::Uniform);
-            vector
-        };
-        // One more leaves in the first round and stays away, so that the file keeps its blocks.
-        let kept = spillable(0);
-        let vectors: Vec<Spillable<u8>> = (0..self.vectors).map(spillable).collect();
+        let (kept, vectors) = self.spillables(&runtime, &model);
         let mut all = [const { Vec::new() }; 4];
         for round in 0..=self.rounds {
             let rates = raw.measure(1);
-            for vector in &vectors {
-                // A vector that was not written since it was saved leaves without being written.
-                vector.write().expect("in memory")[0] = round as u8;
-            }
+            write_to(&vectors, round);
             let leaving = runtime.spill_stats().resident_bytes as usize - VECTOR_BYTES / 2;
             let start = Instant::now();
             let limit = runtime.set_limit_bytes(runtime.ledger().counted_bytes() - leaving);
@@ -181,19 +182,12 @@ impl Bench {
             runtime.set_limit_bytes(limit);
             assert!(vectors.iter().all(|vector| !vector.is_resident()), "all left");
             let start = Instant::now();
-            for vector in &vectors {
-                black_box(vector.read().expect("it comes back")[VECTOR_BYTES - 1]);
-            }
-            let read = self.bytes() / start.elapsed().as_secs_f64();
+            let read = self.bytes() / seconds_to_read(start, &vectors);
             let figures = [write, rates.write, read, rates.read];
             all.iter_mut().zip(figures).for_each(|(all, rate)| all.push(rate));
         }
         assert!(!kept.is_resident(), "it stayed away");
-        let last = vectors.last().expect("at least one").read().expect("in memory");
-        assert!(last[1..] == model[1..], "it came back changed");
-        let median = |index: usize| common::median(&all[index][1..]).expect("a round");
-        print_against_disk("evict", median(0), median(1));
-        print_against_disk("fault-in", median(2), median(3));
+        print_both_ways(["evict", "fault-in"], &all, &vectors, &model);
     }
 
     /// Vectors that leave and come back behind their owner's back.
@@ -202,19 +196,11 @@ impl Bench {
         let options = SpillOptions::new(&self.folder).io_threads(IO_THREADS);
         let runtime = Runtime::builder().spill(options).build().expect("a runtime");
         let model = self.uniform(1);
-        let spillable = |_| {
-            let vector = runtime.spillable(runtime.pool().try_copied(&model).expect("memory"));
-            vector.hint(Hint::Uniform);
-            vector
-        };
-        let kept = spillable(0);
-        let vectors: Vec<Spillable<u8>> = (0..self.vectors).map(spillable).collect();
+        let (kept, vectors) = self.spillables(&runtime, &model);
         let mut all = [const { Vec::new() }; 4];
         for round in 0..=self.rounds {
             let rates = raw.measure(IO_THREADS);
-            for vector in &vectors {
-                vector.write().expect("in memory")[0] = round as u8;
-            }
+            write_to(&vectors, round);
             // No headroom: whoever may leave does.
             let limit = runtime.set_limit_bytes(runtime.ledger().counted_bytes());
             let start = Instant::now();
@@ -230,18 +216,11 @@ impl Bench {
             runtime.set_limit_bytes(limit);
             let start = Instant::now();
             vectors.iter().for_each(Spillable::prefetch);
-            for vector in &vectors {
-                black_box(vector.read().expect("it comes back")[VECTOR_BYTES - 1]);
-            }
-            let read = self.bytes() / start.elapsed().as_secs_f64();
+            let read = self.bytes() / seconds_to_read(start, &vectors);
             let figures = [write, rates.write, read, rates.read];
             all.iter_mut().zip(figures).for_each(|(all, rate)| all.push(rate));
         }
-        let last = vectors.last().expect("at least one").read().expect("in memory");
-        assert!(last[1..] == model[1..], "it came back changed");
-        let median = |index: usize| common::median(&all[index][1..]).expect("a round");
-        print_against_disk("write-back", median(0), median(1));
-        print_against_disk("read-ahead", median(2), median(3));
+        print_both_ways(["write-back", "read-ahead"], &all, &vectors, &model);
     }
 
     /// A column that packs: it never reaches the file.
@@ -320,6 +299,30 @@ fn save(store: &Store, vector: &[u8]) -> Saved {
     store
         .save(LaneSpec::Bytes, vector, Content::Uniform, Tiers::FileOnly)
         .expect("room on the disk")
+}
+
+/// A vector that was not written since it was saved leaves without being written.
+fn write_to(vectors: &[Spillable<u8>], round: usize) {
+    for vector in vectors {
+        vector.write().expect("in memory")[0] = round as u8;
+    }
+}
+
+/// Seconds from `start` until all were pinned.
+fn seconds_to_read(start: Instant, vectors: &[Spillable<u8>]) -> f64 {
+    for vector in vectors {
+        black_box(vector.read().expect("it comes back")[VECTOR_BYTES - 1]);
+    }
+    start.elapsed().as_secs_f64()
+}
+
+/// Prints the medians of `[write, its peer, read, its peer]`. The first round takes the space.
+fn print_both_ways(cases: [&str; 2], all: &[Vec<f64>; 4], vectors: &[Spillable<u8>], model: &[u8]) {
+    let last = vectors.last().expect("at least one").read().expect("in memory");
+    assert!(last[1..] == model[1..], "it came back changed");
+    let median = |index: usize| common::median(&all[index][1..]).expect("a round");
+    print_against_disk(cases[0], median(0), median(1));
+    print_against_disk(cases[1], median(2), median(3));
 }
 
 fn print(case: &str, unit: Unit, (ours, peer): (f64, f64), peer_name: &str) {

@@ -14,6 +14,7 @@ mod live;
 mod pictures;
 mod plan;
 mod prove;
+mod random;
 mod report;
 mod setup;
 mod spill;

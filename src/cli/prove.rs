@@ -4,6 +4,7 @@ use super::args::ProveArgs;
 use super::keys::{KeyPaths, make_in_child};
 use super::live::Live;
 use super::pictures::Pictures;
+use super::random::Random;
 use super::report::{ProofReport, print};
 use super::{Failure, on_threads};
 use crate::Runtime;
@@ -18,10 +19,11 @@ use crate::limit::format_bytes;
 use ark_bn254::{Bn254, Fr};
 use ark_ff::UniformRand;
 use ark_groth16::Proof;
-use rand::{RngCore, SeedableRng};
+use rand::RngCore;
 use rand_chacha::ChaCha20Rng;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use zeroize::Zeroizing;
 
 /// A proof, its public inputs, and the size of its domain.
 struct Proved {
@@ -34,16 +36,14 @@ pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
     let started = Instant::now();
     let out = output_paths(args)?;
     let runtime = args.spill.runtime(Some(args.limit))?;
-    let mut rng = match args.seed {
-        Some(seed) => ChaCha20Rng::seed_from_u64(seed),
-        None => ChaCha20Rng::from_entropy(),
-    };
+    let mut random = Random::new(args.seed);
     let mut pictures = Pictures::start(args, &runtime)?;
     let live = Live::start(args, &runtime);
     let proved = on_threads(args.threads.map(|n| n as usize), || match (&args.zkey, &args.wtns) {
-        (Some(zkey), Some(wtns)) => prove_circom(&runtime, zkey, wtns, &mut rng, &live),
-        _ => prove_built_in(&runtime, args, &mut rng, &live),
+        (Some(zkey), Some(wtns)) => prove_circom(&runtime, zkey, wtns, random.rng(), &live),
+        _ => prove_built_in(&runtime, args, random.rng(), &live),
     });
+    random.wipe();
     live.finish();
     // A run that failed is the one to look at.
     pictures.stop();
@@ -140,9 +140,9 @@ fn prove_built_in(
     }
     let key = KeyFile::open_arkworks(&paths.key)?;
     let matrices = MatrixFile::open(&paths.matrices).map_err(ProveError::from)?;
-    let mut secret = [0u8; DIGEST_BYTES];
-    rng.fill_bytes(&mut secret);
-    let circuit = Sha256Chain::new(secret, args.compressions as usize);
+    let mut secret = Zeroizing::new([0u8; DIGEST_BYTES]);
+    rng.fill_bytes(&mut *secret);
+    let circuit = Sha256Chain::new(*secret, args.compressions as usize);
     let prover = Prover::new(runtime, &key, Some(&matrices))?.progress(live);
     let assignment = prover.assign_circuit(circuit)?;
     Ok(finish(&prover, &key, assignment, rng)?)
@@ -155,7 +155,7 @@ fn finish(
     rng: &mut ChaCha20Rng,
 ) -> Result<Proved, ProveError> {
     let public = assignment.first(key.public_inputs() + 1)?.split_off(1);
-    let (r, s) = (Fr::rand(rng), Fr::rand(rng));
-    let proof = prover.prove(assignment, r, s)?;
+    let (r, s) = (Zeroizing::new(Fr::rand(rng)), Zeroizing::new(Fr::rand(rng)));
+    let proof = prover.prove(assignment, *r, *s)?;
     Ok(Proved { proof, public, domain_size: key.domain_size() })
 }

@@ -2,14 +2,13 @@
 
 use super::args::SetupArgs;
 use super::keys::KeyPaths;
+use super::random::Random;
 use super::report::print;
 use super::{Failure, on_threads};
 use crate::Runtime;
 use crate::groth16::circuit::{DIGEST_BYTES, Sha256Chain};
 use crate::groth16::setup::{floor_bytes, setup};
 use crate::limit::{LimitSpec, format_bytes};
-use rand::SeedableRng;
-use rand_chacha::ChaCha20Rng;
 
 pub(super) fn run(args: &SetupArgs) -> Result<(), Failure> {
     let paths = KeyPaths::of(args.compressions, args.key_dir.as_deref())?;
@@ -20,18 +19,16 @@ pub(super) fn run(args: &SetupArgs) -> Result<(), Failure> {
     if args.if_missing && paths.exist() {
         return Ok(());
     }
-    let mut rng = match args.seed {
-        Some(seed) => ChaCha20Rng::seed_from_u64(seed),
-        None => ChaCha20Rng::from_entropy(),
-    };
+    let mut random = Random::new(args.seed);
     // The generator never asks for the values of a circuit, only for its shape.
     let circuit = Sha256Chain::new([0; DIGEST_BYTES], args.compressions as usize);
     if let Some(limit) = args.limit {
         check_limit(limit, circuit.clone())?;
     }
     let made = on_threads(args.threads.map(|n| n as usize), || {
-        setup(circuit, &mut rng, &paths.key, &paths.matrices)
+        setup(circuit, random.rng(), &paths.key, &paths.matrices)
     })??;
+    random.wipe();
     print(&format!(
         "key for {} compressions: {} constraints, {} variables\n  {} ({})\n  {} ({})\n",
         args.compressions,

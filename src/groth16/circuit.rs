@@ -30,7 +30,7 @@ use ark_relations::gr1cs::{
     ConstraintSynthesizer, ConstraintSystem, ConstraintSystemRef, LinearCombination,
     OptimizationGoal, SynthesisError, SynthesisMode, Variable,
 };
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Bytes of a SHA-256 digest, and of the secret the chain begins with.
 pub const DIGEST_BYTES: usize = 32;
@@ -38,7 +38,7 @@ pub const DIGEST_BYTES: usize = 32;
 /// A chain of SHA-256 compressions over BN254's scalar field.
 #[derive(Clone)]
 pub struct Sha256Chain {
-    secret: [u8; DIGEST_BYTES],
+    secret: Zeroizing<[u8; DIGEST_BYTES]>,
     compressions: usize,
 }
 
@@ -54,14 +54,16 @@ impl std::fmt::Debug for Sha256Chain {
 impl Sha256Chain {
     /// Makes the circuit that hashes `secret` `compressions` times.
     #[must_use]
-    pub fn new(secret: [u8; DIGEST_BYTES], compressions: usize) -> Self {
-        Self { secret, compressions }
+    pub fn new(mut secret: [u8; DIGEST_BYTES], compressions: usize) -> Self {
+        let kept = Zeroizing::new(secret);
+        secret.zeroize();
+        Self { secret: kept, compressions }
     }
 }
 
 impl ConstraintSynthesizer<Fr> for Sha256Chain {
     fn generate_constraints(self, cs: ConstraintSystemRef<Fr>) -> Result<(), SynthesisError> {
-        let mut message = UInt8::new_witness_vec(cs.clone(), &self.secret)?;
+        let mut message = UInt8::new_witness_vec(cs.clone(), &*self.secret)?;
         for _ in 0..self.compressions {
             message = Sha256Gadget::digest(&message)?.0;
         }

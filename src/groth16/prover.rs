@@ -47,6 +47,7 @@ use ark_ec::CurveGroup;
 use ark_ec::short_weierstrass::{Affine, Projective, SWCurveConfig};
 use ark_groth16::{Groth16, Proof, prepare_verifying_key};
 use ark_relations::gr1cs::{ConstraintSynthesizer, SynthesisError};
+use zeroize::{Zeroize, Zeroizing};
 
 /// Why there is no proof.
 #[derive(Debug, thiserror::Error)]
@@ -241,13 +242,32 @@ impl<'a> Prover<'a> {
     /// Makes and verifies the proof for `assignment` with the randomness `r` and `s`.
     ///
     /// The assignment is `[1, public inputs, witness]`; it is wiped when it is not needed any more.
-    /// `r` and `s` must be fresh and uniform for the proof to hide the witness.
+    /// `r` and `s` must be fresh and uniform for the proof to hide the witness. These two copies
+    /// are wiped when the proof is made; the caller's are the caller's to wipe, and what the
+    /// arithmetic leaves in registers and on the stack is not reached.
     ///
     /// # Errors
     ///
     /// [`ProveError::Unsatisfied`] or [`ProveError::NotVerified`] for an assignment that is not a
     /// solution; otherwise what limit and files say.
-    pub fn prove(&self, assignment: Assignment, r: Fr, s: Fr) -> Result<Proof<Bn254>, ProveError> {
+    pub fn prove(
+        &self,
+        assignment: Assignment,
+        mut r: Fr,
+        mut s: Fr,
+    ) -> Result<Proof<Bn254>, ProveError> {
+        let proof = self.prove_with(assignment, &r, &s);
+        r.zeroize();
+        s.zeroize();
+        proof
+    }
+
+    fn prove_with(
+        &self,
+        assignment: Assignment,
+        r: &Fr,
+        s: &Fr,
+    ) -> Result<Proof<Bn254>, ProveError> {
         self.check_assignment(&assignment)?;
         let inputs = self.key.public_inputs();
         let mut h = self.quotient(&assignment)?;
@@ -266,7 +286,7 @@ impl<'a> Prover<'a> {
         let a = a_sum + self.key.alpha_g1() + delta * r;
         let b1 = b1_sum + self.key.beta_g1() + delta * s;
         let b2 = b2_sum + self.key.beta_g2() + G2Projective::from(self.key.delta_g2()) * s;
-        let c = h_sum + l_sum + a * s + b1 * r - delta * (r * s);
+        let c = h_sum + l_sum + a * s + b1 * r - delta * *Zeroizing::new(*r * s);
         let proof = Proof { a: a.into_affine(), b: b2.into_affine(), c: c.into_affine() };
         self.verify(&proof, &public)?;
         Ok(proof)

@@ -26,7 +26,7 @@ use super::sys;
 use super::tables::Mapping;
 use super::thrash::Thrash;
 use super::uffd::Door;
-use super::worker::{self, Start};
+use super::worker::Start;
 
 /// What a pager holds and has done. Bytes, where nothing else is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl Pager {
         for number in 0..workers {
             let engine = Arc::clone(&pager.engine);
             let start = Start { engine, number, workers, processors };
-            let thread = start.launch(worker::work);
+            let thread = start.launch();
             let thread =
                 thread.map_err(|errno| BuildError::Call { call: "pthread_create", errno })?;
             pager.threads.push(thread);
@@ -327,7 +327,8 @@ impl Drop for Pager {
         sys::ring(&self.engine.bell);
         self.engine.work.raise();
         for thread in self.threads.drain(..) {
-            sys::join_thread(thread);
+            // SAFETY: of `start_thread`, by `launch`; drained, so joined once.
+            unsafe { sys::join_thread(thread) };
         }
     }
 }

@@ -188,7 +188,11 @@ pub(crate) fn die(why: fmt::Arguments<'_>) -> ! {
 /// # Errors
 ///
 /// The error number of pthread_create(3).
-pub(crate) fn start_thread(
+///
+/// # Safety
+///
+/// `main` may be called with `argument`, once and from another thread.
+pub(crate) unsafe fn start_thread(
     main: extern "C" fn(*mut c_void) -> *mut c_void,
     argument: *mut c_void,
 ) -> Result<libc::pthread_t, i32> {
@@ -209,7 +213,11 @@ pub(crate) fn start_thread(
 }
 
 /// Waits until a thread of [`start_thread`] has ended.
-pub(crate) fn join_thread(thread: libc::pthread_t) {
-    // SAFETY: the thread was started by `start_thread` and is joined once.
+///
+/// # Safety
+///
+/// The thread is one of [`start_thread`], and is joined once.
+pub(crate) unsafe fn join_thread(thread: libc::pthread_t) {
+    // SAFETY: the caller says so.
     unsafe { libc::pthread_join(thread, std::ptr::null_mut()) };
 }

@@ -51,21 +51,14 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    /// Starts a thread of `main` on this.
-    pub(crate) fn launch(
-        self,
-        main: extern "C" fn(*mut c_void) -> *mut c_void,
-    ) -> Result<libc::pthread_t, i32> {
+    /// Starts a thread that works on this.
+    pub(crate) fn launch(self) -> Result<libc::pthread_t, i32> {
         let raw = Box::into_raw(Box::new(self));
-        sys::start_thread(main, raw.cast()).inspect_err(|_| {
+        // SAFETY: `work` takes the box of a `Start`, which nobody else has a pointer to any more.
+        unsafe { sys::start_thread(work, raw.cast()) }.inspect_err(|_| {
             // SAFETY: no thread has been started, so the box is still ours.
             drop(unsafe { Box::from_raw(raw) });
         })
-    }
-
-    fn taken(raw: *mut c_void) -> Box<Self> {
-        // SAFETY: `launch` gave this pointer from a box, to this thread alone.
-        unsafe { Box::from_raw(raw.cast()) }
     }
 }
 
@@ -98,9 +91,10 @@ impl Lead {
     }
 }
 
-/// Works until the pager stops.
-pub(crate) extern "C" fn work(raw: *mut c_void) -> *mut c_void {
-    let start = Start::taken(raw);
+/// Works until the pager stops. For [`Start::launch`] alone, which knows what `raw` must be.
+extern "C" fn work(raw: *mut c_void) -> *mut c_void {
+    // SAFETY: `launch` gave this pointer from a box, to this thread alone.
+    let start: Box<Start> = unsafe { Box::from_raw(raw.cast()) };
     let engine = &*start.engine;
     let tick = if engine.process.is_some() { TICK_UNDER_LIMIT } else { TICK };
     let mut watch = Watch::new(start.processors, tick);
