@@ -121,8 +121,8 @@ impl<A: GlobalAlloc + InnerPurge, P: PageSource> Global<A, P> {
         }
         let old_bytes = heap.block_bytes(start)?;
         let (_, to) = self.block(new, Place::LikeForMove(start), &mut Runs::default())?;
-        // SAFETY: both blocks are the caller's, of the huge heap, and the new one was asked for at the
-        // same offset within a huge page.
+        // SAFETY: both blocks are the caller's, of the huge heap, and the new one was asked for at
+        // the same offset within a huge page.
         if !unsafe { self.move_inner(heap, start, old_bytes, to) } {
             return None;
         }
