@@ -19,7 +19,7 @@
 //! Must never: allocate, panic on what is read, or use a field before the header's checksum has
 //! been compared. The checksum (xxh3-64, xxhash.com) finds accidents, not forgery.
 
-use crate::checksum::{Summed, checksum};
+use crate::checksum::checksum;
 
 use crate::Error;
 use crate::codec::{CodecId, LaneKind};
@@ -240,17 +240,16 @@ impl Header {
         Ok(&frame[start..end])
     }
 
-    /// That a payload, which was read apart from its header, is the one the header is of.
+    /// That `payload`, which was read apart from its header, is the one the header is of.
     ///
     /// # Errors
     ///
     /// [`Error::Corrupt`] if length or checksum differ.
-    pub(crate) fn check(&self, payload: Summed) -> Result<(), Error> {
-        let (bytes, checksum) = payload.finish();
-        if bytes != self.payload_bytes {
+    pub fn check(&self, payload: &[u8]) -> Result<(), Error> {
+        if payload.len() as u64 != self.payload_bytes {
             return corrupt("the payload's length is not what its header says");
         }
-        match checksum == self.payload_checksum {
+        match checksum(payload) == self.payload_checksum {
             true => Ok(()),
             false => corrupt("the payload's checksum differs"),
         }

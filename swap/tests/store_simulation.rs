@@ -294,6 +294,38 @@ fn a_flipped_bit_in_any_byte_of_any_frame_is_found() {
 }
 
 #[test]
+fn long_raw_pieces_come_back_into_any_memory_and_a_flipped_bit_is_found() {
+    let disk = Arc::new(Tampered { memory: Memory::new(64 << 20) });
+    let backend = Arc::clone(&disk) as Arc<dyn Backend>;
+    let store = Store::builder().backend(backend).build().expect("a store");
+    // Three pieces: two of 2 MiB, one of a block.
+    let len = (4 << 20) + 4096;
+    let mut bytes = AlignedBytes::zeroed(len);
+    ChaCha8Rng::seed_from_u64(4).fill_bytes(&mut bytes);
+    for hands in [Hands::One, Hands::Two] {
+        let (content, tiers) = (Content::Uniform, Tiers::Any);
+        let saved = store.save_by(hands, LaneSpec::U64, &bytes, content, tiers).expect("saved");
+        let frames = 3 * 4096;
+        assert_eq!(saved.stored_bytes(), (len + frames) as u64, "three headers, a block each");
+        let mut aligned = AlignedBytes::zeroed(len);
+        let mut shifted = AlignedBytes::zeroed(len + 4096);
+        let shifted = &mut shifted[8..][..len];
+        store.load_by(hands, &saved, &mut aligned).expect("it is there");
+        store.load_by(hands, &saved, shifted).expect("it is there");
+        assert!(*aligned == *bytes && *shifted == *bytes);
+        // In every part that a buffer holds, of each piece.
+        for at in (0..saved.stored_bytes()).step_by(300_007) {
+            disk.flip(at, 3);
+            for out in [&mut *aligned, &mut *shifted] {
+                let loaded = store.load_by(hands, &saved, out);
+                assert!(matches!(loaded, Err(Error::Corrupt { .. })), "byte {at}: {loaded:?}");
+            }
+            disk.flip(at, 3);
+        }
+    }
+}
+
+#[test]
 fn threads_share_a_store_on_a_disk_that_is_late() {
     for encryption in [Encryption::Off, Encryption::On] {
         let disk = Faulty::new(Memory::new(256 << 20), FaultPlan::Seeded { seed: 0, one_in: 0 });

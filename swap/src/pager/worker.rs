@@ -37,8 +37,8 @@ use super::thrash::FailFast;
 /// How often an idle worker looks around.
 const TICK: Duration = Duration::from_millis(50);
 
-/// The same where the process has a limit: a prover that builds its constraints came to 12 MB of
-/// small blocks within 50 ms, and nothing else says so.
+/// The same where the process has a limit: nothing else says that small blocks come. With 50 ms
+/// ark-groth16 was over by some MB (`scripts/ci.sh peers`, groth16 under a third of its peak).
 const TICK_UNDER_LIMIT: Duration = Duration::from_millis(10);
 
 /// What a thread is started with.

@@ -20,7 +20,7 @@ use super::saved::{Frame, Packed, Piece, Place};
 use super::{Content, Inner, Tiers, lock};
 use crate::Error;
 use crate::backend::{AlignedBytes, Backend};
-use crate::checksum::{Summed, checksum};
+use crate::checksum::checksum;
 use crate::codec::{CodecId, LaneSpec, decode, encode};
 use crate::error::corrupt;
 use crate::frame::{FRAME_ALIGN_BYTES, HEADER_BYTES, Header, Placement, Stamp, restore};
@@ -35,10 +35,6 @@ const WORTH_PACKING_QUARTERS: usize = 3;
 /// Most bytes of a piece that is written from its own pages: the disk is a fifth faster than with
 /// pieces of 512 KiB (`cargo bench --bench spill`).
 const RAW_PIECE_BYTES: usize = 2 << 20;
-
-/// Bytes of such a piece that are read at once: while they are summed up the disk has the next
-/// request, which is another thread's.
-const RAW_READ_BYTES: usize = 1 << 20;
 
 impl Inner {
     /// How long the pieces of a vector are: two at least, so that two threads can share them.
@@ -232,27 +228,11 @@ fn read_raw(
     out: &mut [u8],
 ) -> Result<(), Error> {
     let Scratch { head, frame: buffer, .. } = scratch;
-    let own_pages = is_aligned(out);
-    let part_bytes = if own_pages { RAW_READ_BYTES } else { FRAME_RAW_BYTES };
-    let (mut summed, mut next, mut is_first) = (Summed::default(), at, true);
-    for part in out.chunks_mut(part_bytes) {
-        let stored_bytes = part.len().next_multiple_of(FRAME_ALIGN_BYTES);
-        let target = if own_pages { &mut *part } else { &mut buffer[..stored_bytes] };
-        if is_first {
-            backend.read_both_at(next, head, target)?;
-            next += head.len() as u64;
-        } else {
-            backend.read_at(next, target)?;
-        }
-        (next, is_first) = (next + stored_bytes as u64, false);
-        if !own_pages {
-            let (read, padding) = buffer[..stored_bytes].split_at(part.len());
-            if padding.iter().any(|byte| *byte != 0) {
-                return corrupt("the frame's padding is not zero");
-            }
-            part.copy_from_slice(read);
-        }
-        summed.add(part);
+    if is_aligned(out) {
+        backend.read_both_at(at, head, out)?;
+    } else {
+        backend.read_at(at, head)?;
+        read_through(backend, at + FRAME_ALIGN_BYTES as u64, buffer, out)?;
     }
     let header = Header::read(head)?;
     header.expect(stamp)?;
@@ -262,7 +242,27 @@ fn read_raw(
     if head[HEADER_BYTES..].iter().any(|byte| *byte != 0) {
         return corrupt("the frame's gap is not zero");
     }
-    header.check(summed)
+    header.check(out)
+}
+
+/// Reads a payload at `at` through a buffer that holds a part of it.
+fn read_through(
+    backend: &dyn Backend,
+    mut at: u64,
+    buffer: &mut AlignedBytes,
+    out: &mut [u8],
+) -> Result<(), Error> {
+    for part in out.chunks_mut(FRAME_RAW_BYTES) {
+        let stored = &mut buffer[..part.len().next_multiple_of(FRAME_ALIGN_BYTES)];
+        backend.read_at(at, stored)?;
+        at += stored.len() as u64;
+        let (bytes, padding) = stored.split_at(part.len());
+        if padding.iter().any(|byte| *byte != 0) {
+            return corrupt("the frame's padding is not zero");
+        }
+        part.copy_from_slice(bytes);
+    }
+    Ok(())
 }
 
 /// Whether the disk takes a piece from where it is.

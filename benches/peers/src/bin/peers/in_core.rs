@@ -1,5 +1,6 @@
 //! No limit: one proof, and five in one process, by every allocator.
 
+use crate::Work;
 use crate::child::{Children, Run, SECONDS_MAX};
 use crate::table::Table;
 use plimsoll_peers::provers::Prover;
@@ -103,13 +104,8 @@ impl<'a> Runs<'a> {
 }
 
 /// One proof and five: time, peak, faults, and what is left of it behind a reclaim point.
-pub(crate) fn measure(
-    children: &Children,
-    table: &mut Table,
-    prover: Prover,
-    size: u32,
-    rounds: usize,
-) {
+pub(crate) fn measure(children: &Children, table: &mut Table, work: Work) {
+    let Work { prover, size, rounds } = work;
     let name = prover.name();
     let case = format!("{name}/in-core");
     let mut once = Runs::make(children, table, case, (prover, size, 1), rounds);

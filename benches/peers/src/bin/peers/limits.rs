@@ -9,6 +9,7 @@
 //!   gap         T + (written + read) / disk   beside the seconds of ours
 //! ```
 
+use crate::Work;
 use crate::child::{Children, Run, SECONDS_MAX};
 use crate::in_core::{OURS, median};
 use crate::table::Table;
@@ -48,13 +49,8 @@ fn in_core(
     Some(last)
 }
 
-pub(crate) fn measure(
-    children: &Children,
-    table: &mut Table,
-    prover: Prover,
-    size: u32,
-    rounds: usize,
-) {
+pub(crate) fn measure(children: &Children, table: &mut Table, work: Work) {
+    let Work { prover, size, rounds } = work;
     let name = prover.name();
     let what = (prover, size);
     let cores = (in_core(children, what, OURS, rounds), in_core(children, what, "glibc", 1));

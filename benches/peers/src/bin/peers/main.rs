@@ -47,6 +47,14 @@ fn log_size(prover: Prover, effort: Effort) -> u32 {
     }
 }
 
+/// What is measured: a prover, the logarithm of its size, and how many runs a median is of.
+#[derive(Clone, Copy)]
+struct Work {
+    prover: Prover,
+    size: u32,
+    rounds: usize,
+}
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| words.iter().any(|word| word == flag);
@@ -73,10 +81,11 @@ fn main() -> ExitCode {
         let size = log_size(prover, effort);
         println!("# {}: 2^{size}, {rounds} rounds", prover.name());
         children.prepare(prover, size);
+        let work = Work { prover, size, rounds };
         if has("--limits") {
-            limits::measure(&children, &mut table, prover, size, rounds);
+            limits::measure(&children, &mut table, work);
         } else {
-            in_core::measure(&children, &mut table, prover, size, rounds);
+            in_core::measure(&children, &mut table, work);
         }
     }
     table.finish()
