@@ -106,6 +106,12 @@ pub unsafe trait PageSource: Sync {
         _ = (start, bytes);
     }
 
+    /// A block in use spans this range from now on: it was handed out, or was made longer or shorter
+    /// where it is.
+    fn placed(&self, start: NonNull<u8>, bytes: usize) {
+        _ = (start, bytes);
+    }
+
     /// Says whether [`PageSource::move_pages`] can move pages with one system call; where it
     /// cannot, a block that must move is copied.
     fn may_mremap(&self) -> bool {

@@ -252,6 +252,7 @@ impl Heap {
         let block = self.block(grant, units);
         // SAFETY: the block was just taken off the free list.
         unsafe { source.reused(block.start, block.bytes) };
+        source.placed(block.start, block.bytes);
         Some(block)
     }
 
@@ -292,13 +293,17 @@ impl Heap {
             // SAFETY: the tail is the caller's block's, who gives it up.
             unsafe { source.freed(part, part_bytes) };
             self.with(|extents| extents.shrink(unit, units));
-            return Some(self.block(same, units));
+            let block = self.block(same, units);
+            source.placed(block.start, block.bytes);
+            return Some(block);
         }
         let commit = |from, to| self.commit(source, from, to);
         let grant = self.with(|extents| extents.extend(unit, units, commit))?;
         // SAFETY: the part was just added to the caller's block.
         unsafe { source.reused(part, part_bytes) };
-        Some(self.block(grant, units))
+        let block = self.block(grant, units);
+        source.placed(block.start, block.bytes);
+        Some(block)
     }
 
     /// The pages wholly inside the block at `start`, by index, and the address of the first.

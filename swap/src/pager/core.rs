@@ -29,8 +29,9 @@
 
 use plimsoll_arena::os::OsError;
 
-use super::entry::{Chunk, Demand, Frame, Seals};
-use super::policy::Policy;
+use super::entry::{Ahead, Chunk, Demand, Frame, Seals};
+use super::policy::{Mode, Policy};
+use super::reversed::Reversed;
 use super::space::{ALL, CHUNK_BYTES, GRANULES, Mask, Space};
 use super::state::{Event, State};
 use super::streams::Streams;
@@ -55,8 +56,17 @@ pub(crate) const CHUNK: u64 = GRANULES as u64;
 /// Faults that may wait for a worker at once. More threads than that are not fed by two disks.
 const DEMANDS: usize = 1 << 16;
 
-/// Chunks that may wait to be read ahead; more are forgotten.
+/// Chunks or parts of them that may wait to be read ahead; more are forgotten.
 const AHEADS: usize = 1 << 12;
+
+/// Which end of a queue.
+#[derive(Clone, Copy)]
+pub(crate) enum End {
+    /// The next to leave.
+    First,
+    /// The last to leave.
+    Last,
+}
 
 /// The tables; see the module's header.
 pub(crate) struct Core {
@@ -68,11 +78,12 @@ pub(crate) struct Core {
     pub(crate) limbo: Lists<2>,
     pub(crate) framed: Lists<3>,
     pub(crate) demands: Ring<Demand>,
-    pub(crate) aheads: Ring<u32>,
+    pub(crate) aheads: Ring<Ahead>,
     pub(crate) free_slots: Ring<u32>,
     pub(crate) slots_used: u32,
     pub(crate) slots_reserved: u32,
     pub(crate) streams: Streams,
+    pub(crate) reversed: Reversed,
     /// Frames that were ever used; the rest is free too.
     pub(crate) frames_used: u32,
     /// All in granules.
@@ -80,6 +91,8 @@ pub(crate) struct Core {
     pub(crate) held: u64,
     pub(crate) held_peak: u64,
     pub(crate) in_data: u64,
+    /// Of those in data, the ones of chunks that pass through.
+    pub(crate) in_passing: u64,
     pub(crate) in_limbo: u64,
     /// Of those in limbo, the ones that were read ahead.
     pub(crate) in_ahead: u64,
@@ -111,11 +124,13 @@ impl Core {
             slots_used: 0,
             slots_reserved: 0,
             streams: Streams::new(),
+            reversed: Reversed::new(),
             frames_used: 0,
             budget,
             held: 0,
             held_peak: 0,
             in_data: 0,
+            in_passing: 0,
             in_limbo: 0,
             in_ahead: 0,
             spare: 0,
@@ -129,6 +144,21 @@ impl Core {
         };
         debug_assert!(core.frames.len() > core.chunks.len(), "one frame must always be left");
         Ok(core)
+    }
+
+    /// Queues granules that somebody will soon ask for. A full queue forgets them: faults will ask.
+    pub(crate) fn expect(&mut self, ahead: Ahead) {
+        let coming = self.chunk(ahead.chunk).coming;
+        if ahead.mask & !coming != 0 && self.aheads.push(ahead) {
+            self.chunk(ahead.chunk).coming |= ahead.mask;
+        }
+    }
+
+    /// What was queued first.
+    pub(crate) fn next_expected(&mut self) -> Option<Ahead> {
+        let ahead = self.aheads.pop()?;
+        self.chunk(ahead.chunk).coming &= !ahead.mask;
+        Some(ahead)
     }
 
     pub(crate) fn chunk(&mut self, chunk: u32) -> &mut Chunk {
@@ -240,16 +270,37 @@ impl Core {
         released
     }
 
-    /// Puts a chunk that entered data at the end of the queue.
+    /// Puts a chunk of which granules entered data at the end of its queue. What passes through
+    /// goes on doing so while the program goes in circles.
     pub(crate) fn entered(&mut self, chunk: u32, granules: u64, now_ns: u64) {
         self.chunk(chunk).entered_ns = now_ns;
         self.in_data += granules;
-        self.resident.push_back(RESIDENT, chunk);
+        if self.resident.list_of(chunk) == Some(PASSING) {
+            self.in_passing += granules;
+        }
+        let goes_on = self.chunk(chunk).passes > 0 && self.policy.mode() == Mode::Circles;
+        self.enlist(if goes_on { PASSING } else { RESIDENT }, chunk, End::Last);
+    }
+
+    /// Puts a chunk with granules in data on a queue.
+    pub(crate) fn enlist(&mut self, list: usize, chunk: u32, end: End) {
+        let granules = u64::from(self.chunk(chunk).mask(&[State::Resident]).count_ones());
+        if self.resident.list_of(chunk) == Some(PASSING) {
+            self.in_passing -= granules;
+        }
+        match end {
+            End::First => self.resident.push_front(list, chunk),
+            End::Last => self.resident.push_back(list, chunk),
+        }
+        self.in_passing += if list == PASSING { granules } else { 0 };
     }
 
     /// Takes a chunk off the queue if nothing of it is in data.
     pub(crate) fn left(&mut self, chunk: u32, granules: u64) {
         self.in_data -= granules;
+        if self.resident.list_of(chunk) == Some(PASSING) {
+            self.in_passing -= granules;
+        }
         if self.chunk(chunk).mask(&[State::Resident]) == 0 {
             self.resident.remove(chunk);
         }
@@ -263,6 +314,10 @@ impl Core {
         let waiting = self.chunk(chunk).mask(&[State::Limbo, State::Ahead]);
         let ahead = self.chunk(chunk).mask(&[State::Ahead]);
         let mask = if self.frame(frame).huge == 1 { waiting } else { mask & waiting };
+        if self.chunk(chunk).mask(&[State::Limbo]) & mask != 0 {
+            let entry = self.chunk(chunk);
+            entry.passes = entry.passes.saturating_sub(1);
+        }
         self.map(space, chunk, frame, mask, Event::Rescue, now_ns);
         self.in_limbo -= u64::from(mask.count_ones());
         self.in_ahead -= u64::from((mask & ahead).count_ones());

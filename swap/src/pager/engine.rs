@@ -19,7 +19,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::core::{AHEAD, BLANK, CHUNK, Core, LIMBO, RESIDENT, SPARE};
+use super::core::{AHEAD, BLANK, CHUNK, Core, End, LIMBO, RESIDENT, SPARE};
 use super::process::ProcessLimit;
 use super::space::{ALL, Mask, Space};
 use super::state::{Event, State};
@@ -140,7 +140,7 @@ impl Engine {
         if left != resident {
             // The rest is pinned: later.
             core.counters.pinned += 1;
-            core.resident.push_back(RESIDENT, chunk);
+            core.enlist(RESIDENT, chunk, End::Last);
         }
         core.settle(frame);
         left != 0
@@ -359,6 +359,7 @@ fn first_of(mask: Mask, count: u32) -> Mask {
 impl Engine {
     /// Counts everything anew and compares; for a pager at rest.
     pub(crate) fn check(&self) {
+        use super::core::PASSING;
         let mut core = self.core.lock();
         while core.loading + core.writing > 0 {
             drop(core);
@@ -366,7 +367,7 @@ impl Engine {
             core = self.core.lock();
         }
         let count = |mask: Mask| u64::from(mask.count_ones());
-        let (mut data, mut limbo, mut ahead, mut present) = (0, 0, 0, 0);
+        let (mut data, mut passing, mut limbo, mut ahead, mut present) = (0, 0, 0, 0, 0);
         for chunk in 0..core.chunks.len() as u32 {
             let entry = *core.chunk(chunk);
             let resident = count(entry.mask(&[State::Resident]));
@@ -379,12 +380,15 @@ impl Engine {
             assert_eq!(core.limbo.list_of(chunk), list);
             ahead += count(entry.mask(&[State::Ahead]));
             data += resident;
+            let passes = core.resident.list_of(chunk) == Some(PASSING);
+            passing += if passes { resident } else { 0 };
             limbo += waiting;
         }
         for frame in 0..core.frames.len() {
             present += count(core.frames[frame].present);
         }
-        assert_eq!((data, limbo, ahead), (core.in_data, core.in_limbo, core.in_ahead));
+        assert_eq!((data, passing), (core.in_data, core.in_passing));
+        assert_eq!((limbo, ahead), (core.in_limbo, core.in_ahead));
         assert_eq!(present, limbo + core.spare);
         assert_eq!(core.held, data + present);
     }

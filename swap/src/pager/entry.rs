@@ -27,6 +27,8 @@ pub(crate) struct Chunk {
     pub(crate) wanted: Mask,
     /// A demand for it is queued.
     pub(crate) queued: Mask,
+    /// Somebody will soon ask for it, which is queued.
+    pub(crate) coming: Mask,
     /// Its contents may be lost.
     pub(crate) dead: Mask,
     /// The slot holds it as of `hashes`.
@@ -41,10 +43,12 @@ pub(crate) struct Chunk {
     pub(crate) huge: u32,
     /// 1: blocks smaller than a chunk live here, so pages stay small.
     pub(crate) small: u32,
+    /// Not 0: it only passes through. Counts down as it comes back from limbo.
+    pub(crate) passes: u32,
     /// When it last entered data.
     pub(crate) entered_ns: u64,
-    /// `Core::evictions` when it last went to the file.
-    pub(crate) left_at: u64,
+    /// `Core::evictions` when they last went to the file; the low bits tell enough.
+    pub(crate) left_at: [u32; GRANULES],
     pub(crate) hashes: [u128; GRANULES],
     pub(crate) lanes: [Lane; GRANULES],
 }
@@ -98,13 +102,25 @@ pub(crate) struct Frame {
 // SAFETY: integers.
 unsafe impl ZeroValid for Frame {}
 
-/// A thread waits for a granule.
+/// A thread waits for a page.
 #[derive(Clone, Copy)]
 pub(crate) struct Demand {
-    pub(crate) chunk: u32,
-    pub(crate) granule: u32,
+    /// Bytes from the start of the data range.
+    pub(crate) offset: usize,
     pub(crate) since_ns: u64,
 }
 
 // SAFETY: integers.
 unsafe impl ZeroValid for Demand {}
+
+/// Granules that somebody will soon ask for.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    pub(crate) chunk: u32,
+    pub(crate) mask: Mask,
+    /// 1: they go on into data; 0: they stay in the chunk's frame until touched.
+    pub(crate) enters: u32,
+}
+
+// SAFETY: integers.
+unsafe impl ZeroValid for Ahead {}

@@ -18,8 +18,9 @@ use std::sync::atomic::Ordering;
 use nix::libc;
 
 use super::builder::{BuildError, PagerBuilder};
-use super::core::{CHUNK, Core, RESIDENT};
+use super::core::{CHUNK, Core, End, RESIDENT};
 use super::engine::Engine;
+use super::entry::Ahead;
 use super::space::{GRANULE_BYTES, GRANULES, Mask, run};
 use super::state::State;
 use super::sys;
@@ -154,7 +155,7 @@ impl Pager {
     pub fn cold(&self, start: NonNull<u8>, bytes: usize) {
         self.each_chunk(start, bytes, Edge::Inside, |core, chunk, mask| {
             if core.chunk(chunk).mask(&[State::Resident]) & mask != 0 {
-                core.resident.push_front(RESIDENT, chunk);
+                core.enlist(RESIDENT, chunk, End::First);
                 self.engine.evict(core, chunk);
             }
         });
@@ -172,7 +173,7 @@ impl Pager {
             let granules = u64::from(wanted.count_ones());
             if wanted != 0 && core.in_ahead + queued + granules <= Engine::limbo_target(core) {
                 queued += granules;
-                core.aheads.push(chunk);
+                core.expect(Ahead { chunk, mask, enters: 0 });
             }
         });
         self.engine.work.raise();
@@ -191,7 +192,7 @@ impl Pager {
             let resident = entry.mask(&[State::Resident]);
             if resident != 0 && resident & !entry.dead == 0 {
                 // The next to go: it costs nothing.
-                core.resident.push_front(RESIDENT, chunk);
+                core.enlist(RESIDENT, chunk, End::First);
             }
             let cheap = core.chunk(chunk).mask(&[State::Disk, State::Limbo, State::Ahead]);
             core.discard(&self.engine.space, chunk, mask & cheap);
@@ -204,7 +205,7 @@ impl Pager {
             let dead = std::mem::replace(&mut core.chunk(chunk).dead, 0);
             core.chunk(chunk).dead = dead & !mask;
             if dead & mask != 0 && core.chunk(chunk).mask(&[State::Resident]) != 0 {
-                core.resident.push_back(RESIDENT, chunk);
+                core.enlist(RESIDENT, chunk, End::Last);
             }
         });
     }
@@ -227,6 +228,16 @@ impl Pager {
                 return;
             }
             self.engine.progress.wait(seen, std::time::Duration::from_millis(2));
+        }
+    }
+
+    /// Says that one array spans a range: what reads its rows in bit-reversed order is then known,
+    /// and read ahead of. A later one that overlaps takes its place.
+    pub fn array(&self, start: NonNull<u8>, bytes: usize) {
+        let first = start.as_ptr().addr().wrapping_sub(self.engine.space.data().start());
+        if self.is_here() && first < self.range_bytes() {
+            let bytes = bytes.min(self.range_bytes() - first);
+            self.engine.core.lock().reversed.placed(first as u64, bytes as u64);
         }
     }
 

@@ -24,7 +24,7 @@
 
 use crate::checksum::seeded_hash;
 
-use super::core::{CHUNK, Core, PASSING, RESIDENT};
+use super::core::{Core, PASSING, RESIDENT};
 use super::engine::Engine;
 use super::entry::Lane;
 use super::policy::{Mode, Policy};
@@ -243,7 +243,9 @@ impl Engine {
         entry.repeats &= !dead;
         entry.step(zero, Event::WrittenZero);
         entry.step(gone & !zero, Event::Written);
-        entry.left_at = evictions;
+        for (first, count) in runs(gone) {
+            entry.left_at[first..first + count].fill(evictions as u32);
+        }
         if wanted != 0 {
             core.map(&self.space, chunk, frame, wanted, Event::WrittenWanted, now_ns());
         }
@@ -289,13 +291,12 @@ impl Core {
 
     /// The chunk that is to be evicted next.
     pub(crate) fn victim(&mut self) -> Option<u32> {
-        let passing = u64::from(self.resident.len(PASSING)) * CHUNK;
         let enough = match self.policy.mode() {
             Mode::Circles => Policy::transit(self.budget),
             Mode::Queue => 0,
         };
         let (stays, passes) = (self.resident.front(RESIDENT), self.resident.front(PASSING));
-        if passing > enough && self.policy.takes_passing() {
+        if self.in_passing > enough && self.policy.takes_passing() {
             return passes;
         }
         stays.or(passes)

@@ -13,14 +13,22 @@
 //! Invariant: while a granule is Loading its pages are the worker's alone; it is mapped by one
 //! move, after which it is complete.
 
-use super::core::{CHUNK, Core, PASSING};
+use super::core::{CHUNK, Core, End, PASSING};
 use super::engine::Engine;
-use super::entry::{Demand, Lane};
+use super::entry::{Ahead, Demand, Lane};
+use super::reversed::Batch;
 use super::space::{ALL, CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, run, runs};
 use super::state::{Answer, Event, State, answer};
 use super::sync::Guard;
 use super::sys::{die, now_ns};
 use crate::seal::Sealed;
+
+/// What of a row is brought ahead of one who reads rows in bit-reversed order. How long they are is
+/// not known; of what reaches into the next granule that is brought too.
+const ROW_BYTES: usize = 8 << 10;
+
+/// A chunk that only passes through stays when it has come back from limbo so often.
+const RESCUES_MAX: u32 = 8;
 
 /// What one load brings.
 struct Plan {
@@ -44,7 +52,7 @@ impl Engine {
     /// Brings what a fault asked for, if nobody else has.
     pub(crate) fn serve(&self, worker: usize, demand: Demand) {
         let mut core = self.core.lock();
-        let (chunk, granule) = (demand.chunk, demand.granule as usize);
+        let (chunk, granule) = Core::place(demand.offset);
         let entry = core.chunk(chunk);
         entry.queued &= !(1 << granule);
         match answer(entry.states[granule]) {
@@ -63,7 +71,7 @@ impl Engine {
                 return;
             }
         }
-        let plan = self.plan(&mut core, chunk, granule);
+        let plan = self.plan(&mut core, demand.offset);
         let mut core = self.bring(core, worker, chunk, &plan, Event::Loaded);
         core.counters.stalled_ns += now_ns().saturating_sub(demand.since_ns);
         drop(core);
@@ -77,7 +85,8 @@ impl Engine {
     }
 
     /// What to bring for a fault at a granule that is in no memory.
-    fn plan(&self, core: &mut Core, chunk: u32, granule: usize) -> Plan {
+    fn plan(&self, core: &mut Core, offset: usize) -> Plan {
+        let (chunk, granule) = Core::place(offset);
         let entry = core.chunk(chunk);
         let absent = entry.mask(&[State::Zero, State::Disk]);
         let away = entry.mask(&[State::Disk]);
@@ -87,8 +96,16 @@ impl Engine {
         if on_disk == 0 && may_be_whole {
             return Plan { mask: ALL, from_file: 0, repeats, whole: true };
         }
+        let missing = core.chunk(chunk).coming & 1 << granule == 0;
+        let in_order = self.read_rows_on(core, offset, missing);
         let at = u64::from(chunk) * CHUNK + granule as u64;
         let window = core.streams.fault(at);
+        if in_order && window.granules < GRANULES as u32 / 2 {
+            // Two neighbours may be a row that reaches into the second; more are a stream.
+            let mask = 1 << granule;
+            let (from_file, repeats) = (mask & on_disk, mask & repeats);
+            return Plan { mask, from_file, repeats, whole: false };
+        }
         let widest = (core.budget / 8).max(1);
         let granules = u64::from(window.granules).min(widest);
         let plan = if may_be_whole && granules >= CHUNK {
@@ -112,18 +129,44 @@ impl Engine {
         let past = to.div_ceil(CHUNK).min(core.chunks.len() as u64).max(first);
         for chunk in first..past {
             if core.chunk(chunk as u32).mask(&[State::Disk]) != 0 {
-                // A full ring forgets the rest: faults will ask for it.
-                core.aheads.push(chunk as u32);
+                core.expect(Ahead { chunk: chunk as u32, mask: ALL, enters: 0 });
             }
         }
         self.work.raise();
         past * CHUNK
     }
 
-    /// Brings what of a chunk is in the file into its frame, if memory is at hand.
-    pub(crate) fn read_ahead(&self, mut core: Guard<'_, Core>, worker: usize, chunk: u32) {
+    /// Queues rows of an array that is read in bit-reversed order, an eighth of the budget at most.
+    pub(crate) fn queue_rows(&self, core: &mut Core, batch: Batch) {
+        let (mut queued, mut stays) = (0, false);
+        for (offset, marker) in batch.rows() {
+            stays |= marker;
+            let (chunk, granule) = Core::place(offset as usize);
+            let past = (offset as usize % GRANULE_BYTES + ROW_BYTES).div_ceil(GRANULE_BYTES);
+            let mask = run(granule, past.min(GRANULES - granule));
+            let away = core.chunk(chunk).mask(&[State::Disk, State::Limbo]) & mask;
+            queued += u64::from(away.count_ones());
+            if away == 0 {
+                continue;
+            }
+            if queued > core.budget / 8 {
+                break;
+            }
+            core.expect(Ahead { chunk, mask, enters: u32::from(!stays) });
+            stays = false;
+        }
+        self.work.raise();
+    }
+
+    /// Brings what of a chunk is in the file, if memory is at hand: into its frame, or into data.
+    pub(crate) fn read_ahead(&self, mut core: Guard<'_, Core>, worker: usize, ahead: Ahead) {
+        let Ahead { chunk, enters, .. } = ahead;
+        let limbo = core.chunk(chunk).mask(&[State::Limbo]) & ahead.mask;
+        if enters == 1 && limbo != 0 {
+            core.rescue(&self.space, chunk, limbo, now_ns());
+        }
         let entry = core.chunk(chunk);
-        let mask = entry.mask(&[State::Disk]);
+        let mask = entry.mask(&[State::Disk]) & ahead.mask;
         let repeats = mask & entry.repeats;
         let whole = mask == ALL && entry.frame == 0 && entry.small == 0;
         let whole = whole && Self::may_be_huge(&core);
@@ -135,15 +178,19 @@ impl Engine {
         if mask == 0 {
             return;
         }
-        if !fits || core.in_ahead > Self::limbo_target(&core) {
+        if !fits || enters == 0 && core.in_ahead > Self::limbo_target(&core) {
             // Room first, and what was read ahead longest ago and nobody came for; then again.
             let (mut core, done) = self.make_room(core);
             if done {
-                core.aheads.push(chunk);
+                core.expect(ahead);
             }
             return;
         }
         let plan = Plan { mask, from_file: mask & !repeats, repeats, whole };
+        if enters == 1 {
+            let _core = self.bring(core, worker, chunk, &plan, Event::Loaded);
+            return;
+        }
         let mut core = self.bring(core, worker, chunk, &plan, Event::LoadedAhead);
         core.counters.read_ahead += u64::from(plan.from_file.count_ones());
     }
@@ -241,10 +288,11 @@ impl Engine {
         core.counters.loaded += count(plan.from_file);
         core.counters.loads += 1;
         if event == Event::Loaded {
+            let is_new = core.resident.list_of(chunk).is_none();
             core.mapped(chunk, frame, plan.mask, plan.whole);
             core.entered(chunk, count(plan.mask), now_ns());
-            core.note_refault(chunk, count(plan.from_file));
-            if plan.whole {
+            core.note_refault(chunk, plan.from_file);
+            if plan.whole || is_new && plan.from_file != 0 {
                 core.streamed(chunk);
             }
         } else {
@@ -253,9 +301,9 @@ impl Engine {
             core.relist(chunk);
             let wanted = core.chunk(chunk).wanted & plan.mask;
             if wanted != 0 {
-                let before = core.in_ahead;
+                let before = core.chunk(chunk).mask(&[State::Ahead]);
                 core.rescue(&self.space, chunk, wanted, now_ns());
-                let rescued = before - core.in_ahead;
+                let rescued = before & !core.chunk(chunk).mask(&[State::Ahead]);
                 core.came_ahead(chunk, rescued);
             }
         }
@@ -276,25 +324,28 @@ fn changed(chunk: u32) -> ! {
 
 impl Core {
     /// Notes that granules that were in the file are wanted again.
-    pub(crate) fn note_refault(&mut self, chunk: u32, granules: u64) {
-        if granules > 0 {
-            let distance = self.evictions.saturating_sub(self.chunk(chunk).left_at);
-            self.counters.refault(granules, distance);
-            self.policy.refault(granules, distance, self.budget);
+    pub(crate) fn note_refault(&mut self, chunk: u32, mask: Mask) {
+        let left_at = self.chunk(chunk).left_at;
+        for granule in (0..GRANULES).filter(|granule| mask & 1 << granule != 0) {
+            let distance = u64::from((self.evictions as u32).wrapping_sub(left_at[granule]));
+            self.counters.refault(1, distance);
+            self.policy.refault(1, distance, self.budget);
         }
     }
 
     /// Notes that somebody came for what was read ahead, which is in data now.
-    pub(crate) fn came_ahead(&mut self, chunk: u32, granules: u64) {
-        self.counters.read_ahead_used += granules;
-        self.note_refault(chunk, granules);
+    pub(crate) fn came_ahead(&mut self, chunk: u32, mask: Mask) {
+        self.counters.read_ahead_used += u64::from(mask.count_ones());
+        self.note_refault(chunk, mask);
         self.streamed(chunk);
     }
 
     /// Lets a chunk that was streamed in pass through, if that is the policy.
     pub(crate) fn streamed(&mut self, chunk: u32) {
-        if self.policy.passes_through() {
-            self.resident.push_back(PASSING, chunk);
+        let passes = self.policy.passes_through();
+        self.chunk(chunk).passes = if passes { RESCUES_MAX } else { 0 };
+        if passes {
+            self.enlist(PASSING, chunk, End::Last);
         }
     }
 }

@@ -49,6 +49,7 @@ mod paged;
 mod policy;
 mod probe;
 mod process;
+mod reversed;
 mod space;
 mod state;
 mod streams;

@@ -39,6 +39,9 @@ use super::sys::{say, variable};
 use super::thrash::FailFast;
 use crate::store::Encryption;
 
+/// Blocks from this size on are taken for arrays: who reads them may be worth knowing.
+const ARRAY_BYTES_MIN: usize = 64 << 20;
+
 /// Pages that go to a file when the process is over its limit; see the module's table.
 #[derive(Debug, Default)]
 pub struct Paged {
@@ -149,6 +152,14 @@ unsafe impl PageSource for Paged {
     unsafe fn reused(&self, start: NonNull<u8>, bytes: usize) {
         if let Some(pager) = self.pager() {
             pager.live(start, bytes);
+        }
+    }
+
+    fn placed(&self, start: NonNull<u8>, bytes: usize) {
+        if bytes >= ARRAY_BYTES_MIN
+            && let Some(pager) = self.pager()
+        {
+            pager.array(start, bytes);
         }
     }
 

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use nix::libc;
 
-use super::core::{CHUNK, Core};
+use super::core::Core;
 use super::engine::Engine;
 use super::entry::Demand;
 use super::space::{CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, run};
@@ -156,23 +156,27 @@ impl Engine {
             }
             Answer::Wait => {
                 core.chunk(chunk).wanted |= 1 << granule;
-                self.read_on(&mut core, chunk, granule);
+                if !self.read_rows_on(&mut core, offset, false) {
+                    self.read_on(&mut core, offset);
+                }
             }
-            Answer::Rescue => self.rescue(&mut core, chunk, granule),
+            Answer::Rescue => self.rescue(&mut core, offset),
             Answer::Load if core.chunk(chunk).queued & 1 << granule != 0 => {}
             Answer::Load => {
                 core.chunk(chunk).queued |= 1 << granule;
-                return Some(Demand { chunk, granule: granule as u32, since_ns: now_ns() });
+                return Some(Demand { offset, since_ns: now_ns() });
             }
         }
         None
     }
 
     /// Moves a granule back from its frame, and its neighbours that are there for the same reason.
-    fn rescue(&self, core: &mut Core, chunk: u32, granule: usize) {
+    fn rescue(&self, core: &mut Core, offset: usize) {
+        let (chunk, granule) = Core::place(offset);
+        let scattered = self.read_rows_on(core, offset, false);
         let entry = core.chunk(chunk);
         let state = entry.states[granule];
-        let alike = entry.mask(&[state]) >> granule;
+        let alike = if scattered { 1 } else { entry.mask(&[state]) >> granule };
         let mask: Mask = run(granule, (alike.trailing_ones() as usize).min(GRANULES - granule));
         core.rescue(&self.space, chunk, mask, now_ns());
         let count = u64::from(mask.count_ones());
@@ -180,15 +184,26 @@ impl Engine {
             core.counters.rescued += count;
             return;
         }
-        core.came_ahead(chunk, count);
-        self.read_on(core, chunk, granule);
+        core.came_ahead(chunk, mask);
+        if !scattered {
+            self.read_on(core, offset);
+        }
     }
 
-    /// Reads on for a stream that has come to a granule.
-    fn read_on(&self, core: &mut Core, chunk: u32, granule: usize) {
-        if let Some((from, to)) = core.streams.advance(u64::from(chunk) * CHUNK + granule as u64) {
+    /// Reads on for a stream that has come to an offset.
+    fn read_on(&self, core: &mut Core, offset: usize) {
+        if let Some((from, to)) = core.streams.advance((offset / GRANULE_BYTES) as u64) {
             self.queue_ahead(core, from, to);
         }
+    }
+
+    /// Reads on for one who reads rows in bit-reversed order, if it is one who is at an offset.
+    pub(crate) fn read_rows_on(&self, core: &mut Core, offset: usize, missing: bool) -> bool {
+        let (is_one, batch) = core.reversed.touched(offset as u64, missing);
+        if let Some(batch) = batch {
+            self.queue_rows(core, batch);
+        }
+        is_one
     }
 
     /// Serves a demand that the leader left. Returns whether there was one.
@@ -215,11 +230,11 @@ impl Engine {
         if (over || available < target / 2) && may_write {
             return self.make_room(core).1;
         }
-        if let Some(chunk) = core.aheads.pop() {
+        if let Some(ahead) = core.next_expected() {
             if core.aheads.len() > 0 {
                 self.work.raise_one();
             }
-            self.read_ahead(core, worker, chunk);
+            self.read_ahead(core, worker, ahead);
             return true;
         }
         available < target && may_write && self.make_room(core).1

@@ -1,0 +1,446 @@
+//! Who reads the rows of an array in bit-reversed order, and which rows come next.
+//!
+//! A transform leaves its results in that order, and what follows a transform reads them by it:
+//!
+//! ```text
+//!   time    0   1    2    3     4    5     6     7   ...     of N = 2^n rows
+//!   row     0  N/2  N/4  3N/4  N/8  5N/8  3N/8  7N/8 ...     time with its n bits reversed
+//! ```
+//!
+//! By address these are scattered reads. But the block that holds the array is known, and the bits
+//! of time, lowest first, are those of the place within the block, highest first, whatever the
+//! length of a row. A block is therefore cut in 2^k cells of a granule at least:
+//!
+//! ```text
+//!   place = cell * bytes / 2^k + inner        time = the k bits of cell, reversed
+//! ```
+//!
+//! While time runs through its k low bits, `inner` stays; one that reads on is known by a time that
+//! grows in small steps, which no scattered reader does for long. What comes next is brought in
+//! batches. All but one of a batch go to where they will be read, so that most reads cost no fault;
+//! the *marker*, in the middle, waits in its frame, and its touch brings the next batch.
+//!
+//! Invariant: what is brought ahead of a reader is at most `WIDTH_MAX` rows. Pure: no clock, no
+//! system call.
+//!
+//! Must never: be needed. A wrong guess costs a read.
+
+use super::space::GRANULE_BYTES;
+
+/// Blocks that are known at once: the largest of those in use.
+const BLOCKS: usize = 32;
+
+/// Blocks below this many granules (64 MiB) are not looked at: their times are too short to tell a
+/// reader from chance.
+const GRANULES_MIN: u64 = 1 << 10;
+
+/// Readers that are known at once: a few a thread, and the false ones.
+const READERS: usize = 32;
+
+/// The most that time may grow between two faults of a reader nobody is sure of, and how far a fault
+/// may be behind a reader: a few rows are read side by side, column by column.
+const STEP_MAX: u64 = 12;
+
+/// How far apart in their cells two places of a reader may be: rows of threads side by side.
+const INNER_MAX: u64 = GRANULE_BYTES as u64 / 2;
+
+/// Faults that have to agree, and time that has to pass, before anything is brought. Butterflies
+/// of a transform look like a reader for as many steps as a pass has legs, 16 at most.
+const FAULTS_MIN: u32 = 5;
+const TIME_MIN: u64 = 16;
+
+/// Rows of the first batch, and of the widest: at 64 KiB a row 4 MiB, 2.5 ms of a disk of
+/// 1.6 GB/s.
+const WIDTH_MIN: u64 = 8;
+const WIDTH_MAX: u64 = 64;
+
+/// How far a fault may be ahead of what was asked for: rows that are there are read unseen.
+const SLACK: u64 = 256;
+
+/// An array's block: bytes from the start of the range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Block {
+    start: u64,
+    bytes: u64,
+}
+
+impl Block {
+    fn end(&self) -> u64 {
+        self.start + self.bytes
+    }
+
+    /// Of the number of cells.
+    fn log_cells(&self) -> u32 {
+        (self.bytes / GRANULE_BYTES as u64).max(1).ilog2()
+    }
+
+    fn cell_start(&self, cell: u64) -> u64 {
+        ((u128::from(cell) * u128::from(self.bytes)) >> self.log_cells()) as u64
+    }
+
+    /// The time of a place, and how far it is into its cell.
+    fn time(&self, offset: u64) -> (u64, u64) {
+        let place = offset - self.start;
+        let cell = (u128::from(place) << self.log_cells()) / u128::from(self.bytes);
+        let cell = cell as u64;
+        (reversed(cell, self.log_cells()), place - self.cell_start(cell))
+    }
+
+    /// The place of a time; times past the last begin again.
+    fn offset(&self, time: u64, inner: u64) -> u64 {
+        let cell = reversed(time & ((1 << self.log_cells()) - 1), self.log_cells());
+        (self.start + self.cell_start(cell) + inner).min(self.end() - 1)
+    }
+}
+
+/// The lowest `bits` bits of a number, in reverse; `bits` is 1 at least.
+fn reversed(number: u64, bits: u32) -> u64 {
+    number.reverse_bits() >> (u64::BITS - bits)
+}
+
+/// Somebody who may be reading a block in this order. Times count on where those of the block
+/// begin again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reader {
+    block: Block,
+    /// When it was first seen.
+    began: u64,
+    /// The latest time it was seen at.
+    time: u64,
+    /// The latest time that was asked for.
+    asked: u64,
+    inner: u64,
+    /// The bits in which the times it was seen at differ.
+    differ: u64,
+    width: u64,
+    faults: u32,
+    used: u64,
+}
+
+impl Reader {
+    fn is_sure(&self) -> bool {
+        self.faults >= FAULTS_MIN && self.time - self.began >= TIME_MIN * self.step()
+    }
+
+    /// Time between two of its rows: an array that is half of its block, or a quarter, is read at
+    /// every second time of the block, or every fourth.
+    fn step(&self) -> u64 {
+        self.differ & self.differ.wrapping_neg()
+    }
+
+    /// How far `time`, which is one of the block's, is ahead of this reader, or behind it if less
+    /// than zero; `None` if it is not this reader's.
+    fn ahead(&self, time: u64) -> Option<i64> {
+        let times = 1 << self.block.log_cells();
+        let ahead = time.wrapping_sub(self.time) & (times - 1);
+        let forward = match self.is_sure() {
+            true => self.asked.saturating_sub(self.time) + SLACK.min(times / 16),
+            false => STEP_MAX,
+        };
+        if ahead <= forward {
+            return Some(ahead as i64);
+        }
+        let behind = times - ahead;
+        (behind <= STEP_MAX * self.step().max(1)).then_some(-(behind as i64))
+    }
+}
+
+/// The blocks and readers of one pager.
+#[derive(Debug)]
+pub(crate) struct Reversed {
+    blocks: [Block; BLOCKS],
+    readers: [Reader; READERS],
+    clock: u64,
+}
+
+/// Rows to bring ahead of a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Batch {
+    block: Block,
+    inner: u64,
+    from: u64,
+    step: u64,
+    rows: u64,
+}
+
+impl Batch {
+    /// Where each row begins, in the order they will be read, and whether it is the marker.
+    pub(crate) fn rows(self) -> impl Iterator<Item = (u64, bool)> {
+        (0..self.rows).map(move |row| {
+            let time = self.from + row * self.step;
+            (self.block.offset(time, self.inner), row == self.rows / 2)
+        })
+    }
+}
+
+impl Reversed {
+    pub(crate) const fn new() -> Self {
+        let block = Block { start: 0, bytes: 0 };
+        let reader = Reader {
+            block,
+            began: 0,
+            time: 0,
+            asked: 0,
+            inner: 0,
+            differ: 0,
+            width: 0,
+            faults: 0,
+            used: 0,
+        };
+        Self { blocks: [block; BLOCKS], readers: [reader; READERS], clock: 0 }
+    }
+
+    /// From now on a block spans these bytes of the range.
+    pub(crate) fn placed(&mut self, start: u64, bytes: u64) {
+        let block = Block { start, bytes };
+        for known in &mut self.blocks {
+            if known.start < block.end() && start < known.end() {
+                *known = Block::default();
+            }
+        }
+        if bytes / GRANULE_BYTES as u64 >= GRANULES_MIN
+            && let Some(smallest) = self.blocks.iter_mut().min_by_key(|block| block.bytes)
+            && smallest.bytes < bytes
+        {
+            *smallest = block;
+        }
+    }
+
+    /// Somebody came to `offset` and found it a marker, on its way, or `missing`. Returns whether it
+    /// is one who reads in this order, and what to bring ahead of it.
+    pub(crate) fn touched(&mut self, offset: u64, missing: bool) -> (bool, Option<Batch>) {
+        let holds = |block: &&Block| block.start <= offset && offset < block.end();
+        let Some(&block) = self.blocks.iter().find(holds) else { return (false, None) };
+        let (time, inner) = block.time(offset);
+        self.clock += 1;
+        let clock = self.clock;
+        let near = |reader: &&mut Reader| {
+            reader.block == block
+                && reader.inner.abs_diff(inner) <= INNER_MAX
+                && (reader.is_sure() || clock - reader.used <= READERS as u64)
+        };
+        let readers = self.readers.iter_mut().filter(near);
+        let known = readers.filter_map(|reader| Some((reader.ahead(time)?, reader)));
+        // The nearest: those that have ended are still known.
+        let nearest =
+            known.min_by_key(|(ahead, reader)| (ahead.unsigned_abs(), u64::MAX - reader.used));
+        let Some((ahead, reader)) = nearest else {
+            let fresh = Reader {
+                block,
+                began: time,
+                time,
+                asked: time,
+                inner,
+                differ: 0,
+                faults: 1,
+                width: WIDTH_MIN,
+                used: clock,
+            };
+            if let Some(oldest) = self.readers.iter_mut().min_by_key(|reader| reader.used) {
+                *oldest = fresh;
+            }
+            return (false, None);
+        };
+        reader.used = clock;
+        if ahead > 0 {
+            let time = reader.time + ahead as u64;
+            reader.differ |= time ^ reader.began;
+            reader.time = time;
+            reader.inner = inner;
+            reader.faults = reader.faults.saturating_add(1);
+        }
+        if !reader.is_sure() {
+            return (false, None);
+        }
+        if missing {
+            // What was asked for is gone, or was asked for by one who ended here.
+            reader.asked = reader.asked.min(reader.time);
+        }
+        let step = reader.step();
+        let known = reader.asked.saturating_sub(reader.time) / step;
+        // A batch of a few is not worth its way.
+        if ahead <= 0 || known > reader.width / 2 {
+            return (true, None);
+        }
+        let (from, rows) = (reader.time + (known + 1) * step, reader.width - known);
+        reader.asked = reader.time + reader.width * step;
+        reader.width = (reader.width * 2).min(WIDTH_MAX);
+        (true, Some(Batch { block, inner: reader.inner, from, step, rows }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    const GRANULE: u64 = GRANULE_BYTES as u64;
+
+    /// What happened to one who read through an array.
+    #[derive(Debug, Default)]
+    struct Seen {
+        touches: usize,
+        faults: usize,
+        markers: usize,
+        /// Granules that were brought ahead, and those of them that nobody came to.
+        ahead: usize,
+        in_vain: usize,
+    }
+
+    /// Reads places in order, with room for `kept` granules, the oldest of which goes.
+    fn read(reversed: &mut Reversed, places: impl Iterator<Item = u64>, kept: usize) -> Seen {
+        let (mut seen, mut clock) = (Seen::default(), 0u64);
+        // Granule -> when it came, whether it is a marker, whether somebody came to it.
+        let mut there: BTreeMap<u64, (u64, bool, bool)> = BTreeMap::new();
+        let mut queue: BTreeSet<(u64, u64)> = BTreeSet::new();
+        for place in places {
+            seen.touches += 1;
+            let granule = place / GRANULE;
+            let known = there.get_mut(&granule);
+            let asks = known.as_ref().is_none_or(|(_, marker, _)| *marker);
+            match known {
+                None => seen.faults += 1,
+                Some(known) => {
+                    seen.markers += usize::from(known.1);
+                    (known.1, known.2) = (false, true);
+                }
+            }
+            if !asks {
+                continue;
+            }
+            let missing = !there.contains_key(&granule);
+            let batch = reversed.touched(place, missing).1;
+            let ahead = batch.into_iter().flat_map(Batch::rows);
+            let own = std::iter::once((place, false, true));
+            for (place, marker, came) in own.chain(ahead.map(|(place, at)| (place, at, false))) {
+                let granule = place / GRANULE;
+                if there.contains_key(&granule) {
+                    continue;
+                }
+                clock += 1;
+                seen.ahead += usize::from(!came);
+                there.insert(granule, (clock, marker, came));
+                queue.insert((clock, granule));
+                while there.len() > kept {
+                    let (_, oldest) = queue.pop_first().expect("as many as are there");
+                    let (.., came) = there.remove(&oldest).expect("in both");
+                    seen.in_vain += usize::from(!came);
+                }
+            }
+        }
+        seen
+    }
+
+    /// The starts of `1 << log_rows` rows in bit-reversed order.
+    fn rows(start: u64, log_rows: u32, row_bytes: u64) -> impl Iterator<Item = u64> {
+        (0..1 << log_rows).map(move |time| start + reversed(time, log_rows) * row_bytes)
+    }
+
+    fn block(start: u64, bytes: u64) -> Reversed {
+        let mut reversed = Reversed::new();
+        reversed.placed(start, bytes);
+        reversed
+    }
+
+    #[test]
+    fn rows_of_any_length_come_before_they_are_asked_for() {
+        for (log_rows, row_bytes) in [(22, 32), (19, 500), (16, 10_532), (14, 65_536), (12, 99_000)]
+        {
+            let bytes = row_bytes << log_rows;
+            let mut known = block(7 * GRANULE, bytes);
+            let seen = read(&mut known, rows(7 * GRANULE, log_rows, row_bytes), 400);
+            eprintln!("2^{log_rows} rows of {row_bytes}: {seen:?}");
+            assert!(seen.ahead > 1000, "{row_bytes}: {seen:?}");
+            assert!(seen.faults * 20 < seen.ahead, "{row_bytes}: {seen:?}");
+            assert!(seen.in_vain * 20 < seen.ahead, "{row_bytes}: {seen:?}");
+        }
+    }
+
+    #[test]
+    fn an_array_that_is_a_part_of_its_block_is_read_at_every_second_time() {
+        let (log_rows, row_bytes) = (15, 10_532u64);
+        for parts in [2, 4] {
+            let start = 3 * GRANULE;
+            let mut known = block(start, (row_bytes << log_rows) * parts);
+            let seen = read(&mut known, rows(start, log_rows, row_bytes), 400);
+            assert!(seen.faults * 20 < seen.ahead, "one of {parts}: {seen:?}");
+            assert!(seen.in_vain * 20 < seen.ahead, "one of {parts}: {seen:?}");
+        }
+    }
+
+    #[test]
+    fn threads_that_read_side_by_side_are_told_apart_or_taken_together() {
+        let (log_rows, row_bytes) = (16, 10_532u64);
+        let all: Vec<u64> = rows(0, log_rows, row_bytes).collect();
+        for threads in [2, 3, 8] {
+            let part = all.len() / threads;
+            // Each falls behind the one before it by a little, and by more and more.
+            let turns = (0..part).flat_map(|at| {
+                let all = &all;
+                (0..threads).map(move |thread| all[thread * part + at * (64 - thread) / 64])
+            });
+            let mut known = block(0, row_bytes << log_rows);
+            let seen = read(&mut known, turns, 2000);
+            eprintln!("{threads} threads: {seen:?}");
+            assert!(seen.faults * 8 < seen.ahead, "{threads}: {seen:?}");
+            assert!(seen.in_vain * 8 < seen.ahead, "{threads}: {seen:?}");
+        }
+    }
+
+    #[test]
+    fn other_orders_bring_nothing() {
+        let bytes = 1u64 << 30;
+        let mut random = ChaCha8Rng::seed_from_u64(3);
+        let scattered: Vec<u64> = (0..50_000).map(|_| random.gen_range(0..bytes)).collect();
+        let in_order = (0..bytes / 4096).map(|page| page * 4096);
+        let strided = (0..64 * 500).map(|at| at % 500 * (bytes / 500) + at / 500 * 4096);
+        // The legs of a butterfly, each a share of the array from the next, one step after another.
+        let butterflies =
+            |legs: u64| (0..40_000).map(move |at| at % legs * (bytes / legs) + at / legs * GRANULE);
+        let cases: Vec<(&str, Vec<u64>)> = vec![
+            ("scattered", scattered),
+            ("in order", in_order.collect()),
+            ("strided", strided.collect()),
+            ("2 legs", butterflies(2).collect()),
+            ("4 legs", butterflies(4).collect()),
+            ("16 legs", butterflies(16).collect()),
+        ];
+        for (name, places) in cases {
+            let seen = read(&mut block(0, bytes), places.into_iter(), 400);
+            assert!(seen.ahead * 50 <= seen.faults, "{name}: {seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_block_takes_the_place_of_those_it_overlaps_and_the_largest_stay() {
+        let mut reversed = Reversed::new();
+        let least = GRANULES_MIN * GRANULE;
+        reversed.placed(0, least - GRANULE);
+        assert_eq!(reversed.blocks, [Block::default(); BLOCKS]);
+        for at in 0..BLOCKS as u64 * 2 {
+            reversed.placed(at * 4 * least, least * (1 + at % 3));
+        }
+        let sizes: Vec<u64> = reversed.blocks.iter().map(|block| block.bytes / least).collect();
+        assert!(sizes.iter().all(|size| *size >= 2), "{sizes:?}");
+        reversed.placed(0, BLOCKS as u64 * 8 * least);
+        let left = reversed.blocks.iter().filter(|block| block.bytes > 0).count();
+        assert_eq!(left, 1);
+    }
+
+    #[test]
+    fn places_and_times_are_each_others_inverse() {
+        let mut random = ChaCha8Rng::seed_from_u64(4);
+        for _ in 0..10_000 {
+            let start = random.gen_range(0..1u64 << 45);
+            let block = Block { start, bytes: random.gen_range(GRANULE..1 << 42) };
+            let offset = start + random.gen_range(0..block.bytes);
+            let (time, inner) = block.time(offset);
+            assert!(time < 1 << block.log_cells());
+            assert_eq!(block.offset(time, inner), offset, "{block:?}");
+        }
+    }
+}
