@@ -231,7 +231,7 @@ impl PagerBuilder {
             (None, None) => return Err(BuildError::NoFile),
         };
         // One for each chunk, and as much again for pages between two uses.
-        let frames = chunks * 2 + 1;
+        let frames = chunks * 2 + 1 + self.workers;
         let mut map = ExtentMap::new(quota);
         let mut segments = Table::<Extent>::new((quota / segment_bytes) as usize)?;
         for segment in segments.iter_mut() {

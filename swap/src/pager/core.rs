@@ -17,8 +17,9 @@
 //! Invariants, in granules, whenever the lock is free:
 //!
 //! * `held = resident + limbo + busy + spare <= budget`, but for what is pinned by system calls;
-//! * a chunk has a frame exactly while a granule of it is in Limbo, Writing, Loading or Ahead,
-//!   and then such a granule's pages are at its own place in that frame;
+//! * a chunk has a frame while a granule of it is in Limbo, Writing or Ahead, and then such a
+//!   granule's pages are at its own place in that frame; those of a Loading one are too, or they are
+//!   in a frame that is lent for them;
 //! * a frame's spare granules belong to nobody: their contents mean nothing;
 //! * bit `i` of `copies` says that slot holds granule `i` as of its `hashes[i]`; the granule may
 //!   have changed since, which comparing hashes will show;
@@ -206,11 +207,13 @@ impl Core {
             }
         }
         let spare = self.spare_of(frame);
-        let Frame { owner, present, huge, .. } = *self.frame(frame);
+        let Frame { owner, present, lent, huge, .. } = *self.frame(frame);
         match (owner, present, spare) {
-            (0, 0, _) => self.framed.push_back(FREE, frame),
+            (0, 0, _) if lent == 0 => self.framed.push_back(FREE, frame),
             (0, ALL, _) if huge == 1 => self.framed.push_back(BLANK, frame),
             (_, _, 0) => self.framed.remove(frame),
+            // Those of no chunk first: one can be lent.
+            (0, ..) => self.framed.push_front(SPARE, frame),
             _ => self.framed.push_back(SPARE, frame),
         }
     }
@@ -241,6 +244,32 @@ impl Core {
         self.framed.remove(frame);
         self.frame(frame).owner = chunk + 1;
         self.chunk(chunk).frame = frame + 1;
+    }
+
+    /// Lends spare pages for one granule of a chunk, which stay where they are until they leave for
+    /// data; nobody gets their frame meanwhile. `None` if all that is spare lies in frames of
+    /// chunks, or some of it where the granule belongs.
+    pub(crate) fn lend_for(&mut self, chunk: u32, mask: Mask) -> Option<(u32, usize)> {
+        if let Some(own) = self.chunk(chunk).frame.checked_sub(1)
+            && self.frames[own as usize].present & mask != 0
+        {
+            return None;
+        }
+        let nobodys = |frame: &u32| self.frames[*frame as usize].owner == 0;
+        let frame = self.framed.front(SPARE).filter(nobodys)?;
+        let granule = self.spare_of(frame).trailing_zeros() as usize;
+        let entry = self.frame(frame);
+        entry.present &= !(1 << granule);
+        entry.lent |= 1 << granule;
+        self.spare -= 1;
+        self.settle(frame);
+        Some((frame, granule))
+    }
+
+    /// The lent pages of a frame have left.
+    pub(crate) fn take_back(&mut self, frame: u32, granule: usize) {
+        self.frame(frame).lent &= !(1 << granule);
+        self.settle(frame);
     }
 
     /// Gives spare pages of a frame back to the kernel.
@@ -353,20 +382,20 @@ impl Core {
     ) {
         let huge = mask == ALL && self.frame(frame).huge == 1;
         self.counters.busy_retries += space.enter(chunk, frame, mask);
-        self.mapped(chunk, frame, mask, huge);
+        self.mapped(frame, mask, huge);
+        let entry = self.chunk(chunk);
+        entry.huge = u32::from(huge);
+        entry.wanted &= !mask;
         self.chunk(chunk).step(mask, event);
         self.entered(chunk, u64::from(mask.count_ones()), now_ns);
     }
 
     /// Notes that pages have left a frame for data.
-    pub(crate) fn mapped(&mut self, chunk: u32, frame: u32, mask: Mask, huge: bool) {
+    pub(crate) fn mapped(&mut self, frame: u32, mask: Mask, huge: bool) {
         let entry = self.frame(frame);
         entry.present &= !mask;
         entry.huge = 0;
         entry.tabled |= u32::from(!huge);
-        let chunk = self.chunk(chunk);
-        chunk.huge = u32::from(huge);
-        chunk.wanted &= !mask;
     }
 
     /// The contents of `mask` are dead: drops what is at rest, and returns the granules that a

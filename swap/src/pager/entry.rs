@@ -93,6 +93,8 @@ pub(crate) struct Frame {
     pub(crate) owner: u32,
     /// Granules with pages.
     pub(crate) present: Mask,
+    /// Granules whose pages a worker has, on their way into data.
+    pub(crate) lent: Mask,
     /// 1: its pages are one huge page.
     pub(crate) huge: u32,
     /// 1: it may have a page table, which a huge page must not find.

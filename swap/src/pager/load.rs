@@ -40,6 +40,20 @@ struct Plan {
     whole: bool,
 }
 
+/// Where the pages of a load are: each granule at its own place in the chunk's frame, or a single
+/// one at any place of a frame that was lent.
+#[derive(Clone, Copy)]
+struct Pages {
+    frame: u32,
+    lent: Option<usize>,
+}
+
+impl Pages {
+    fn place(self, granule: usize) -> usize {
+        self.lent.unwrap_or(granule)
+    }
+}
+
 /// How the contents of a chunk are had: from its slot, known by hash or tag, or from their lanes.
 struct Source {
     slot: u32,
@@ -206,23 +220,33 @@ impl Engine {
     ) -> Guard<'a, Core> {
         core.loading += 1;
         core.chunk(chunk).step(plan.mask, Event::Load);
-        let (mut core, newborn) = if plan.whole {
-            self.gain_huge(core, worker, chunk)
-        } else {
-            self.gain_small(core, worker, chunk, plan.mask)
+        let goes_on = event == Event::Loaded && plan.mask.is_power_of_two();
+        let lent = if goes_on { core.lend_for(chunk, plan.mask) } else { None };
+        let (mut core, newborn) = match lent {
+            Some(_) => (core, 0),
+            None if plan.whole => self.gain_huge(core, worker, chunk),
+            None => self.gain_small(core, worker, chunk, plan.mask),
         };
         let seals = core.seals.get(chunk as usize).map(|seals| seals.0);
         let entry = core.chunk(chunk);
-        let frame = entry.frame - 1;
+        let pages = match lent {
+            Some((frame, place)) => Pages { frame, lent: Some(place) },
+            None => Pages { frame: entry.frame - 1, lent: None },
+        };
         let (slot, hashes, lanes) = (entry.slot, entry.hashes, entry.lanes);
         drop(core);
-        self.fill(chunk, frame, plan, newborn, &Source { slot, hashes, seals, lanes });
+        self.fill(chunk, pages, plan, newborn, &Source { slot, hashes, seals, lanes });
         if event == Event::Loaded {
-            let tries = self.space.enter(chunk, frame, plan.mask);
-            let core = self.loaded(chunk, frame, plan, event);
+            let tries = match lent {
+                Some(from) => {
+                    self.space.enter_one((chunk, plan.mask.trailing_zeros() as usize), from)
+                }
+                None => self.space.enter(chunk, pages.frame, plan.mask),
+            };
+            let core = self.loaded(chunk, pages, plan, event);
             return self.count_retries(core, tries);
         }
-        self.loaded(chunk, frame, plan, event)
+        self.loaded(chunk, pages, plan, event)
     }
 
     fn count_retries<'a>(&self, mut core: Guard<'a, Core>, tries: u64) -> Guard<'a, Core> {
@@ -230,15 +254,15 @@ impl Engine {
         core
     }
 
-    fn fill(&self, chunk: u32, frame: u32, plan: &Plan, newborn: Mask, source: &Source) {
+    fn fill(&self, chunk: u32, pages: Pages, plan: &Plan, newborn: Mask, source: &Source) {
         let elsewhere = plan.from_file | plan.repeats;
         for (first, count) in runs(plan.mask & !elsewhere & !newborn) {
             // SAFETY: the granules are Loading, so this worker owns their pages.
-            unsafe { self.space.frame_bytes(frame, first, count) }.fill(0);
+            unsafe { self.space.frame_bytes(pages.frame, pages.place(first), count) }.fill(0);
         }
         for (first, count) in runs(plan.repeats) {
             // SAFETY: as above.
-            let bytes = unsafe { self.space.frame_bytes(frame, first, count) };
+            let bytes = unsafe { self.space.frame_bytes(pages.frame, pages.place(first), count) };
             let lanes = &source.lanes[first..first + count];
             for (bytes, [low, high]) in bytes.chunks_exact_mut(GRANULE_BYTES).zip(lanes) {
                 for lane in bytes.as_chunks_mut::<32>().0 {
@@ -249,7 +273,7 @@ impl Engine {
         }
         for (first, count) in runs(plan.from_file) {
             // SAFETY: as above.
-            let bytes = unsafe { self.space.frame_bytes(frame, first, count) };
+            let bytes = unsafe { self.space.frame_bytes(pages.frame, pages.place(first), count) };
             let slot_bytes = (u64::from(source.slot) - 1) * CHUNK_BYTES as u64;
             let at = slot_bytes + (first * GRANULE_BYTES) as u64;
             if let Err(why) = self.backend.read_at(at, bytes) {
@@ -279,7 +303,13 @@ impl Engine {
     }
 
     /// Ends what [`Engine::bring`] began.
-    fn loaded<'a>(&'a self, chunk: u32, frame: u32, plan: &Plan, event: Event) -> Guard<'a, Core> {
+    fn loaded<'a>(
+        &'a self,
+        chunk: u32,
+        pages: Pages,
+        plan: &Plan,
+        event: Event,
+    ) -> Guard<'a, Core> {
         let count = |mask: Mask| u64::from(mask.count_ones());
         let mut core = self.core.lock();
         core.loading -= 1;
@@ -289,7 +319,13 @@ impl Engine {
         core.counters.loads += 1;
         if event == Event::Loaded {
             let is_new = core.resident.list_of(chunk).is_none();
-            core.mapped(chunk, frame, plan.mask, plan.whole);
+            match pages.lent {
+                Some(place) => core.take_back(pages.frame, place),
+                None => core.mapped(pages.frame, plan.mask, plan.whole),
+            }
+            let entry = core.chunk(chunk);
+            entry.huge = u32::from(plan.whole);
+            entry.wanted &= !plan.mask;
             core.entered(chunk, count(plan.mask), now_ns());
             core.note_refault(chunk, plan.from_file);
             if plan.whole || is_new && plan.from_file != 0 {
@@ -307,7 +343,9 @@ impl Engine {
                 core.came_ahead(chunk, rescued);
             }
         }
-        core.settle(frame);
+        if let Some(frame) = core.chunk(chunk).frame.checked_sub(1) {
+            core.settle(frame);
+        }
         self.progress.raise();
         core
     }

@@ -211,6 +211,12 @@ impl Space {
         tries
     }
 
+    /// The same for one granule whose pages are at any place of a frame.
+    pub(crate) fn enter_one(&self, to: (u32, usize), from: (u32, usize)) -> u64 {
+        let (to, from) = (self.data_at(to.0, to.1), self.frame_at(from.0, from.1));
+        self.move_all(to, from.as_ptr().addr(), GRANULE_BYTES)
+    }
+
     /// Moves granules of the data range to a frame. Returns those that were moved; the others are
     /// in use by a system call at the moment.
     pub(crate) fn leave(&self, chunk: u32, frame: u32, mask: Mask) -> Mask {
