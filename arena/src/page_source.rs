@@ -143,6 +143,10 @@ pub unsafe trait PageSource: Sync {
         0
     }
 
+    /// What the process holds beside the source has grown. A source that shares a limit with it
+    /// makes room.
+    fn others_grew(&self) {}
+
     /// Says, once in a child process of `fork`, whether the range can be used on. After false the
     /// allocator leaves it alone: what is allocated comes from the inner allocator, what is freed
     /// in the range stays as it is.

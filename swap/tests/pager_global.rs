@@ -188,9 +188,7 @@ fn program() {
     let number = line.split_whitespace().nth(1).and_then(|n| n.parse::<usize>().ok());
     let (kilobytes, limit) = (number.expect("a number"), ALLOC.limit_bytes());
     eprintln!("{line}, {} kB allowed", limit / 1024);
-    // What is not paged (sixteen threads' small blocks) may grow between two looks.
-    let over = if program == "columns" || program == "commands" { 0 } else { 4 * MIB };
-    assert!(kilobytes * 1024 <= limit + over, "{line} over {limit} bytes");
+    assert!(kilobytes * 1024 <= limit, "{line} over {limit} bytes");
 }
 
 /// What a program of this run is seeded with, and says.

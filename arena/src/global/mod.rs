@@ -318,6 +318,7 @@ unsafe impl<A: GlobalAlloc + InnerPurge, P: PageSource> GlobalAlloc for Global<A
                 return block.start.as_ptr();
             }
         }
+        self.small_grows(layout.size());
         // SAFETY: as the caller promised.
         unsafe { self.inner.alloc(layout) }
     }
@@ -334,6 +335,7 @@ unsafe impl<A: GlobalAlloc + InnerPurge, P: PageSource> GlobalAlloc for Global<A
                 return block.start.as_ptr();
             }
         }
+        self.small_grows(layout.size());
         // SAFETY: as the caller promised.
         unsafe { self.inner.alloc_zeroed(layout) }
     }
@@ -341,6 +343,7 @@ unsafe impl<A: GlobalAlloc + InnerPurge, P: PageSource> GlobalAlloc for Global<A
     #[inline]
     unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
         if !self.owns(start) {
+            self.small_shrinks(layout.size());
             // SAFETY: not a block, so the inner allocator handed it out, with this layout.
             return unsafe { self.inner.dealloc(start, layout) };
         }
@@ -352,6 +355,8 @@ unsafe impl<A: GlobalAlloc + InnerPurge, P: PageSource> GlobalAlloc for Global<A
     #[inline]
     unsafe fn realloc(&self, start: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
         if !self.owns(start) && bytes < BLOCK_BYTES_MIN {
+            self.small_shrinks(layout.size());
+            self.small_grows(bytes);
             // SAFETY: not a block, so the inner allocator handed it out, with this layout.
             return unsafe { self.inner.realloc(start, layout, bytes) };
         }

@@ -20,6 +20,8 @@ pub(crate) struct FakePages {
     pub(crate) moves_become: Option<Moved>,
     pub(crate) freed_bytes: AtomicUsize,
     pub(crate) reused_bytes: AtomicUsize,
+    pub(crate) placed: Mutex<Vec<(usize, usize)>>,
+    pub(crate) looks: AtomicU64,
     allocations: Mutex<Vec<(AtomicPtr<u8>, Layout)>>,
 }
 
@@ -85,6 +87,14 @@ unsafe impl PageSource for FakePages {
     unsafe fn reused(&self, start: NonNull<u8>, bytes: usize) {
         self.inside(start, bytes);
         self.reused_bytes.fetch_add(bytes, Relaxed);
+    }
+    fn placed(&self, start: NonNull<u8>, bytes: usize) {
+        self.inside(start, bytes);
+        let mut placed = self.placed.lock().expect("no panic under this lock");
+        placed.push((start.as_ptr() as usize, bytes));
+    }
+    fn others_grew(&self) {
+        self.looks.fetch_add(1, Relaxed);
     }
     fn may_mremap(&self) -> bool {
         true

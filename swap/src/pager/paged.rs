@@ -185,6 +185,10 @@ unsafe impl PageSource for Paged {
         self.pager().map_or(0, Pager::follow_limit)
     }
 
+    fn others_grew(&self) {
+        _ = self.pager().map(Pager::follow_limit);
+    }
+
     fn usable_after_fork(&self) -> bool {
         self.pager().is_none()
     }
