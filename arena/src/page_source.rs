@@ -106,8 +106,8 @@ pub unsafe trait PageSource: Sync {
         _ = (start, bytes);
     }
 
-    /// A block in use spans this range from now on: it was handed out, or was made longer or shorter
-    /// where it is.
+    /// A block in use spans this range from now on: it was handed out, or was made longer or
+    /// shorter where it is.
     fn placed(&self, start: NonNull<u8>, bytes: usize) {
         _ = (start, bytes);
     }

@@ -156,8 +156,8 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         }
     }
 
-    /// Before the inner allocator hands out a block: the kernel alone knows what it keeps, and under
-    /// a limit somebody has to ask.
+    /// Before the inner allocator hands out a block: the kernel alone knows what it keeps, and
+    /// under a limit somebody has to ask.
     #[inline]
     pub(super) fn small_grows(&self, bytes: usize) {
         if self.policy.limit.load(Relaxed) == usize::MAX {

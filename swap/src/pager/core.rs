@@ -18,8 +18,8 @@
 //!
 //! * `held = resident + limbo + busy + spare <= budget`, but for what is pinned by system calls;
 //! * a chunk has a frame while a granule of it is in Limbo, Writing or Ahead, and then such a
-//!   granule's pages are at its own place in that frame; those of a Loading one are too, or they are
-//!   in a frame that is lent for them;
+//!   granule's pages are at its own place in that frame; those of a Loading one are too, or they
+//!   are lent by a frame of nobody's;
 //! * a frame's spare granules belong to nobody: their contents mean nothing;
 //! * bit `i` of `copies` says that slot holds granule `i` as of its `hashes[i]`; the granule may
 //!   have changed since, which comparing hashes will show;
@@ -185,120 +185,6 @@ impl Core {
         self.held_peak = self.held_peak.max(self.held);
     }
 
-    /// The granules of a frame that its owner uses.
-    fn used(&self, frame: u32) -> Mask {
-        let Some(owner) = self.frames[frame as usize].owner.checked_sub(1) else { return 0 };
-        use State::{Ahead, Limbo, Loading, Writing};
-        self.chunks[owner as usize].mask(&[Limbo, Writing, Loading, Ahead])
-    }
-
-    /// The granules of a frame that have pages and no use.
-    pub(crate) fn spare_of(&self, frame: u32) -> Mask {
-        self.frames[frame as usize].present & !self.used(frame)
-    }
-
-    /// Puts a frame on the list it belongs on, and takes it from an owner that has no more use
-    /// for it.
-    pub(crate) fn settle(&mut self, frame: u32) {
-        if self.used(frame) == 0 {
-            let owner = std::mem::replace(&mut self.frame(frame).owner, 0);
-            if let Some(chunk) = owner.checked_sub(1) {
-                self.chunk(chunk).frame = 0;
-            }
-        }
-        let spare = self.spare_of(frame);
-        let Frame { owner, present, lent, huge, .. } = *self.frame(frame);
-        match (owner, present, spare) {
-            (0, 0, _) if lent == 0 => self.framed.push_back(FREE, frame),
-            (0, ALL, _) if huge == 1 => self.framed.push_back(BLANK, frame),
-            (_, _, 0) => self.framed.remove(frame),
-            // Those of no chunk first: one can be lent.
-            (0, ..) => self.framed.push_front(SPARE, frame),
-            _ => self.framed.push_back(SPARE, frame),
-        }
-    }
-
-    /// The frame of `chunk`, which gets one if it has none.
-    pub(crate) fn own_frame(&mut self, space: &Space, chunk: u32) -> u32 {
-        if let Some(frame) = self.chunk(chunk).frame.checked_sub(1) {
-            return frame;
-        }
-        let unused = (self.frames_used as usize) < self.frames.len();
-        if self.framed.len(FREE) == 0 && unused {
-            self.frames_used += 1;
-            self.own(chunk, self.frames_used - 1);
-            return self.frames_used - 1;
-        }
-        if self.framed.len(FREE) == 0 {
-            // Frames without an owner keep pages. There are more frames than chunks, so one of
-            // them is free without.
-            self.release_spares(space, u64::MAX);
-        }
-        let Some(frame) = self.framed.front(FREE) else { die(format_args!("no frame is free")) };
-        self.own(chunk, frame);
-        frame
-    }
-
-    /// Gives `frame` to `chunk`.
-    pub(crate) fn own(&mut self, chunk: u32, frame: u32) {
-        self.framed.remove(frame);
-        self.frame(frame).owner = chunk + 1;
-        self.chunk(chunk).frame = frame + 1;
-    }
-
-    /// Lends spare pages for one granule of a chunk, which stay where they are until they leave for
-    /// data; nobody gets their frame meanwhile. `None` if all that is spare lies in frames of
-    /// chunks, or some of it where the granule belongs.
-    pub(crate) fn lend_for(&mut self, chunk: u32, mask: Mask) -> Option<(u32, usize)> {
-        if let Some(own) = self.chunk(chunk).frame.checked_sub(1)
-            && self.frames[own as usize].present & mask != 0
-        {
-            return None;
-        }
-        let nobodys = |frame: &u32| self.frames[*frame as usize].owner == 0;
-        let frame = self.framed.front(SPARE).filter(nobodys)?;
-        let granule = self.spare_of(frame).trailing_zeros() as usize;
-        let entry = self.frame(frame);
-        entry.present &= !(1 << granule);
-        entry.lent |= 1 << granule;
-        self.spare -= 1;
-        self.settle(frame);
-        Some((frame, granule))
-    }
-
-    /// The lent pages of a frame have left.
-    pub(crate) fn take_back(&mut self, frame: u32, granule: usize) {
-        self.frame(frame).lent &= !(1 << granule);
-        self.settle(frame);
-    }
-
-    /// Gives spare pages of a frame back to the kernel.
-    pub(crate) fn release_spare(&mut self, space: &Space, frame: u32, mask: Mask) {
-        space.release(frame, mask);
-        let entry = self.frame(frame);
-        entry.present &= !mask;
-        entry.huge = 0;
-        entry.tabled = u32::from(mask != ALL);
-        let count = u64::from(mask.count_ones());
-        self.spare -= count;
-        self.held -= count;
-        self.settle(frame);
-    }
-
-    /// Gives up to `granules` of spare pages back to the kernel, and returns how many.
-    pub(crate) fn release_spares(&mut self, space: &Space, granules: u64) -> u64 {
-        let mut released = 0;
-        while released < granules {
-            let Some(frame) = self.framed.front(SPARE).or_else(|| self.framed.front(BLANK)) else {
-                break;
-            };
-            let mask = self.spare_of(frame);
-            self.release_spare(space, frame, mask);
-            released += u64::from(mask.count_ones());
-        }
-        released
-    }
-
     /// Puts a chunk of which granules entered data at the end of its queue. What passes through
     /// goes on doing so while the program goes in circles.
     pub(crate) fn entered(&mut self, chunk: u32, granules: u64, now_ns: u64) {
@@ -307,7 +193,7 @@ impl Core {
         if self.resident.list_of(chunk) == Some(PASSING) {
             self.in_passing += granules;
         }
-        let goes_on = self.chunk(chunk).passes > 0 && self.policy.mode() == Mode::Circles;
+        let goes_on = self.chunk(chunk).passes == 1 && self.policy.mode() == Mode::Circles;
         self.enlist(if goes_on { PASSING } else { RESIDENT }, chunk, End::Last);
     }
 
@@ -344,8 +230,7 @@ impl Core {
         let ahead = self.chunk(chunk).mask(&[State::Ahead]);
         let mask = if self.frame(frame).huge == 1 { waiting } else { mask & waiting };
         if self.chunk(chunk).mask(&[State::Limbo]) & mask != 0 {
-            let entry = self.chunk(chunk);
-            entry.passes = entry.passes.saturating_sub(1);
+            self.chunk(chunk).passes = 0;
         }
         self.map(space, chunk, frame, mask, Event::Rescue, now_ns);
         self.in_limbo -= u64::from(mask.count_ones());
@@ -427,15 +312,6 @@ impl Core {
         }
         self.free_slot(chunk);
         busy
-    }
-
-    /// A frame whose granules are no longer used as one.
-    pub(crate) fn cut(&mut self, frame: u32, mask: Mask) {
-        if mask != ALL {
-            let entry = self.frame(frame);
-            entry.huge = 0;
-            entry.tabled = 1;
-        }
     }
 
     /// Gives a chunk's slot back if the file holds nothing of it.

@@ -43,7 +43,7 @@ pub(crate) struct Chunk {
     pub(crate) huge: u32,
     /// 1: blocks smaller than a chunk live here, so pages stay small.
     pub(crate) small: u32,
-    /// Not 0: it only passes through. Counts down as it comes back from limbo.
+    /// 1: it passes through, unless it is wanted while it is in limbo.
     pub(crate) passes: u32,
     /// When it last entered data.
     pub(crate) entered_ns: u64,

@@ -4,6 +4,7 @@
 //!   demand   whole chunk   if it was never touched, or if a stream reads it
 //!            the window    otherwise: one granule, more for a stream that begins
 //!   ahead    whole chunk, or what of it is in the file; stays in its frame until touched
+//!            rows that are read in bit-reversed order; they go on into data, but for markers
 //! ```
 //!
 //! What comes from the file is compared with its hash before anyone sees it, or opened with its
@@ -11,7 +12,8 @@
 //! the table.
 //!
 //! Invariant: while a granule is Loading its pages are the worker's alone; it is mapped by one
-//! move, after which it is complete.
+//! move, after which it is complete. A single granule that goes into data is read into spare pages
+//! where they lie: every move of pages interrupts the other processors.
 
 use super::core::{CHUNK, Core, End, PASSING};
 use super::engine::Engine;
@@ -26,9 +28,6 @@ use crate::seal::Sealed;
 /// What of a row is brought ahead of one who reads rows in bit-reversed order. How long they are is
 /// not known; of what reaches into the next granule that is brought too.
 const ROW_BYTES: usize = 8 << 10;
-
-/// A chunk that only passes through stays when it has come back from limbo so often.
-const RESCUES_MAX: u32 = 8;
 
 /// What one load brings.
 struct Plan {
@@ -202,7 +201,8 @@ impl Engine {
         }
         let plan = Plan { mask, from_file: mask & !repeats, repeats, whole };
         if enters == 1 {
-            let _core = self.bring(core, worker, chunk, &plan, Event::Loaded);
+            let mut core = self.bring(core, worker, chunk, &plan, Event::Loaded);
+            core.counters.rows_ahead += u64::from(plan.from_file.count_ones());
             return;
         }
         let mut core = self.bring(core, worker, chunk, &plan, Event::LoadedAhead);
@@ -381,7 +381,7 @@ impl Core {
     /// Lets a chunk that was streamed in pass through, if that is the policy.
     pub(crate) fn streamed(&mut self, chunk: u32) {
         let passes = self.policy.passes_through();
-        self.chunk(chunk).passes = if passes { RESCUES_MAX } else { 0 };
+        self.chunk(chunk).passes = u32::from(passes);
         if passes {
             self.enlist(PASSING, chunk, End::Last);
         }

@@ -35,13 +35,15 @@
 //! * nothing on the way of a fault allocates, takes a lock of `std`, or writes a log.
 //!
 //! The rooms: `state` the legal moves, `space` the ranges, `core` the tables, `engine` memory,
-//! `launder` and `load` the two directions, `worker` the threads. docs/pager.md tells the story.
+//! `launder` and `load` the two directions, `streams` and `reversed` who reads on, `worker` the
+//! threads. docs/pager.md tells the story.
 
 mod builder;
 mod core;
 mod engine;
 mod entry;
 mod face;
+mod frames;
 mod hints;
 mod launder;
 mod load;
@@ -68,6 +70,8 @@ mod tests_contents;
 mod tests_end;
 #[cfg(test)]
 mod tests_kernel;
+#[cfg(test)]
+mod tests_rows;
 
 pub use builder::{BuildError, PagerBuilder};
 pub use face::{Pager, PagerStats};

@@ -1,0 +1,142 @@
+//! Frames: which is whose, and what becomes of pages in them that nobody uses.
+//!
+//! ```text
+//!   free --own--> of a chunk --settle--> with spare pages --release--> free
+//!                                             |    ^
+//!                                        lend |    | take back: they have left for data
+//!                                             v    |
+//!                                             lent
+//! ```
+//!
+//! Invariant: a frame of which pages are lent gets no owner.
+
+use super::core::{BLANK, Core, FREE, SPARE};
+use super::entry::Frame;
+use super::space::{ALL, Mask, Space};
+use super::state::State;
+use super::sys::die;
+
+impl Core {
+    /// The granules of a frame that its owner uses.
+    fn used(&self, frame: u32) -> Mask {
+        let Some(owner) = self.frames[frame as usize].owner.checked_sub(1) else { return 0 };
+        use State::{Ahead, Limbo, Loading, Writing};
+        self.chunks[owner as usize].mask(&[Limbo, Writing, Loading, Ahead])
+    }
+
+    /// The granules of a frame that have pages and no use.
+    pub(crate) fn spare_of(&self, frame: u32) -> Mask {
+        self.frames[frame as usize].present & !self.used(frame)
+    }
+
+    /// Puts a frame on the list it belongs on, and takes it from an owner that has no more use
+    /// for it.
+    pub(crate) fn settle(&mut self, frame: u32) {
+        if self.used(frame) == 0 {
+            let owner = std::mem::replace(&mut self.frame(frame).owner, 0);
+            if let Some(chunk) = owner.checked_sub(1) {
+                self.chunk(chunk).frame = 0;
+            }
+        }
+        let spare = self.spare_of(frame);
+        let Frame { owner, present, lent, huge, .. } = *self.frame(frame);
+        match (owner, present, spare) {
+            (0, 0, _) if lent == 0 => self.framed.push_back(FREE, frame),
+            (0, ALL, _) if huge == 1 => self.framed.push_back(BLANK, frame),
+            (_, _, 0) => self.framed.remove(frame),
+            // Those of no chunk first: one can be lent.
+            (0, ..) => self.framed.push_front(SPARE, frame),
+            _ => self.framed.push_back(SPARE, frame),
+        }
+    }
+
+    /// The frame of `chunk`, which gets one if it has none.
+    pub(crate) fn own_frame(&mut self, space: &Space, chunk: u32) -> u32 {
+        if let Some(frame) = self.chunk(chunk).frame.checked_sub(1) {
+            return frame;
+        }
+        let unused = (self.frames_used as usize) < self.frames.len();
+        if self.framed.len(FREE) == 0 && unused {
+            self.frames_used += 1;
+            self.own(chunk, self.frames_used - 1);
+            return self.frames_used - 1;
+        }
+        if self.framed.len(FREE) == 0 {
+            // Frames without an owner keep pages. There are more frames than chunks, so one of
+            // them is free without.
+            self.release_spares(space, u64::MAX);
+        }
+        let Some(frame) = self.framed.front(FREE) else { die(format_args!("no frame is free")) };
+        self.own(chunk, frame);
+        frame
+    }
+
+    /// Gives `frame` to `chunk`.
+    pub(crate) fn own(&mut self, chunk: u32, frame: u32) {
+        self.framed.remove(frame);
+        self.frame(frame).owner = chunk + 1;
+        self.chunk(chunk).frame = frame + 1;
+    }
+
+    /// Lends spare pages for one granule of a chunk, which stay where they are until they leave for
+    /// data; nobody gets their frame meanwhile. `None` if all that is spare lies in frames of
+    /// chunks, or some of it where the granule belongs.
+    pub(crate) fn lend_for(&mut self, chunk: u32, mask: Mask) -> Option<(u32, usize)> {
+        if let Some(own) = self.chunk(chunk).frame.checked_sub(1)
+            && self.frames[own as usize].present & mask != 0
+        {
+            return None;
+        }
+        let nobodys = |frame: &u32| self.frames[*frame as usize].owner == 0;
+        let frame = self.framed.front(SPARE).filter(nobodys)?;
+        let granule = self.spare_of(frame).trailing_zeros() as usize;
+        let entry = self.frame(frame);
+        entry.present &= !(1 << granule);
+        entry.lent |= 1 << granule;
+        self.spare -= 1;
+        self.settle(frame);
+        Some((frame, granule))
+    }
+
+    /// The lent pages of a frame have left.
+    pub(crate) fn take_back(&mut self, frame: u32, granule: usize) {
+        self.frame(frame).lent &= !(1 << granule);
+        self.settle(frame);
+    }
+
+    /// Gives spare pages of a frame back to the kernel.
+    pub(crate) fn release_spare(&mut self, space: &Space, frame: u32, mask: Mask) {
+        space.release(frame, mask);
+        let entry = self.frame(frame);
+        entry.present &= !mask;
+        entry.huge = 0;
+        entry.tabled = u32::from(mask != ALL);
+        let count = u64::from(mask.count_ones());
+        self.spare -= count;
+        self.held -= count;
+        self.settle(frame);
+    }
+
+    /// Gives up to `granules` of spare pages back to the kernel, and returns how many.
+    pub(crate) fn release_spares(&mut self, space: &Space, granules: u64) -> u64 {
+        let mut released = 0;
+        while released < granules {
+            let Some(frame) = self.framed.front(SPARE).or_else(|| self.framed.front(BLANK)) else {
+                break;
+            };
+            let mask = self.spare_of(frame);
+            self.release_spare(space, frame, mask);
+            released += u64::from(mask.count_ones());
+        }
+        released
+    }
+
+    /// A frame whose granules are no longer used as one.
+    pub(crate) fn cut(&mut self, frame: u32, mask: Mask) {
+        if mask != ALL {
+            let entry = self.frame(frame);
+            entry.huge = 0;
+            entry.tabled = 1;
+        }
+    }
+}
