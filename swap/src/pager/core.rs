@@ -91,6 +91,8 @@ pub(crate) struct Core {
     pub(crate) budget: u64,
     pub(crate) held: u64,
     pub(crate) held_peak: u64,
+    /// Of those held, the ones that are charged and may not be resident yet.
+    pub(crate) unborn: u64,
     pub(crate) in_data: u64,
     /// Of those in data, the ones of chunks that pass through.
     pub(crate) in_passing: u64,
@@ -130,6 +132,7 @@ impl Core {
             budget,
             held: 0,
             held_peak: 0,
+            unborn: 0,
             in_data: 0,
             in_passing: 0,
             in_limbo: 0,
@@ -180,9 +183,16 @@ impl Core {
         self.room() + self.spare
     }
 
+    /// Counts granules whose pages are about to be made; [`Core::born`] says when they are there.
     pub(crate) fn charge(&mut self, granules: u64) {
         self.held += granules;
+        self.unborn += granules;
         self.held_peak = self.held_peak.max(self.held);
+    }
+
+    /// The pages of charged granules have been made.
+    pub(crate) fn born(&mut self, granules: u64) {
+        self.unborn -= granules;
     }
 
     /// Puts a chunk of which granules entered data at the end of its queue. What passes through

@@ -234,6 +234,7 @@ impl Engine {
                 drop(core);
                 self.space.bear_huge(worker);
                 core = self.core.lock();
+                core.born(CHUNK);
                 if core.frame(frame).tabled == 1 {
                     self.space.release(frame, ALL);
                 }
@@ -309,10 +310,12 @@ impl Engine {
         frame: u32,
         mask: Mask,
     ) -> Guard<'a, Core> {
-        core.charge(u64::from(mask.count_ones()));
+        let granules = u64::from(mask.count_ones());
+        core.charge(granules);
         drop(core);
-        self.space.bear_small(worker, mask.count_ones() as usize);
+        self.space.bear_small(worker, granules as usize);
         let mut core = self.core.lock();
+        core.born(granules);
         self.space.adopt_small(frame, mask, worker);
         core.frame(frame).present |= mask;
         core
@@ -390,6 +393,6 @@ impl Engine {
         assert_eq!((data, passing), (core.in_data, core.in_passing));
         assert_eq!((limbo, ahead), (core.in_limbo, core.in_ahead));
         assert_eq!(present, limbo + core.spare);
-        assert_eq!(core.held, data + present);
+        assert_eq!((core.held, core.unborn), (data + present, 0));
     }
 }

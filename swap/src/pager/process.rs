@@ -8,6 +8,9 @@
 //! The kernel's count lags behind by some pages a processor since Linux 6.2; the pager's own does
 //! not, so only what is foreign is uncertain.
 //!
+//! What is charged and not resident yet is not taken for held: it would be missed in what is
+//! foreign, and the process would be over the limit when it comes.
+//!
 //! Growth is what foreign gained since the last look, and may gain before the next.
 //!
 //! Invariant: following the limit changes the budget and nothing else; reclaiming is the caller's.
@@ -17,6 +20,7 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use super::core::Core;
 use super::engine::Engine;
 use super::space::{CHUNK_BYTES, GRANULE_BYTES};
 use super::sys;
@@ -83,11 +87,12 @@ impl Engine {
     /// held than it allows.
     pub(crate) fn follow_limit(&self) -> u64 {
         let Some(process) = &self.process else { return 0 };
-        let held_before = self.core.lock().held;
+        let there = |core: &Core| core.held - core.unborn;
+        let before = there(&self.core.lock());
         let Some(resident) = process.resident_bytes() else { return 0 };
         let mut core = self.core.lock();
-        // Pages that came or went between the two looks are taken for neither.
-        let held = core.held.min(held_before) as usize * GRANULE_BYTES;
+        // Pages that came or went between the two looks are not taken for the pager's.
+        let held = there(&core).min(before) as usize * GRANULE_BYTES;
         let foreign = resident.saturating_sub(held);
         let limit = process.limit_bytes;
         let margin = (limit / 16).min(MARGIN_BYTES) + limit / 256;
