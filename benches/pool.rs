@@ -11,11 +11,14 @@
 //! ratio tends to 1: the write is all that is left.
 //!
 //! A thread has its own vector, and times each use. A round is a batch of uses of 128 MiB in all
-//! (one use, if larger) between two barriers, after one use that is not timed; its time is the
-//! median use, averaged over the threads, so that being preempted once shows little. Peers take
-//! turns, round by round. The figure is the median round of a process, and of several processes
-//! their median: a page's place in memory is luck, and up to 128 MiB it shows. (The fastest round
-//! would say who met a moment when nobody else used the memory bus.)
+//! (one use, if larger) between two barriers, after uses of 256 MiB that are not timed; its time is
+//! the median use, averaged over the threads, so that being preempted once shows little. Peers take
+//! turns, round by round, and whose turn it is finds the caches full of another's lines: a set that
+//! just fits them needs three uses until it is back (two vectors of 32 MiB here: 3.4, 3.3, 2.1, 1.3
+//! ms a use, of every peer), and timing those would say who was before whom. The figure is the
+//! median round of a process, and of several processes their median: a page's place in memory is
+//! luck, and up to 128 MiB it shows. (The fastest round would say who met a moment when nobody else
+//! used the memory bus.)
 //!
 //! zk-alloc frees only between phases: with one thread each use is a phase of its own; with two,
 //! who must stop together for it, each batch is one.
@@ -42,6 +45,9 @@ static GLOBAL: Dispatch = Dispatch;
 
 /// Bytes a thread writes between two barriers, at least: 5 ms and more, above a time slice.
 const BATCH_BYTES: usize = 128 << 20;
+
+/// Bytes a thread writes before the first barrier, at least, so that its lines are the caches'.
+const WARM_BYTES: usize = 256 << 20;
 
 /// Up to here the place of a vector's pages in the caches decides more than the allocator: several
 /// processes are measured.
@@ -149,7 +155,7 @@ impl Laps {
 /// The child of `reuse`: `threads` threads, each with a vector of `bytes`.
 fn reuse_child(bytes: usize, threads: usize) {
     let count = (BATCH_BYTES / bytes).max(1);
-    let warm = if count > 1 { count } else { 0 }; // a single use is warm already
+    let warm = (WARM_BYTES / bytes).max(1);
     let (each, batch) = match threads {
         1 => (Phase::EachUse, Phase::Elsewhere),
         _ => (Phase::Elsewhere, Phase::EachUse),
@@ -159,24 +165,22 @@ fn reuse_child(bytes: usize, threads: usize) {
     std::thread::scope(|scope| {
         for _ in 1..threads {
             scope.spawn(|| {
-                let mut seconds = vec![0.0; count];
+                let mut seconds = vec![0.0; warm];
                 laps.checked_use();
-                laps.lap(&mut seconds[..warm]);
                 loop {
-                    laps.lap(&mut seconds[..1]);
                     laps.lap(&mut seconds);
+                    laps.lap(&mut seconds[..count]);
                 }
             });
         }
-        let mut seconds = vec![0.0; count];
+        let mut seconds = vec![0.0; warm];
         Phase::EachUse.around(|| laps.checked_use());
-        batch.around(|| laps.lap(&mut seconds[..warm]));
         common::send(&[0.0]);
         while common::asked() {
-            batch.around(|| laps.lap(&mut seconds[..1]));
+            batch.around(|| laps.lap(&mut seconds));
             laps.nanoseconds.store(0, Ordering::Relaxed);
             let faults = common::minor_faults();
-            batch.around(|| laps.lap(&mut seconds));
+            batch.around(|| laps.lap(&mut seconds[..count]));
             let faults = common::minor_faults() - faults;
             let nanoseconds = laps.nanoseconds.load(Ordering::Relaxed);
             let a_use = nanoseconds as f64 / 1e9 / threads as f64;
