@@ -21,7 +21,10 @@ unsafe impl Allocator for Pool {
         if !is_block(layout) {
             return Global.allocate(layout);
         }
-        let block = self.inner.acquire(layout.size(), Charge::Soft).map_err(|_| AllocError)?;
+        let block = self
+            .inner
+            .acquire(layout.size(), Charge::Soft, self.inner.prefault())
+            .map_err(|_| AllocError)?;
         self.inner.note_allocated(layout.size());
         Ok(NonNull::slice_from_raw_parts(block.start, layout.size()))
     }
@@ -30,7 +33,10 @@ unsafe impl Allocator for Pool {
         if !is_block(layout) {
             return Global.allocate_zeroed(layout);
         }
-        let block = self.inner.acquire(layout.size(), Charge::Soft).map_err(|_| AllocError)?;
+        let block = self
+            .inner
+            .acquire(layout.size(), Charge::Soft, self.inner.prefault())
+            .map_err(|_| AllocError)?;
         self.inner.note_allocated(layout.size());
         self.inner.zero(block, layout.size());
         Ok(NonNull::slice_from_raw_parts(block.start, layout.size()))

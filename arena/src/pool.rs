@@ -254,8 +254,13 @@ impl Pool {
 }
 
 impl Inner {
-    /// Hands out a block of at least `bytes`, charged and, by default, resident.
-    pub(crate) fn acquire(&self, bytes: usize, charge: Charge) -> Result<Block, Error> {
+    /// Hands out a block of at least `bytes`, charged; `prefault` says when fresh pages come.
+    pub(crate) fn acquire(
+        &self,
+        bytes: usize,
+        charge: Charge,
+        prefault: Prefault,
+    ) -> Result<Block, Error> {
         let class = size::class_of(bytes).ok_or(Error::TooLarge {
             len: bytes,
             element_bytes: 1,
@@ -274,7 +279,7 @@ impl Inner {
         let before = slot.touched_bytes();
         let needed = size::committed_bytes(class, bytes, self.region.page_bytes());
         if needed > before
-            && let Err(error) = self.grow(index, before, needed, charge)
+            && let Err(error) = self.grow(index, (before, needed), charge, prefault)
         {
             add(&self.gauges.cached, slot.touched_bytes() - before);
             self.shelve(index, slot);
@@ -293,9 +298,15 @@ impl Inner {
     /// Charges and populates bytes `from..to` of a block that the caller holds, and moves its
     /// touched bytes to match what is charged, error or not; the caller moves the gauges.
     #[cold]
-    fn grow(&self, index: u32, from: usize, to: usize, charge: Charge) -> Result<(), Error> {
+    fn grow(
+        &self,
+        index: u32,
+        (from, to): (usize, usize),
+        charge: Charge,
+        prefault: Prefault,
+    ) -> Result<(), Error> {
         self.ledger.charge(to - from, charge)?;
-        if self.prefault == Prefault::AtAcquire {
+        if prefault == Prefault::AtAcquire {
             // SAFETY: the caller holds the block, and from..to are whole pages inside it.
             if let Err(error) = unsafe { self.region.populate(index, from, to) } {
                 // Part of it may have come; it is not wanted any more.
@@ -345,7 +356,7 @@ impl Inner {
         let before = slot.touched_bytes();
         let needed = size::committed_bytes(slot.class(), bytes, self.region.page_bytes());
         if needed > before {
-            let grown = self.grow(block.index, before, needed, charge);
+            let grown = self.grow(block.index, (before, needed), charge, self.prefault);
             add(&self.gauges.live, slot.touched_bytes() - before);
             grown?;
         }
@@ -444,6 +455,10 @@ impl Inner {
     pub(crate) fn note_freed(&self, bytes: usize) {
         self.gauges.allocated.sub(bytes);
         self.ledger.asked().sub(bytes);
+    }
+
+    pub(crate) fn prefault(&self) -> Prefault {
+        self.prefault
     }
 
     pub(crate) fn wipes(&self) -> bool {

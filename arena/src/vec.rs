@@ -14,13 +14,16 @@
 use crate::error::Error;
 use crate::ledger::Charge;
 use crate::plain::Plain;
-use crate::pool::{Block, Inner, Pool, fill_zero};
-use crate::size::{BLOCK_BYTES_MAX, GRANULE_BYTES};
+use crate::pool::{Block, Inner, Pool, Prefault, fill_zero};
+use crate::size::{BLOCK_BYTES_MAX, GRANULE_BYTES, HUGE_BYTES};
 use std::alloc::Layout;
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Arc;
+
+/// From here on who fills a fresh vector brings its pages: two huge pages, a thread each.
+const OVERWRITE_ON_TOUCH_BYTES: usize = 2 * HUGE_BYTES;
 
 #[derive(Clone, Copy)]
 enum Home {
@@ -91,6 +94,20 @@ impl Pool {
         or_abort::<T, _>(vector, len).into_zeroed(len)
     }
 
+    /// Makes a vector of `len` elements that its caller overwrites: until then they are zeroes or
+    /// what the memory held before. Huge pages that are fresh come when they are touched, so that
+    /// several threads that fill a part each share that work too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: over the limit, too large, or refused by the OS.
+    pub fn try_for_overwrite<T: Plain>(&self, len: usize) -> Result<PoolVec<T>, Error> {
+        let on_touch = size_of::<T>().saturating_mul(len) >= OVERWRITE_ON_TOUCH_BYTES;
+        let prefault = if on_touch { Prefault::OnTouch } else { self.inner.prefault() };
+        let vector = PoolVec::allocate_with(&self.inner, len, Charge::Hard, prefault)?;
+        Ok(vector.into_unspecified(len))
+    }
+
     /// Makes a vector of `len` copies of `value`.
     ///
     /// # Errors
@@ -138,6 +155,15 @@ impl<T: Copy> PoolVec<T> {
     }
 
     fn allocate(pool: &Arc<Inner>, capacity: usize, charge: Charge) -> Result<Self, Error> {
+        Self::allocate_with(pool, capacity, charge, pool.prefault())
+    }
+
+    fn allocate_with(
+        pool: &Arc<Inner>,
+        capacity: usize,
+        charge: Charge,
+        prefault: Prefault,
+    ) -> Result<Self, Error> {
         let () = Self::SHAPE;
         let bytes = Self::bytes_of(capacity)?;
         let (start, home) = if bytes == 0 {
@@ -145,7 +171,7 @@ impl<T: Copy> PoolVec<T> {
         } else if bytes < GRANULE_BYTES {
             (heap_alloc(Self::layout(capacity))?.cast(), Home::Heap)
         } else {
-            let block = pool.acquire(bytes, charge)?;
+            let block = pool.acquire(bytes, charge, prefault)?;
             pool.note_allocated(bytes);
             (block.start.cast(), Home::Block(block.index))
         };
@@ -306,6 +332,26 @@ impl<T: Copy> PoolVec<T> {
         }
         self.truncate(len);
         self.len = len;
+    }
+
+    /// Makes `len` elements of what the memory holds.
+    fn into_unspecified(mut self, len: usize) -> Self
+    where
+        T: Plain,
+    {
+        debug_assert!(len <= self.capacity);
+        if !matches!(self.home, Home::Block(_)) || cfg!(miri) {
+            return self.into_zeroed(len);
+        }
+        // A block is a mapping of the kernel's, whose bytes are all there; what earlier owners left
+        // undefined (padding) is made some value here, as this code may have written any.
+        // SAFETY: no instruction.
+        unsafe {
+            std::arch::asm!("/* {0} */", in(reg) self.start.as_ptr(), options(nostack, preserves_flags));
+        }
+        // Every pattern is a value of a Plain type.
+        self.len = len;
+        self
     }
 
     fn into_zeroed(mut self, len: usize) -> Self

@@ -244,3 +244,30 @@ fn eight_threads_of_vectors_never_exceed_the_limit() {
     assert_eq!(ledger.stats().missed, 0);
     assert!(pool.check());
 }
+
+#[cfg(not(miri))]
+#[test]
+fn what_is_overwritten_is_charged_at_once_filled_once_and_populated_by_its_filler() {
+    // The real kernel: the fake brings pages in one way only.
+    let pool = Pool::builder().reserve_bytes(64 * MIB).build().expect("addresses");
+    let (held, resident) =
+        (|| pool.ledger().held_bytes(), || pool.resident_bytes().expect("the kernel says"));
+    let mut vector = pool.try_for_overwrite::<u64>(MIB / 2).expect("fits");
+    assert_eq!((held(), resident()), (4 * MIB, 0));
+    vector.fill(7);
+    assert_eq!(resident(), 4 * MIB);
+    drop(vector);
+    // Recycled: neither zeroed nor charged again.
+    let vector = pool.try_for_overwrite::<u64>(MIB / 2).expect("fits");
+    assert!(vector.iter().all(|word| *word == 7));
+    assert_eq!((held(), pool.stats().reused), (4 * MIB, 1));
+    drop(vector);
+    // What was overwritten is not taken for zeroes.
+    let vector = pool.try_zeroed::<u64>(MIB / 2).expect("fits");
+    assert!(vector.iter().all(|word| *word == 0));
+    // Pages that are not huge come in one call, as ever.
+    let small = pool.try_for_overwrite::<u8>(MIB).expect("fits");
+    assert_eq!((held(), resident()), (5 * MIB, 5 * MIB));
+    drop((vector, small));
+    assert!(pool.check());
+}

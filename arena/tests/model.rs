@@ -104,6 +104,15 @@ fn zeroed<T: Element + Plain>(pool: &Pool, len: usize, gentle: bool) -> Option<B
     Some(Box::new(pair))
 }
 
+fn overwritten<T: Element + Plain>(pool: &Pool, len: usize, id: u64) -> Option<Box<dyn Tenant>> {
+    let mut vector = pool.try_for_overwrite::<T>(len).ok()?;
+    let twin: Vec<T> = (0..len as u64).map(|index| T::make(id ^ index)).collect();
+    vector.copy_from_slice(&twin);
+    let pair = Pair { vector, twin };
+    pair.assert_intact();
+    Some(Box::new(pair))
+}
+
 /// Makes a vector of one of the kinds there are, with a length of up to `bytes_max` bytes.
 fn make<T: Element>(pool: &Pool, rng: &mut Rng, gentle: bool) -> Option<Box<dyn Tenant>> {
     let len = rng.size(VECTOR_BYTES_MAX) / size_of::<T>();
@@ -126,13 +135,14 @@ fn make<T: Element>(pool: &Pool, rng: &mut Rng, gentle: bool) -> Option<Box<dyn 
 
 fn make_any(pool: &Pool, rng: &mut Rng, gentle: bool) -> Option<Box<dyn Tenant>> {
     let len = rng.size(VECTOR_BYTES_MAX);
-    match rng.below(7) {
+    match rng.below(8) {
         0 => zeroed::<u8>(pool, len, gentle),
         1 => zeroed::<u64>(pool, len / 8, gentle),
         2 => zeroed::<[u64; 4]>(pool, len / 32, gentle),
         3 => make::<u8>(pool, rng, gentle),
         4 => make::<u64>(pool, rng, gentle),
         5 => make::<[u64; 4]>(pool, rng, gentle),
+        6 => overwritten::<u64>(pool, 2 * len / 8, rng.next()),
         _ => make::<Padded>(pool, rng, gentle),
     }
 }

@@ -225,11 +225,12 @@ impl<T: Lanes> Slot<T> {
 
     /// Makes a vector to bring this one in with: of zeroes, or made again.
     fn spare(&self) -> Result<PoolVec<T>, Error> {
-        let vector = self.pool.try_zeroed::<T>(self.len);
-        let mut vector = vector.map_err(|error| self.spill.explain(error))?;
-        if let Some(recompute) = &self.recompute {
-            recompute(&mut vector);
-        }
+        let explain = |error| self.spill.explain(error);
+        let Some(recompute) = &self.recompute else {
+            return self.pool.try_for_overwrite(self.len).map_err(explain);
+        };
+        let mut vector = self.pool.try_zeroed::<T>(self.len).map_err(explain)?;
+        recompute(&mut vector);
         Ok(vector)
     }
 
@@ -263,7 +264,7 @@ impl<T: Lanes> Slot<T> {
             return;
         }
         let counters = &self.spill.counters;
-        let Ok(vector) = self.pool.try_zeroed::<T>(self.len) else {
+        let Ok(vector) = self.pool.try_for_overwrite::<T>(self.len) else {
             counters.read_ahead_skipped.fetch_add(1, Ordering::Relaxed);
             return;
         };

@@ -240,16 +240,17 @@ impl Header {
         Ok(&frame[start..end])
     }
 
-    /// That `payload`, which was read apart from its header, is the one the header is of.
+    /// That a payload of `bytes` with this `checksum`, which was read apart from its header, is the
+    /// one the header is of.
     ///
     /// # Errors
     ///
     /// [`Error::Corrupt`] if length or checksum differ.
-    pub fn check(&self, payload: &[u8]) -> Result<(), Error> {
-        if payload.len() as u64 != self.payload_bytes {
+    pub(crate) fn check(&self, bytes: usize, checksum: u64) -> Result<(), Error> {
+        if bytes as u64 != self.payload_bytes {
             return corrupt("the payload's length is not what its header says");
         }
-        match checksum(payload) == self.payload_checksum {
+        match checksum == self.payload_checksum {
             true => Ok(()),
             false => corrupt("the payload's checksum differs"),
         }

@@ -20,7 +20,7 @@ use super::saved::{Frame, Packed, Piece, Place};
 use super::{Content, Inner, Tiers, lock};
 use crate::Error;
 use crate::backend::{AlignedBytes, Backend};
-use crate::checksum::checksum;
+use crate::checksum::{self, checksum};
 use crate::codec::{CodecId, LaneSpec, decode, encode};
 use crate::error::corrupt;
 use crate::frame::{FRAME_ALIGN_BYTES, HEADER_BYTES, Header, Placement, Stamp, restore};
@@ -35,6 +35,11 @@ const WORTH_PACKING_QUARTERS: usize = 3;
 /// Most bytes of a piece that is written from its own pages: the disk is a fifth faster than with
 /// pieces of 512 KiB (`cargo bench --bench spill`).
 const RAW_PIECE_BYTES: usize = 2 << 20;
+
+/// Bytes of a raw piece that are read at a time: while they are checked, the disk reads for another
+/// thread.
+const READ_PART_BYTES: usize = 1 << 20;
+const _: () = assert!(READ_PART_BYTES.is_multiple_of(FRAME_RAW_BYTES));
 
 impl Inner {
     /// How long the pieces of a vector are: two at least, so that two threads can share them.
@@ -218,8 +223,8 @@ impl Inner {
     }
 }
 
-/// Reads the frame of a raw piece at `at`: into its own pages where the disk takes them, else
-/// through a buffer.
+/// Reads the frame of a raw piece at `at`, a part at a time: into its own pages where the disk takes
+/// them, else through a buffer.
 fn read_raw(
     backend: &dyn Backend,
     at: u64,
@@ -228,11 +233,22 @@ fn read_raw(
     out: &mut [u8],
 ) -> Result<(), Error> {
     let Scratch { head, frame: buffer, .. } = scratch;
-    if is_aligned(out) {
-        backend.read_both_at(at, head, out)?;
-    } else {
-        backend.read_at(at, head)?;
-        read_through(backend, at + FRAME_ALIGN_BYTES as u64, buffer, out)?;
+    let into_place = is_aligned(out);
+    let mut parts = checksum::Parts::new();
+    let mut from = at + FRAME_ALIGN_BYTES as u64;
+    for (number, part) in out.chunks_mut(READ_PART_BYTES).enumerate() {
+        match (into_place, number) {
+            (true, 0) => backend.read_both_at(at, head, part)?,
+            (true, _) => backend.read_at(from, part)?,
+            (false, _) => {
+                if number == 0 {
+                    backend.read_at(at, head)?;
+                }
+                read_through(backend, from, buffer, part)?;
+            }
+        }
+        from += part.len() as u64;
+        parts.add(part);
     }
     let header = Header::read(head)?;
     header.expect(stamp)?;
@@ -242,10 +258,10 @@ fn read_raw(
     if head[HEADER_BYTES..].iter().any(|byte| *byte != 0) {
         return corrupt("the frame's gap is not zero");
     }
-    header.check(out)
+    header.check(out.len(), parts.checksum())
 }
 
-/// Reads a payload at `at` through a buffer that holds a part of it.
+/// Reads a part of a payload at `at` through a buffer that holds less of it.
 fn read_through(
     backend: &dyn Backend,
     mut at: u64,
