@@ -187,6 +187,16 @@ pub unsafe trait PageSource: Sync {
         // SAFETY: the caller says that the part lies inside a live reservation.
         unsafe { Linux.commit(start, bytes) }
     }
+
+    /// Gives the memory of a part of a table back; it reads as zero afterwards, or as before.
+    ///
+    /// # Safety
+    ///
+    /// The part was committed by `commit_table`, in whole OS pages, and nobody reads it meanwhile.
+    unsafe fn decommit_table(&self, start: NonNull<u8>, bytes: usize) {
+        // SAFETY: the caller says so.
+        let _ = unsafe { Linux.decommit(start, bytes) };
+    }
 }
 
 /// A source that a `static` can be made of.

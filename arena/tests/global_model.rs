@@ -197,6 +197,31 @@ fn programs_on_fake_pages() {
 }
 
 #[test]
+fn a_table_gives_back_what_lies_inside_large_free_extents() {
+    let tested = global(FakePages::default());
+    let mib = 1 << 20;
+    for (bytes, count) in [(mib, 8), (3 * mib, 14)] {
+        let layout = Layout::from_size_align(bytes, 8).expect("sound");
+        for round in 0..2 {
+            // SAFETY: the size is above zero.
+            let blocks: Vec<*mut u8> =
+                (0..count).map(|_| unsafe { tested.alloc(layout) }).collect();
+            assert_eq!(tested.check(), Ok(()));
+            for block in blocks {
+                // SAFETY: allocated above with this layout.
+                unsafe { tested.dealloc(block, layout) };
+            }
+            let before = tested.pages().table_stale.load(Relaxed);
+            tested.reclaim(usize::MAX);
+            let given = tested.pages().table_stale.load(Relaxed) - before;
+            // 16 bytes for 4 KiB of small blocks, and for 64 KiB of large ones, but for the ends.
+            assert!(given >= 4096, "round {round} of {bytes}: {given}");
+            assert_eq!(tested.check(), Ok(()));
+        }
+    }
+}
+
+#[test]
 fn programs_on_pages_that_fail() {
     run_programs("programs_on_pages_that_fail", 12, |rng| {
         let moves = [Moved::Refused, Moved::OriginLost, Moved::DestinationLost];

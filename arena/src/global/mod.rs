@@ -191,8 +191,8 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
 
     /// Gives cached pages back to the kernel, until `target_bytes` are freed or none is left, and
     /// returns the bytes freed. Asked for more than there is, it also gives back what partly used
-    /// huge pages have left over, where that is above 3 % of the bytes in use, and has the inner
-    /// allocator purge what it keeps, which is not counted.
+    /// huge pages have left over, where that is above 3 % of the bytes in use, and, not counted,
+    /// what of its table nobody reads, and has the inner allocator purge what it keeps.
     pub fn reclaim(&self, target_bytes: usize) -> usize {
         if !self.is_started() {
             return 0;
@@ -203,6 +203,8 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
             freed += self.huge.trim_shared(&self.pages);
         }
         if freed < target_bytes {
+            self.small.trim_table(&self.pages);
+            self.huge.trim_table(&self.pages);
             self.inner.purge();
         }
         errno.restore();

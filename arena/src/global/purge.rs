@@ -15,6 +15,7 @@
 
 use super::extents::Extents;
 use super::heap::Heap;
+use crate::os::{Linux, Os};
 use crate::page_source::PageSource;
 
 impl Heap {
@@ -76,5 +77,20 @@ impl Heap {
             });
         });
         trimmed
+    }
+
+    /// Gives back what of the table nobody reads: entries inside large free extents, 4 KiB for
+    /// 16 MiB of huge pages.
+    pub(super) fn trim_table<P: PageSource>(&self, source: &P) {
+        let page_bytes = Linux.page_bytes();
+        self.with(|extents| {
+            let table = &extents.table;
+            extents.for_each_free(|start, end| {
+                let Some((at, bytes)) = table.stale(start, end, page_bytes) else { return };
+                // SAFETY: units below the top have committed entries, and those inside an extent
+                // are read by nobody.
+                unsafe { source.decommit_table(at, bytes) };
+            });
+        });
     }
 }

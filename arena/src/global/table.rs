@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A tag is `length * 4 + state`. What lies between the first and the last unit of an extent is
-//! stale and never read. The two ends are enough to find both neighbours of any extent, so extents
+//! stale and never read; of a large free extent it is given back. The two ends are enough to find both neighbours of any extent, so extents
 //! can be joined without a search; a block needs no header.
 //!
 //! Invariants: the extents tile `0..top`; all zeroes are valid entries (state none, clean).
@@ -19,6 +19,7 @@
 //! Source: D. E. Knuth, The Art of Computer Programming 1, section 2.5, boundary tags.
 
 use std::ops::Range;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
 /// What an extent is doing.
@@ -97,6 +98,19 @@ impl Table {
         let entry = unsafe { self.entries.add(unit as usize) };
         // SAFETY: the array stays for good, zeroes are valid, and an entry is atomics only.
         unsafe { &*entry }
+    }
+
+    /// Where the stale entries inside the extent `start..end` lie: whole OS pages of them.
+    pub(super) fn stale(
+        &self,
+        start: u32,
+        end: u32,
+        page_bytes: usize,
+    ) -> Option<(NonNull<u8>, usize)> {
+        let from = ((start as usize + 1) * ENTRY_BYTES).next_multiple_of(page_bytes);
+        let to = (end as usize - 1) * ENTRY_BYTES / page_bytes * page_bytes;
+        let at = self.entries.cast::<u8>().wrapping_add(from).cast_mut();
+        Some((NonNull::new(at)?, to.checked_sub(from).filter(|bytes| *bytes > 0)?))
     }
 
     #[inline]

@@ -13,6 +13,7 @@ pub(crate) struct FakePages {
     pub(crate) base: AtomicUsize,
     pub(crate) bytes: AtomicUsize,
     pub(crate) table_bytes: AtomicUsize,
+    pub(crate) table_stale: AtomicUsize,
     pub(crate) commits_left: Option<AtomicU64>,
     pub(crate) decommits: AtomicU64,
     pub(crate) decommits_fail: bool,
@@ -127,5 +128,11 @@ unsafe impl PageSource for FakePages {
     }
     unsafe fn commit_table(&self, _: NonNull<u8>, _: usize) -> Result<(), OsError> {
         Ok(())
+    }
+    unsafe fn decommit_table(&self, start: NonNull<u8>, bytes: usize) {
+        self.table_stale.fetch_add(bytes, Relaxed);
+        // Not what a table may read as: who reads it shows.
+        // SAFETY: the range is a part of a table that nobody reads, as the caller promised.
+        unsafe { start.as_ptr().write_bytes(0xa5, bytes) };
     }
 }
