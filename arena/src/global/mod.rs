@@ -22,7 +22,8 @@
 //! the blocks' resident bytes; the most ever held is the most ever live and little more (`policy`).
 //!
 //! Never: call the inner allocator from inside it or while a lock is held, allocate, format, log,
-//! panic, use a thread-local, wait for a thread that may be gone.
+//! panic, use a thread-local that has a destructor or that its first use would allocate, wait for a
+//! thread that may be gone.
 
 mod bins;
 mod env;

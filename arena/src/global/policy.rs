@@ -52,7 +52,8 @@ const SAMPLE_DIVISOR: usize = 64;
 const SMALL_STEP_BYTES: usize = 256 << 10;
 
 thread_local! {
-    /// Bytes of small blocks that this thread asked for and did not give back since it last looked.
+    /// Bytes of small blocks that this thread asked for and did not give back since it last looked,
+    /// of whichever allocator: a program has one.
     /// Without a destructor, so it is there until the thread is gone.
     static SMALL_GROWTH: Cell<usize> = const { Cell::new(0) };
 }

@@ -32,6 +32,7 @@ use plimsoll_arena::os::OsError;
 
 use super::entry::{Ahead, Chunk, Demand, Frame, Seals};
 use super::policy::{Mode, Policy};
+use super::process::Looked;
 use super::reversed::Reversed;
 use super::space::{ALL, CHUNK_BYTES, GRANULES, Mask, Space};
 use super::state::{Event, State};
@@ -100,6 +101,8 @@ pub(crate) struct Core {
     /// Of those in limbo, the ones that were read ahead.
     pub(crate) in_ahead: u64,
     pub(crate) spare: u64,
+    /// Of the granules that are queued to be brought, those that go into data.
+    pub(crate) rows_coming: u64,
     /// Granules ever sent to the file, as a clock of pressure.
     pub(crate) evictions: u64,
     /// Chunks in the hands of workers.
@@ -110,6 +113,7 @@ pub(crate) struct Core {
     pub(crate) reserving: bool,
     pub(crate) counters: Counters,
     pub(crate) policy: Policy,
+    pub(crate) looked: Looked,
 }
 
 impl Core {
@@ -138,6 +142,7 @@ impl Core {
             in_limbo: 0,
             in_ahead: 0,
             spare: 0,
+            rows_coming: 0,
             evictions: 0,
             writing: 0,
             loading: 0,
@@ -145,6 +150,7 @@ impl Core {
             reserving: false,
             counters: Counters::default(),
             policy: Policy::default(),
+            looked: Looked::default(),
         };
         debug_assert!(core.frames.len() > core.chunks.len(), "one frame must always be left");
         Ok(core)
@@ -155,12 +161,14 @@ impl Core {
         let coming = self.chunk(ahead.chunk).coming;
         if ahead.mask & !coming != 0 && self.aheads.push(ahead) {
             self.chunk(ahead.chunk).coming |= ahead.mask;
+            self.rows_coming += ahead.rows();
         }
     }
 
     /// What was queued first.
     pub(crate) fn next_expected(&mut self) -> Option<Ahead> {
         let ahead = self.aheads.pop()?;
+        self.rows_coming -= ahead.rows();
         self.chunk(ahead.chunk).coming &= !ahead.mask;
         Some(ahead)
     }

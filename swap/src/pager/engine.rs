@@ -328,12 +328,23 @@ impl Engine {
 
     /// Gives back at least `granules` to the kernel, if there is as much.
     pub(crate) fn reclaim(&self, granules: u64) -> u64 {
+        self.give_back(|_, freed| granules.saturating_sub(freed))
+    }
+
+    /// Gives back what is held over the budget; threads that do so at once share it.
+    pub(crate) fn keep_to_budget(&self) -> u64 {
+        self.give_back(|core, _| core.held.saturating_sub(core.budget))
+    }
+
+    /// Gives back to the kernel while `short`, of what was given back so far, says how much more.
+    fn give_back(&self, short: impl Fn(&Core, u64) -> u64) -> u64 {
         let mut core = self.core.lock();
         let mut freed = 0;
         let mut patience = LOOKS;
         loop {
-            freed += core.release_spares(&self.space, granules - freed);
-            if freed >= granules || patience == 0 {
+            let more = short(&core, freed);
+            freed += core.release_spares(&self.space, more);
+            if short(&core, freed) == 0 || patience == 0 {
                 return freed;
             }
             let done;
@@ -388,6 +399,7 @@ impl Engine {
             limbo += waiting;
         }
         for frame in 0..core.frames.len() {
+            assert_eq!(core.frames[frame].lent, 0, "frame {frame} is lent to nobody");
             present += count(core.frames[frame].present);
         }
         assert_eq!((data, passing), (core.in_data, core.in_passing));

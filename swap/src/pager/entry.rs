@@ -124,5 +124,12 @@ pub(crate) struct Ahead {
     pub(crate) enters: u32,
 }
 
+impl Ahead {
+    /// Granules that go on into data.
+    pub(crate) fn rows(&self) -> u64 {
+        u64::from(self.enters * self.mask.count_ones())
+    }
+}
+
 // SAFETY: integers.
 unsafe impl ZeroValid for Ahead {}

@@ -6,6 +6,11 @@
 //!              dead, live, discard                    contents that nobody needs
 //! ```
 //!
+//! Threads of the program come here, and they take signals. A handler that touched what is not in
+//! memory would wait for a leader that waits for the lock its own thread holds; so the lock is
+//! taken with signals blocked. (A stack inside the range would do the same without a signal: stacks
+//! are no blocks of the allocator's.)
+//!
 //! Invariant: hints are never needed for correctness.
 //!
 //! Must never: be dropped while somebody still uses its range.
@@ -21,7 +26,8 @@ use super::builder::{BuildError, PagerBuilder};
 use super::core::{CHUNK, Core, End, RESIDENT};
 use super::engine::Engine;
 use super::entry::Ahead;
-use super::space::{GRANULE_BYTES, GRANULES, Mask, run};
+use super::reversed::Reversed;
+use super::space::{CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, run};
 use super::state::State;
 use super::sys;
 use super::tables::Mapping;
@@ -133,13 +139,14 @@ impl Pager {
         if !self.is_here() {
             return 0;
         }
+        let _quiet = sys::Quiet::new();
         let (before, over) = {
             let mut core = self.engine.core.lock();
             let before = std::mem::replace(&mut core.budget, granules);
             (before, core.held.saturating_sub(granules))
         };
         if over > 0 {
-            self.engine.reclaim(over);
+            self.engine.keep_to_budget();
         }
         before as usize * GRANULE_BYTES
     }
@@ -149,6 +156,7 @@ impl Pager {
         if !self.is_here() {
             return 0;
         }
+        let _quiet = sys::Quiet::new();
         self.engine.reclaim(bytes.div_ceil(GRANULE_BYTES) as u64) as usize * GRANULE_BYTES
     }
 
@@ -187,6 +195,9 @@ impl Pager {
     ///
     /// Nobody relies on the contents, or holds a reference to them, until `live`.
     pub unsafe fn dead(&self, start: NonNull<u8>, bytes: usize) {
+        if bytes >= CHUNK_BYTES {
+            self.arrays(start, bytes, Reversed::gone);
+        }
         self.each_chunk(start, bytes, Edge::Inside, |core, chunk, mask| {
             core.chunk(chunk).dead |= mask;
             let entry = core.chunk(chunk);
@@ -235,10 +246,15 @@ impl Pager {
     /// Says that one array spans a range: what reads its rows in bit-reversed order is then known,
     /// and read ahead of. A later one that overlaps takes its place.
     pub fn array(&self, start: NonNull<u8>, bytes: usize) {
+        self.arrays(start, bytes, Reversed::placed);
+    }
+
+    fn arrays(&self, start: NonNull<u8>, bytes: usize, tell: fn(&mut Reversed, u64, u64)) {
         let first = start.as_ptr().addr().wrapping_sub(self.engine.space.data().start());
         if self.is_here() && first < self.range_bytes() {
             let bytes = bytes.min(self.range_bytes() - first);
-            self.engine.core.lock().reversed.placed(first as u64, bytes as u64);
+            let _quiet = sys::Quiet::new();
+            tell(&mut self.engine.core.lock().reversed, first as u64, bytes as u64);
         }
     }
 
@@ -262,6 +278,7 @@ impl Pager {
         }
         let first = start.as_ptr().addr().wrapping_sub(self.engine.space.data().start());
         let Some(granules) = granules(first, bytes, self.range_bytes(), edge) else { return };
+        let _quiet = sys::Quiet::new();
         let mut at = granules.start;
         while at < granules.end {
             let chunk = at / GRANULES;
@@ -272,8 +289,12 @@ impl Pager {
         }
     }
 
-    /// What is held and was done.
+    /// What is held and was done; nothing in a child process.
     pub fn stats(&self) -> PagerStats {
+        if !self.is_here() {
+            return PagerStats::default();
+        }
+        let _quiet = sys::Quiet::new();
         let core = self.engine.core.lock();
         let bytes = |granules: u64| granules * GRANULE_BYTES as u64;
         let counters = core.counters;
@@ -313,12 +334,19 @@ impl Pager {
         if !self.is_here() {
             return 0;
         }
-        let over = self.engine.follow_limit();
-        if over == 0 { 0 } else { self.engine.reclaim(over) as usize * GRANULE_BYTES }
+        let _quiet = sys::Quiet::new();
+        if self.engine.follow_limit() == 0 {
+            return 0;
+        }
+        self.engine.keep_to_budget() as usize * GRANULE_BYTES
     }
 
-    /// How hard the budget hurts.
+    /// How hard the budget hurts; not at all in a child process.
     pub fn thrash(&self) -> Thrash {
+        if !self.is_here() {
+            return Thrash::default();
+        }
+        let _quiet = sys::Quiet::new();
         let core = self.engine.core.lock();
         core.counters.report(core.evictions, core.budget)
     }

@@ -149,7 +149,8 @@ impl Engine {
         past * CHUNK
     }
 
-    /// Queues rows of an array that is read in bit-reversed order, an eighth of the budget at most.
+    /// Queues rows of an array that is read in bit-reversed order: an eighth of the budget at most
+    /// for all readers, and a 32nd for one.
     pub(crate) fn queue_rows(&self, core: &mut Core, batch: Batch) {
         let (mut queued, mut stays) = (0, false);
         for (offset, marker) in batch.rows() {
@@ -162,7 +163,7 @@ impl Engine {
             if away == 0 {
                 continue;
             }
-            if queued > core.budget / 8 {
+            if queued > core.budget / 32 || core.rows_coming > core.budget / 8 {
                 break;
             }
             core.expect(Ahead { chunk, mask, enters: u32::from(!stays) });

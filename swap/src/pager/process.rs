@@ -11,14 +11,17 @@
 //! What is charged and not resident yet is not taken for held: it would be missed in what is
 //! foreign, and the process would be over the limit when it comes.
 //!
-//! Growth is what foreign gained since the last look, and may gain before the next.
+//! Growth is what foreign gained since a look 2 ms ago or more, and may gain before the next.
+//!
+//! Threads look whenever they please, and one may be overtaken between reading and writing: a look
+//! has a number, and what an older one says is not written over what a younger one said.
 //!
 //! Invariant: following the limit changes the budget and nothing else; reclaiming is the caller's.
 //!
 //! Must never: allocate. The file stays open and is read into the stack.
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::core::Core;
 use super::engine::Engine;
@@ -38,9 +41,31 @@ pub(crate) struct ProcessLimit {
     statm: OwnedFd,
     limit_bytes: usize,
     budget_bytes_max: usize,
+    /// When somebody last looked because time had come.
     looked_ns: AtomicU64,
-    /// Foreign bytes at the last look.
-    foreign_bytes: AtomicUsize,
+    /// The number of the next look.
+    looks: AtomicU64,
+}
+
+/// What looks at the limit have left behind, under the lock.
+#[derive(Debug, Default)]
+pub(crate) struct Looked {
+    /// The number of the youngest look.
+    number: u64,
+    /// What was foreign at a look, and when that was.
+    foreign_bytes: Option<usize>,
+    foreign_ns: u64,
+}
+
+impl Looked {
+    /// What foreign bytes gained since a look `LOOK_NS` ago or more.
+    fn growth(&mut self, foreign_bytes: usize, now_ns: u64) -> usize {
+        let before = self.foreign_bytes.unwrap_or(foreign_bytes);
+        if self.foreign_bytes.is_none() || now_ns >= self.foreign_ns + LOOK_NS {
+            (self.foreign_bytes, self.foreign_ns) = (Some(foreign_bytes), now_ns);
+        }
+        foreign_bytes.saturating_sub(before)
+    }
 }
 
 impl ProcessLimit {
@@ -50,7 +75,7 @@ impl ProcessLimit {
             limit_bytes,
             budget_bytes_max,
             looked_ns: AtomicU64::new(0),
-            foreign_bytes: AtomicUsize::new(usize::MAX),
+            looks: AtomicU64::new(1),
         })
     }
 
@@ -77,9 +102,8 @@ impl Engine {
         }
         // Relaxed: two threads that look at once do no harm.
         process.looked_ns.store(now, Ordering::Relaxed);
-        let over = self.follow_limit();
-        if over > 0 {
-            self.reclaim(over);
+        if self.follow_limit() > 0 {
+            self.keep_to_budget();
         }
     }
 
@@ -88,20 +112,41 @@ impl Engine {
     pub(crate) fn follow_limit(&self) -> u64 {
         let Some(process) = &self.process else { return 0 };
         let there = |core: &Core| core.held - core.unborn;
+        // Relaxed: the lock orders what is looked at.
+        let number = process.looks.fetch_add(1, Ordering::Relaxed);
         let before = there(&self.core.lock());
         let Some(resident) = process.resident_bytes() else { return 0 };
         let mut core = self.core.lock();
+        if number < core.looked.number {
+            return core.held.saturating_sub(core.budget);
+        }
+        core.looked.number = number;
         // Pages that came or went between the two looks are not taken for the pager's.
         let held = there(&core).min(before) as usize * GRANULE_BYTES;
         let foreign = resident.saturating_sub(held);
         let limit = process.limit_bytes;
         let margin = (limit / 16).min(MARGIN_BYTES) + limit / 256;
-        // Relaxed: a guess, which two threads that look at once may both make.
-        let before = process.foreign_bytes.swap(foreign, Ordering::Relaxed);
-        let growth = foreign.saturating_sub(before).min(MARGIN_BYTES);
+        let growth = core.looked.growth(foreign, sys::now_ns()).min(MARGIN_BYTES);
         let room = limit.saturating_sub(foreign + growth + margin);
         let bytes = room.min(process.budget_bytes_max).max(CHUNK_BYTES);
         core.budget = (bytes / GRANULE_BYTES) as u64;
         core.held.saturating_sub(core.budget)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_over_some_time_however_often_threads_look() {
+        let mut looked = Looked::default();
+        assert_eq!(looked.growth(100, 0), 0);
+        // Three threads in a row: none takes the others' growth away.
+        assert_eq!(looked.growth(130, 1000), 30);
+        assert_eq!(looked.growth(160, 2000), 60);
+        assert_eq!(looked.growth(150, LOOK_NS), 50);
+        assert_eq!(looked.growth(140, LOOK_NS + 1), 0);
+        assert_eq!(looked.growth(155, LOOK_NS + 2), 5);
     }
 }

@@ -44,6 +44,10 @@ const STEP_MAX: u64 = 12;
 /// How far apart in their cells two places of a reader may be: rows of threads side by side.
 const INNER_MAX: u64 = GRANULE_BYTES as u64 / 2;
 
+/// Of a block with few times, the step is at most one in so many of them: a scattered fault agrees
+/// with a reader by chance once in so many times.
+const TIMES_PER_STEP: u64 = 256;
+
 /// Faults that have to agree, and time that has to pass, before anything is brought. Butterflies
 /// of a transform look like a reader for as many steps as a pass has legs, 16 at most.
 const FAULTS_MIN: u32 = 5;
@@ -133,15 +137,16 @@ impl Reader {
     fn ahead(&self, time: u64) -> Option<i64> {
         let times = 1 << self.block.log_cells();
         let ahead = time.wrapping_sub(self.time) & (times - 1);
+        let step_max = STEP_MAX.min(times / TIMES_PER_STEP);
         let forward = match self.is_sure() {
             true => self.asked.saturating_sub(self.time) + SLACK.min(times / 16),
-            false => STEP_MAX,
+            false => step_max,
         };
         if ahead <= forward {
             return Some(ahead as i64);
         }
         let behind = times - ahead;
-        (behind <= STEP_MAX * self.step().max(1)).then_some(-(behind as i64))
+        (behind <= step_max * self.step().max(1)).then_some(-(behind as i64))
     }
 }
 
@@ -193,16 +198,21 @@ impl Reversed {
     /// From now on a block spans these bytes of the range.
     pub(crate) fn placed(&mut self, start: u64, bytes: u64) {
         let block = Block { start, bytes };
-        for known in &mut self.blocks {
-            if known.start < block.end() && start < known.end() {
-                *known = Block::default();
-            }
-        }
+        self.gone(start, bytes);
         if bytes / GRANULE_BYTES as u64 >= GRANULES_MIN
             && let Some(smallest) = self.blocks.iter_mut().min_by_key(|block| block.bytes)
             && smallest.bytes < bytes
         {
             *smallest = block;
+        }
+    }
+
+    /// What is known to lie in these bytes does no more.
+    pub(crate) fn gone(&mut self, start: u64, bytes: u64) {
+        for known in &mut self.blocks {
+            if known.start < start + bytes && start < known.end() {
+                *known = Block::default();
+            }
         }
     }
 

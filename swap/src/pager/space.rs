@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A page is in exactly one of them, and moving it neither copies nor allocates. Frames are as
-//! large as a chunk, and a chunk's granule `i` is only ever at granule `i` of its frame.
+//! large as a chunk, and a chunk's granule `i` is only ever at granule `i` of its frame. (One that
+//! is read into lent pages is at any place of a frame of nobody's, until it enters.)
 //!
 //! Two facts of Linux that the shapes here follow, both measured (docs/pager.md):
 //!

@@ -18,7 +18,7 @@ use super::{Answer, Event, State, answer, next};
 const REPEATING: u8 = 2;
 
 /// What goes wrong on purpose.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flaw {
     None,
     /// A worker that finishes does not look who waits.
@@ -46,6 +46,8 @@ enum Worker {
     },
     /// It is mapped; the table does not say so yet.
     Entered,
+    /// The table says that it is mapped: with a planted flaw only.
+    Late,
     /// Has a granule Writing.
     Write,
     /// Is about to overwrite the file's copy.
@@ -293,10 +295,13 @@ impl World {
             Worker::Filled { ahead: false } => {
                 if flaw == Flaw::MapLate {
                     self.step(Event::Loaded);
+                    after = Worker::Late;
+                } else {
+                    self.enter();
+                    after = Worker::Entered;
                 }
-                self.enter();
-                after = Worker::Entered;
             }
+            Worker::Late => self.enter(),
             Worker::Filled { ahead: true } => {
                 self.step(Event::LoadedAhead);
                 if self.wanted && flaw != Flaw::ForgetWanted {
@@ -375,7 +380,10 @@ fn no_interleaving_loses_a_wake_an_owner_or_a_byte() {
 #[test]
 fn the_walk_finds_planted_flaws() {
     for flaw in [Flaw::ForgetWanted, Flaw::DropDirty, Flaw::MapLate, Flaw::KeepLanes] {
-        assert!(std::panic::catch_unwind(|| walk(flaw)).is_err());
+        let found = std::panic::catch_unwind(|| walk(flaw)).expect_err("a flaw");
+        let text = found.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(found.downcast_ref::<&str>().copied()).expect("a text");
+        eprintln!("{flaw:?}: {text}");
     }
 }
 

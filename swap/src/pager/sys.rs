@@ -183,6 +183,38 @@ pub(crate) fn die(why: fmt::Arguments<'_>) -> ! {
     std::process::abort()
 }
 
+/// This thread takes no signals, but those that its own instructions raise, until it is dropped.
+pub(crate) struct Quiet {
+    before: libc::sigset_t,
+}
+
+impl Quiet {
+    pub(crate) fn new() -> Self {
+        // SAFETY: sigset_t is plain bits, and filled by the next call.
+        let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: as above, for the old mask.
+        let mut before: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: writes one set.
+        unsafe { libc::sigfillset(&raw mut set) };
+        for own in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP] {
+            // SAFETY: changes one set.
+            unsafe { libc::sigdelset(&raw mut set, own) };
+        }
+        // SAFETY: both sets outlive the call.
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut before) };
+        Self { before }
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        // SAFETY: the mask that was there before.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut())
+        };
+    }
+}
+
 /// Starts a thread that takes no signals. `main` runs with `argument`.
 ///
 /// # Errors

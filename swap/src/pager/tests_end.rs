@@ -85,6 +85,12 @@ fn fork(pager: &Pager) {
     if child == 0 {
         pager.reclaim(1);
         pager.cold(pager.base(), MIB);
+        // As if another thread had been in the tables.
+        let none = pager.stats() == PagerStats::default() && pager.thrash() == Thrash::default();
+        if !none {
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(1) };
+        }
         let word = words(pager)[0].load(Relaxed);
         // SAFETY: ends the child at once.
         unsafe { libc::_exit(word as i32) };

@@ -4,7 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use nix::libc;
 
@@ -140,5 +141,55 @@ fn programs_start_while_pages_come_and_go() {
         }
         done.store(true, Relaxed);
     });
+    pager.engine().check();
+}
+
+/// Where [`touch_one`] reads, and how often it did.
+static START: AtomicUsize = AtomicUsize::new(0);
+static TOUCHED: AtomicUsize = AtomicUsize::new(0);
+
+/// A handler that reads memory of the program's, as a profiler's does.
+extern "C" fn touch_one(_: libc::c_int) {
+    let number = TOUCHED.fetch_add(1, Relaxed);
+    let offset = number * 7919 % (LEN / GRANULE_BYTES) * GRANULE_BYTES;
+    let word = std::ptr::with_exposed_provenance::<u8>(START.load(Relaxed) + offset);
+    // SAFETY: mapped while the signals come.
+    std::hint::black_box(unsafe { word.read_volatile() });
+}
+
+#[test]
+fn signals_that_touch_evicted_pages_never_meet_a_held_lock() {
+    let Some(pager) = pager(32 * MIB, MIB) else { return };
+    START.store(pager.base().as_ptr().expose_provenance(), Relaxed);
+    for word in &words(&pager)[..LEN / 8] {
+        word.store(7, Relaxed);
+    }
+    // SAFETY: the handler reads mapped memory and atomics only.
+    unsafe { libc::signal(libc::SIGUSR2, touch_one as *const () as libc::sighandler_t) };
+    let (ready, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let called = scope.spawn(|| {
+            // SAFETY: no preconditions.
+            ready.store(unsafe { libc::pthread_self() } as usize, Relaxed);
+            let behind = NonNull::new(pager.base().as_ptr().wrapping_add(LEN)).expect("inside");
+            for _ in 0..20_000 {
+                pager.array(behind, 2 * LEN);
+                pager.live(behind, 2 * LEN);
+                pager.stats();
+            }
+            done.store(true, Relaxed);
+        });
+        while !done.load(Relaxed) {
+            let thread = ready.load(Relaxed);
+            if thread != 0 {
+                // SAFETY: the thread is joined below, so its id is one.
+                unsafe { libc::pthread_kill(thread as libc::pthread_t, libc::SIGUSR2) };
+            }
+            std::thread::sleep(std::time::Duration::from_micros(50));
+        }
+        called.join().expect("no panic");
+    });
+    eprintln!("{} signals", TOUCHED.load(Relaxed));
+    assert!(TOUCHED.load(Relaxed) > 100);
     pager.engine().check();
 }

@@ -144,6 +144,25 @@ fn other_orders_bring_nothing() {
 }
 
 #[test]
+fn scattered_reads_of_small_blocks_and_behind_a_reader_bring_next_to_nothing() {
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    for log_bytes in [26, 27, 28, 30] {
+        let bytes = 1u64 << log_bytes;
+        for after_a_reader in [false, true] {
+            let mut known = block(0, bytes);
+            if after_a_reader {
+                let seen = read(&mut known, rows(0, 15, bytes >> 15), 400);
+                assert!(seen.faults * 10 < seen.ahead, "2^{log_bytes}: {seen:?}");
+            }
+            let scattered = (0..100_000).map(|_| random.gen_range(0..bytes));
+            let seen = read(&mut known, scattered, 200);
+            eprintln!("2^{log_bytes}, {after_a_reader}: {seen:?}");
+            assert!(seen.ahead * 20 <= seen.faults, "2^{log_bytes}, {after_a_reader}: {seen:?}");
+        }
+    }
+}
+
+#[test]
 fn a_new_block_takes_the_place_of_those_it_overlaps_and_the_largest_stay() {
     let mut reversed = Reversed::new();
     let least = GRANULES_MIN * GRANULE;
@@ -155,8 +174,11 @@ fn a_new_block_takes_the_place_of_those_it_overlaps_and_the_largest_stay() {
     let sizes: Vec<u64> = reversed.blocks.iter().map(|block| block.bytes / least).collect();
     assert!(sizes.iter().all(|size| *size >= 2), "{sizes:?}");
     reversed.placed(0, BLOCKS as u64 * 8 * least);
-    let left = reversed.blocks.iter().filter(|block| block.bytes > 0).count();
-    assert_eq!(left, 1);
+    let left = |known: &Reversed| known.blocks.iter().filter(|block| block.bytes > 0).count();
+    assert_eq!(left(&reversed), 1);
+    // Shortened, or freed: what is left of it is told anew.
+    reversed.gone(7 * least, GRANULE);
+    assert_eq!(left(&reversed), 0);
 }
 
 #[test]

@@ -89,7 +89,7 @@ impl Counters {
 }
 
 /// How hard the limit hurts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Thrash {
     /// Bytes that left memory.
     pub evicted_bytes: u64,

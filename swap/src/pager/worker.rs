@@ -116,7 +116,7 @@ impl Engine {
     /// Answers faults until one needs a worker, and then serves that one.
     fn lead_on(&self, worker: usize) {
         let base = self.space.data().start();
-        let mut mine = None;
+        let (mut mine, mut left) = (None, 0);
         let mut go_on = true;
         while go_on && mine.is_none() {
             #[cfg(test)]
@@ -128,13 +128,19 @@ impl Engine {
                 let Some(demand) = demand else { return };
                 if mine.is_none() {
                     mine = Some(demand);
-                } else if !self.core.lock().demands.push(demand) {
+                    return;
+                }
+                left += 1;
+                if !self.core.lock().demands.push(demand) {
                     die(format_args!("more than 65536 threads wait for pages"));
                 }
             });
         }
         self.lead.give_up();
-        self.work.raise_one();
+        // One for the lead, and one for each demand: who serves one does not lead meanwhile.
+        for _ in 0..=left {
+            self.work.raise_one();
+        }
         if let Some(demand) = mine {
             self.serve(worker, demand);
         }
