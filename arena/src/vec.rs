@@ -347,7 +347,11 @@ impl<T: Copy> PoolVec<T> {
         // undefined (padding) is made some value here, as this code may have written any.
         // SAFETY: no instruction.
         unsafe {
-            std::arch::asm!("/* {0} */", in(reg) self.start.as_ptr(), options(nostack, preserves_flags));
+            std::arch::asm!(
+                "/* {0} */",
+                in(reg) self.start.as_ptr(),
+                options(nostack, preserves_flags)
+            );
         }
         // Every pattern is a value of a Plain type.
         self.len = len;

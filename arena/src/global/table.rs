@@ -8,8 +8,9 @@
 //! ```
 //!
 //! A tag is `length * 4 + state`. What lies between the first and the last unit of an extent is
-//! stale and never read; of a large free extent it is given back. The two ends are enough to find both neighbours of any extent, so extents
-//! can be joined without a search; a block needs no header.
+//! stale and never read; of a large free extent it is given back. The two ends are enough to find
+//! both neighbours of any extent, so extents can be joined without a search; a block needs no
+//! header.
 //!
 //! Invariants: the extents tile `0..top`; all zeroes are valid entries (state none, clean).
 //!

@@ -223,8 +223,8 @@ impl Inner {
     }
 }
 
-/// Reads the frame of a raw piece at `at`, a part at a time: into its own pages where the disk takes
-/// them, else through a buffer.
+/// Reads the frame of a raw piece at `at`, a part at a time: into its own pages where the disk
+/// takes them, else through a buffer.
 fn read_raw(
     backend: &dyn Backend,
     at: u64,
