@@ -13,7 +13,7 @@ usage() {
 usage: scripts/ci.sh [JOB...]
 
   fmt       rustfmt finds nothing to change
-  clippy    no warning in any target, all features
+  clippy    no warning in any target or in the documentation, all features
   test      cargo test --workspace: the tests and the documentation's examples
   peaks     a small proof takes no more memory than tests/peaks/prove.json says; 20 runs agree
             (scripts/ci.sh peaks-bless writes that file anew)
@@ -47,6 +47,7 @@ job_fmt() {
 
 job_clippy() {
     cargo clippy --workspace --all-targets --all-features -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --workspace --all-features
 }
 
 job_test() {

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Cheapest first, and a rung is climbed only while bytes are short. Once climbing, a little more
-//! than needed is freed ([`slack_bytes`]), so that the next charge does not climb again. The order
+//! than needed is freed (`slack_bytes`), so that the next charge does not climb again. The order
 //! is fixed and nothing runs in the background: the same sequence of calls gives the same actions.
 //!
 //! The same ladder serves four ways in, each with a counter of its own and a switch of its own

@@ -8,7 +8,7 @@
 //!
 //! Eight classes a doubling, so a block is at most 12.5 % larger than what was asked, and the power
 //! of two vectors of a prover fit exactly. A class wastes addresses, never resident bytes: pages
-//! that nobody asked for are not touched, and [`committed_bytes`] says how many are.
+//! that nobody asked for are not touched, and `committed_bytes` says how many are.
 //!
 //! Invariants (checked over a grid below):
 //!

@@ -12,8 +12,8 @@
 //!
 //! * every section lies inside the file, and the last one ends where the file does;
 //! * a section with an id that the reader knows is there at most once; ids above
-//!   [`ID_MAX`] are stepped over, since later versions of the tools may add some;
-//! * at most [`SECTIONS_MAX`] sections are believed: snarkjs writes ten.
+//!   `ID_MAX` are stepped over, since later versions of the tools may add some;
+//! * at most `SECTIONS_MAX` sections are believed: snarkjs writes ten.
 //!
 //! It must never trust the order of sections, and never size anything by a claimed count: the
 //! table has a fixed number of places. Source: iden3's specification of the binary format,
