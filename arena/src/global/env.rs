@@ -46,7 +46,7 @@ pub fn limit_from_environment() -> Option<usize> {
     Some(limit_bytes()).filter(|bytes| *bytes != usize::MAX)
 }
 
-/// The size that another variable asks for, such as `512MiB`; `None` for zero and for no variable.
+/// The size that another variable asks for, such as `512MiB`; `None` without the variable.
 ///
 /// A value that is not understood is reported on standard error at each call. Allocates nothing.
 pub fn size_from_environment(name: &str) -> Option<usize> {
@@ -55,7 +55,7 @@ pub fn size_from_environment(name: &str) -> Option<usize> {
     if bytes.is_none() {
         report(name, text, b"\"; write a size such as 8GiB\n");
     }
-    bytes.filter(|bytes| *bytes != usize::MAX)
+    bytes
 }
 
 /// The limit the environment asks for, in bytes; `usize::MAX` for none.
@@ -129,7 +129,10 @@ fn parse(text: &[u8], whole: impl FnOnce() -> Whole) -> Option<usize> {
     if text.eq_ignore_ascii_case(b"auto") {
         return Some(auto(&whole()));
     }
-    let Some(number) = text.strip_suffix(b"%") else { return size(text) };
+    let Some(number) = text.strip_suffix(b"%") else {
+        let bytes = size(text)?;
+        return Some(if bytes == 0 { usize::MAX } else { bytes });
+    };
     let (thousandths, all) = (decimal(number.trim_ascii_end())?, 100_000);
     if thousandths == 0 || thousandths > all {
         return None;
@@ -140,13 +143,12 @@ fn parse(text: &[u8], whole: impl FnOnce() -> Whole) -> Option<usize> {
     Some(bytes.min(auto(&whole)).max(1))
 }
 
-/// A number and a unit, in bytes; `usize::MAX` for zero.
+/// A number and a unit, in bytes.
 fn size(text: &[u8]) -> Option<usize> {
     let digits = text.iter().take_while(|c| c.is_ascii_digit() || **c == b'.').count();
     let (number, unit) = text.split_at(digits);
     let thousandths = decimal(number)?.checked_mul(scale(unit.trim_ascii())?)?;
-    let bytes = usize::try_from(thousandths / 1000).ok()?;
-    Some(if bytes == 0 { usize::MAX } else { bytes })
+    usize::try_from(thousandths / 1000).ok()
 }
 
 /// Bytes of a unit.

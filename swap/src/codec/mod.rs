@@ -23,6 +23,7 @@
 
 pub mod field;
 mod lane;
+pub(crate) mod out;
 mod pack;
 mod shuffle;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use std::fmt;
 
 use self::field::{Field32Spec, FieldSpec};
 use self::lane::{Plain, word};
+use self::out::Out;
 use crate::Error;
 use crate::error::corrupt;
 
@@ -42,6 +44,9 @@ const CLUSTER_BYTES: usize = 512;
 const SAMPLE_BYTES: usize = CLUSTERS * CLUSTER_BYTES;
 const _: () = assert!(CLUSTER_BYTES.is_multiple_of(LANE_BYTES_MAX));
 const _: () = assert!(CLUSTER_BYTES / 4 <= pack::ESTIMATE_LANES_MAX);
+
+/// The most bytes of a packed group: as many as verbatim, and its tag.
+pub(crate) const GROUP_BYTES_MAX: usize = pack::GROUP_LANES * LANE_BYTES_MAX + 1;
 
 /// Bytes of the largest lane; also the period that constant bytes without lanes may have.
 const LANE_BYTES_MAX: usize = 32;
@@ -306,7 +311,8 @@ fn repeats(sample: &[u8]) -> bool {
     squares > even + even / 4 || again * 6 > words
 }
 
-fn estimate_lanes(spec: LaneSpec, cluster: &[u8]) -> usize {
+/// Bytes that packing would take for these few lanes, the groups' headers left out.
+pub(crate) fn estimate_lanes(spec: LaneSpec, cluster: &[u8]) -> usize {
     match spec {
         LaneSpec::Bytes | LaneSpec::U64 => pack::estimate(&Plain::<8>, cluster),
         LaneSpec::U32 => pack::estimate(&Plain::<4>, cluster),
@@ -316,7 +322,12 @@ fn estimate_lanes(spec: LaneSpec, cluster: &[u8]) -> usize {
 }
 
 /// Appends `kind u8 | modulus | groups | bytes after the last lane`; see docs/spill-format.md.
-fn pack_lanes(spec: LaneSpec, input: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> bool {
+pub(crate) fn pack_lanes(
+    spec: LaneSpec,
+    input: &[u8],
+    bytes_max: usize,
+    out: &mut impl Out,
+) -> bool {
     let (lanes, tail) = input.split_at(input.len() - input.len() % spec.lane_bytes());
     let kind = if spec == LaneSpec::Bytes { LaneKind::U64 } else { spec.kind() };
     out.push(kind as u8);
@@ -336,7 +347,7 @@ fn pack_lanes(spec: LaneSpec, input: &[u8], bytes_max: usize, out: &mut Vec<u8>)
     is_smaller && out.len() <= bytes_max
 }
 
-fn unpack_lanes(mut payload: &[u8], out: &mut [u8]) -> Result<(), Error> {
+pub(crate) fn unpack_lanes(mut payload: &[u8], out: &mut [u8]) -> Result<(), Error> {
     let kind = LaneKind::try_from(unpack::take(&mut payload, 1)?[0])?;
     let spec = match kind {
         LaneKind::Bytes => return corrupt("packed lanes are of no kind"),

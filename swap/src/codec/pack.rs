@@ -24,6 +24,7 @@
 //! Must never: append more than one group past `bytes_max`.
 
 use super::lane::{Lane, bits, bytes_of, is_small};
+use super::out::Out;
 
 /// Lanes of a group. More: cheaper headers, wider outliers; an exception's index must fit a u16.
 pub(crate) const GROUP_LANES: usize = 1024;
@@ -271,7 +272,7 @@ pub(crate) fn pack<const N: usize, L: Lane<N>>(
     lane: &L,
     input: &[u8],
     bytes_max: usize,
-    out: &mut Vec<u8>,
+    out: &mut impl Out,
 ) -> bool {
     let mut opened = Opened::blank();
     input.chunks(GROUP_LANES * L::BYTES).all(|group| {
@@ -284,7 +285,7 @@ fn pack_group<const N: usize, L: Lane<N>>(
     lane: &L,
     group: &[u8],
     opened: &mut Opened<N, GROUP_LANES>,
-    out: &mut Vec<u8>,
+    out: &mut impl Out,
 ) {
     if group[L::BYTES..] == group[..group.len() - L::BYTES] {
         out.push(TAG_SAME);
@@ -324,7 +325,7 @@ fn pack_group<const N: usize, L: Lane<N>>(
     }
 }
 
-fn verbatim(group: &[u8], out: &mut Vec<u8>) {
+fn verbatim(group: &[u8], out: &mut impl Out) {
     out.push(TAG_VERBATIM);
     out.extend_from_slice(group);
 }
@@ -346,10 +347,8 @@ fn is_promising<const N: usize, L: Lane<N>>(lane: &L, group: &[u8]) -> bool {
 }
 
 /// Appends `width` bits of each `value - base`.
-fn push_bits(width: usize, base: u64, values: &[u64], out: &mut Vec<u8>) {
-    let start = out.len();
-    out.resize(start + (values.len() * width).div_ceil(8), 0);
-    let out = &mut out[start..];
+fn push_bits(width: usize, base: u64, values: &[u64], out: &mut impl Out) {
+    let out = out.grow((values.len() * width).div_ceil(8));
     match width {
         0 => {}
         1 => push_even::<1>(base, values, out),

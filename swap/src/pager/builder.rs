@@ -19,6 +19,7 @@ use super::core::Core;
 use super::engine::Engine;
 use super::face::Pager;
 use super::launder::SEGMENT_SLOTS;
+use super::press::Press;
 use super::probe::{self, Obstacle, UserMode};
 use super::process::ProcessLimit;
 use super::space::{CHUNK_BYTES, GRANULE_BYTES, Refused, Space};
@@ -96,6 +97,7 @@ pub struct PagerBuilder {
     ram_disk: RamDisk,
     user_mode: UserMode,
     encryption: Encryption,
+    packed_limit_bytes: Option<usize>,
     workers: usize,
     fail_fast: Option<FailFast>,
 }
@@ -178,6 +180,14 @@ impl PagerBuilder {
         self
     }
 
+    /// The most bytes of memory for granules that pack to half or less, rounded down to granules;
+    /// 0: nothing is packed. Never more than an eighth of the budget, which it is when not said.
+    #[must_use]
+    pub fn packed_limit_bytes(mut self, bytes: usize) -> Self {
+        self.packed_limit_bytes = Some(bytes);
+        self
+    }
+
     /// Threads that answer faults, read and write, 1 to 64. The first answers, so of one alone
     /// every touch waits for the reads and writes before it.
     #[must_use]
@@ -205,6 +215,7 @@ impl PagerBuilder {
             ram_disk: RamDisk::default(),
             user_mode: UserMode::default(),
             encryption: Encryption::default(),
+            packed_limit_bytes: None,
             workers: WORKERS,
             fail_fast: None,
         }
@@ -251,6 +262,8 @@ impl PagerBuilder {
             space: Space::new(uffd, chunks, frames, self.workers)?,
             backend,
             segments,
+            press: Press::new(self.workers)?,
+            shelves_max: (self.packed_limit_bytes.unwrap_or(usize::MAX) / GRANULE_BYTES) as u64,
             process: self
                 .process_limit_bytes
                 .map(|limit| ProcessLimit::new(limit, self.budget_bytes))

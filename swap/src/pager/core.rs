@@ -12,17 +12,21 @@
 //!   free       frames without pages
 //!   blank      frames with an intact huge page and no owner
 //!   spare      frames with small pages that nobody uses
+//!   shelves    memory for packed granules
 //! ```
 //!
 //! Invariants, in granules, whenever the lock is free:
 //!
-//! * `held = resident + limbo + busy + spare <= budget`, but for what is pinned by system calls;
+//! * `held = resident + limbo + busy + spare + shelves + aside <= budget`, but for what is pinned by
+//!   system calls;
 //! * a chunk has a frame while a granule of it is in Limbo, Writing or Ahead, and then such a
 //!   granule's pages are at its own place in that frame; those of a Loading one are too, or they
 //!   are lent by a frame of nobody's;
 //! * a frame's spare granules belong to nobody: their contents mean nothing;
 //! * bit `i` of `copies` says that slot holds granule `i` as of its `hashes[i]`; the granule may
 //!   have changed since, which comparing hashes will show;
+//! * granule `i` has one of the `places` while it is Packed or Clearing, and while it is Loading
+//!   from there, or Writing to there;
 //! * bit `i` of `repeats` says that granule `i`, where it is Disk, is `lanes[i]` over and over; the
 //!   file is not asked for it.
 //!
@@ -34,6 +38,7 @@ use super::entry::{Ahead, Chunk, Demand, Frame, Seals};
 use super::policy::{Mode, Policy};
 use super::process::Looked;
 use super::reversed::Reversed;
+use super::shelves::Shelves;
 use super::space::{ALL, CHUNK_BYTES, GRANULES, Mask, Space};
 use super::state::{Event, State};
 use super::streams::Streams;
@@ -86,6 +91,7 @@ pub(crate) struct Core {
     pub(crate) slots_reserved: u32,
     pub(crate) streams: Streams,
     pub(crate) reversed: Reversed,
+    pub(crate) shelves: Shelves,
     /// Frames that were ever used; the rest is free too.
     pub(crate) frames_used: u32,
     /// All in granules.
@@ -101,6 +107,8 @@ pub(crate) struct Core {
     /// Of those in limbo, the ones that were read ahead.
     pub(crate) in_ahead: u64,
     pub(crate) spare: u64,
+    /// Charged for shelves that are not made yet.
+    pub(crate) aside: u64,
     /// Of the granules that are queued to be brought, those that go into data.
     pub(crate) rows_coming: u64,
     /// Granules ever sent to the file, as a clock of pressure.
@@ -132,6 +140,7 @@ impl Core {
             slots_reserved: 0,
             streams: Streams::new(),
             reversed: Reversed::new(),
+            shelves: Shelves::new(chunks * GRANULES)?,
             frames_used: 0,
             budget,
             held: 0,
@@ -142,6 +151,7 @@ impl Core {
             in_limbo: 0,
             in_ahead: 0,
             spare: 0,
+            aside: 0,
             rows_coming: 0,
             evictions: 0,
             writing: 0,
@@ -305,7 +315,7 @@ impl Core {
     /// worker has.
     pub(crate) fn discard(&mut self, space: &Space, chunk: u32, mask: Mask) -> Mask {
         let entry = self.chunk(chunk);
-        let busy = entry.mask(&[State::Writing, State::Loading]) & mask;
+        let busy = entry.mask(&[State::Writing, State::Loading, State::Clearing]) & mask;
         let resident = entry.mask(&[State::Resident]) & mask;
         let limbo = entry.mask(&[State::Limbo, State::Ahead]) & mask;
         let ahead = entry.mask(&[State::Ahead]) & mask;
@@ -313,6 +323,8 @@ impl Core {
         entry.step(mask & !busy, Event::Discard);
         entry.copies &= !(mask & !busy);
         entry.repeats &= !(mask & !busy);
+        self.unshelve(space, chunk, mask & !busy);
+        let entry = self.chunk(chunk);
         if resident != 0 {
             entry.huge &= u32::from(resident == ALL);
             space.discard(chunk, resident);
@@ -335,7 +347,8 @@ impl Core {
     /// Gives a chunk's slot back if the file holds nothing of it.
     pub(crate) fn free_slot(&mut self, chunk: u32) {
         let entry = self.chunk(chunk);
-        if entry.slot != 0 && entry.copies == 0 && entry.mask(&[State::Writing]) == 0 {
+        let in_use = entry.mask(&[State::Writing, State::Clearing]) != 0;
+        if entry.slot != 0 && entry.copies == 0 && !in_use {
             let slot = std::mem::replace(&mut entry.slot, 0) - 1;
             // There are as many places as slots.
             let kept = self.free_slots.push(slot);

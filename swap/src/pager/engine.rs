@@ -4,7 +4,7 @@
 //!   leader  fault  -> rescue at once, or a demand
 //!   worker  demand -> gain memory -> read or clear -> enter data
 //!           ahead  -> the same, but it stays in its frame until touched
-//!           room   -> evict the oldest to limbo, write the oldest of limbo
+//!           room   -> evict the oldest to limbo, pack or write the oldest of limbo
 //!
 //!   gain:   spare pages -> room under the budget -> make room (evict, write) -> wait
 //! ```
@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::core::{AHEAD, BLANK, CHUNK, Core, End, LIMBO, RESIDENT, SPARE};
+use super::press::Press;
 use super::process::ProcessLimit;
 use super::space::{ALL, Mask, Space};
 use super::state::{Event, State};
@@ -56,6 +57,9 @@ pub(crate) struct Engine {
     pub(crate) backend: Box<dyn Backend>,
     /// The file's extents of `SEGMENT_SLOTS` slots, all there may ever be.
     pub(crate) segments: Table<Extent>,
+    pub(crate) press: Press,
+    /// Shelves there may be whatever the budget is; none, and nothing is packed.
+    pub(crate) shelves_max: u64,
     /// What the whole process may hold, if the budget is to follow it.
     pub(crate) process: Option<ProcessLimit>,
     /// Something to do for a worker.
@@ -162,8 +166,25 @@ impl Engine {
         Evicted::Nothing
     }
 
-    /// Does one step towards more free pages. Returns whether there was one to do.
-    pub(crate) fn make_room<'a>(&'a self, mut core: Guard<'a, Core>) -> (Guard<'a, Core>, bool) {
+    /// Does one step towards more free pages, as a worker or for a thread of the program. Returns
+    /// whether there was one to do.
+    pub(crate) fn make_room<'a>(
+        &'a self,
+        mut core: Guard<'a, Core>,
+        worker: Option<usize>,
+    ) -> (Guard<'a, Core>, bool) {
+        if core.held > core.budget && core.nothing_aside() {
+            return (core, true);
+        }
+        if let Some(worker) = worker
+            && self.too_many_shelves(&core)
+        {
+            let done;
+            (core, done) = self.clear_shelf(core, worker);
+            if done {
+                return (core, true);
+            }
+        }
         let target = Self::limbo_target(&core);
         let (limbo, ahead) = (core.limbo.front(LIMBO), core.limbo.front(AHEAD));
         let due = if core.in_limbo - core.in_ahead > target {
@@ -174,18 +195,21 @@ impl Engine {
             None
         };
         if let Some(chunk) = due {
-            return (self.launder(core, chunk), true);
+            return (self.launder(core, worker, chunk), true);
         }
         let oldest = limbo.or(ahead);
         match (self.evict_oldest(&mut core), oldest) {
             (Evicted::Some, _) => (core, true),
-            (_, Some(chunk)) => (self.launder(core, chunk), true),
+            (_, Some(chunk)) => (self.launder(core, worker, chunk), true),
             (Evicted::TooYoung, None) => {
                 drop(core);
                 std::thread::sleep(Duration::from_nanos(GRACE_NS / 2));
                 (self.core.lock(), true)
             }
-            (Evicted::Nothing, None) => (core, false),
+            (Evicted::Nothing, None) => match worker {
+                Some(worker) => self.clear_shelf(core, worker),
+                None => (core, false),
+            },
         }
     }
 
@@ -200,8 +224,13 @@ impl Engine {
 
     /// One look for memory: makes some room, or waits for it. True when it is time to go over the
     /// budget.
-    fn look<'a>(&'a self, core: Guard<'a, Core>, looks: &mut u32) -> (Guard<'a, Core>, bool) {
-        let (core, done) = self.make_room(core);
+    fn look<'a>(
+        &'a self,
+        core: Guard<'a, Core>,
+        worker: usize,
+        looks: &mut u32,
+    ) -> (Guard<'a, Core>, bool) {
+        let (core, done) = self.make_room(core, Some(worker));
         if done {
             return (core, false);
         }
@@ -249,7 +278,7 @@ impl Engine {
                 core.release_spares(&self.space, short);
                 continue;
             }
-            (core, overdraw) = self.look(core, &mut looks);
+            (core, overdraw) = self.look(core, worker, &mut looks);
         }
         core.gaining -= 1;
         (core, newborn)
@@ -295,7 +324,7 @@ impl Engine {
                 (entry.huge, entry.tabled) = (0, 1);
                 core.settle(blank);
             } else {
-                (core, overdraw) = self.look(core, &mut looks);
+                (core, overdraw) = self.look(core, worker, &mut looks);
             }
         }
         core.gaining -= 1;
@@ -348,7 +377,7 @@ impl Engine {
                 return freed;
             }
             let done;
-            (core, done) = self.make_room(core);
+            (core, done) = self.make_room(core, None);
             if !done {
                 let others;
                 (core, others) = self.wait_for_others(core);
@@ -382,9 +411,13 @@ impl Engine {
         }
         let count = |mask: Mask| u64::from(mask.count_ones());
         let (mut data, mut passing, mut limbo, mut ahead, mut present) = (0, 0, 0, 0, 0);
+        let mut packed = 0;
         for chunk in 0..core.chunks.len() as u32 {
             let entry = *core.chunk(chunk);
             let resident = count(entry.mask(&[State::Resident]));
+            let placed = entry.places.iter().filter(|place| **place != 0).count() as u64;
+            assert_eq!(placed, count(entry.mask(&[State::Packed])), "chunk {chunk} and its places");
+            packed += placed;
             let waiting = count(entry.mask(&[State::Limbo, State::Ahead]));
             let framed = entry.frame != 0;
             let limbo_list = if entry.mask(&[State::Limbo]) != 0 { LIMBO } else { AHEAD };
@@ -405,6 +438,8 @@ impl Engine {
         assert_eq!((data, passing), (core.in_data, core.in_passing));
         assert_eq!((limbo, ahead), (core.in_limbo, core.in_ahead));
         assert_eq!(present, limbo + core.spare);
-        assert_eq!((core.held, core.unborn), (data + present, 0));
+        let shelves = core.shelves.count() + core.aside;
+        assert_eq!((core.held, core.unborn), (data + present + shelves, core.aside));
+        assert_eq!(packed, core.shelves.granules);
     }
 }

@@ -1,8 +1,8 @@
 //! What the pager knows of a chunk, of a frame, and of a thread that waits.
 //!
 //! ```text
-//!   Chunk   states of 32 granules, masks, its frame, its slot, 32 hashes and 32 repeated lanes:
-//!           1.7 KB a 2 MiB
+//!   Chunk   states of 32 granules, masks, its frame, its slot, 32 hashes, 32 repeated lanes and
+//!           32 places on shelves: 1.9 KB a 2 MiB
 //!   Seals   nonce and tag of 32 granules of an encrypted file: 768 bytes a 2 MiB
 //!   Frame   its owner, and which granules have pages
 //! ```
@@ -47,6 +47,8 @@ pub(crate) struct Chunk {
     pub(crate) passes: u32,
     /// When it last entered data.
     pub(crate) entered_ns: u64,
+    /// Where they are packed, as `Place::number`; taken while it is not 0.
+    pub(crate) places: [u32; GRANULES],
     /// `Core::evictions` when they last went to the file; the low bits tell enough.
     pub(crate) left_at: [u32; GRANULES],
     pub(crate) hashes: [u128; GRANULES],

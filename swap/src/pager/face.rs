@@ -59,6 +59,11 @@ pub struct PagerStats {
     pub found_zero_bytes: u64,
     pub repeating_bytes: u64,
     pub sealed_bytes: u64,
+    pub packed_bytes: u64,
+    pub unpacked_bytes: u64,
+    pub cleared_bytes: u64,
+    pub packed_now_bytes: u64,
+    pub shelf_bytes: u64,
     pub dead_bytes: u64,
     pub overdrafts: u64,
     pub pinned: u64,
@@ -206,7 +211,8 @@ impl Pager {
                 // The next to go: it costs nothing.
                 core.enlist(RESIDENT, chunk, End::First);
             }
-            let cheap = core.chunk(chunk).mask(&[State::Disk, State::Limbo, State::Ahead]);
+            use State::{Ahead, Disk, Limbo, Packed};
+            let cheap = core.chunk(chunk).mask(&[Disk, Limbo, Ahead, Packed]);
             core.discard(&self.engine.space, chunk, mask & cheap);
         });
     }
@@ -319,6 +325,11 @@ impl Pager {
             found_zero_bytes: bytes(counters.found_zero),
             repeating_bytes: bytes(counters.repeating),
             sealed_bytes: bytes(counters.sealed),
+            packed_bytes: bytes(counters.packed),
+            unpacked_bytes: bytes(counters.unpacked),
+            cleared_bytes: bytes(counters.cleared),
+            packed_now_bytes: bytes(core.shelves.granules),
+            shelf_bytes: bytes(core.shelves.count()),
             dead_bytes: bytes(counters.dead),
             overdrafts: counters.overdrafts,
             pinned: counters.pinned,

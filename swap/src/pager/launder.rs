@@ -1,10 +1,11 @@
-//! From limbo to the file: what has changed is written, what has not is dropped.
+//! From limbo to packed memory or the file: what has changed is written, what has not is dropped.
 //!
 //! ```text
 //!   take the oldest chunk of limbo
 //!     read ahead and never touched     -> dropped, the file has it
 //!     32 bytes over and over           -> dropped, the table keeps these; nothing if they are zero
 //!     hash = that of the file's copy   -> dropped, it is clean
+//!     packs, and a shelf has room      -> packed; see packed.rs
 //!     otherwise                        -> sealed if asked for, written to the chunk's slot
 //!   a thread faulted on it meanwhile   -> back into data, with a copy in the file
 //! ```
@@ -38,12 +39,17 @@ use crate::seal::Sealed;
 pub(crate) const SEGMENT_SLOTS: u32 = 32;
 
 /// What looking at granules found, and how the dirty ones were sealed.
-struct Found {
+pub(crate) struct Found {
     zero: Mask,
     repeats: Mask,
-    dirty: Mask,
+    pub(crate) dirty: Mask,
+    /// They were dirty, and have one of the places now.
+    pub(crate) packed: Mask,
+    /// Some of them would pack, if there was room.
+    pub(crate) promising: bool,
     hashes: [u128; GRANULES],
     lanes: [Lane; GRANULES],
+    pub(crate) places: [u32; GRANULES],
     seals: [Sealed; GRANULES],
 }
 
@@ -63,8 +69,13 @@ impl Engine {
         seeded_hash(self.hash_seed, granule)
     }
 
-    /// Empties a chunk's frame: drops or writes what is in it.
-    pub(crate) fn launder<'a>(&'a self, mut core: Guard<'a, Core>, chunk: u32) -> Guard<'a, Core> {
+    /// Empties a chunk's frame: drops, packs or writes what is in it. Only a worker packs.
+    pub(crate) fn launder<'a>(
+        &'a self,
+        mut core: Guard<'a, Core>,
+        worker: Option<usize>,
+        chunk: u32,
+    ) -> Guard<'a, Core> {
         let entry = core.chunk(chunk);
         let (frame, ahead) = (entry.frame - 1, entry.mask(&[State::Ahead]));
         let limbo = entry.mask(&[State::Limbo]);
@@ -93,6 +104,9 @@ impl Engine {
         let (copies, hashes) = (core.chunk(chunk).copies, core.chunk(chunk).hashes);
         drop(core);
         let mut found = self.compare(frame, mask, copies, &hashes);
+        if let Some(worker) = worker {
+            self.pack(worker, chunk, frame, &mut found);
+        }
         if found.dirty != 0 {
             self.write(chunk, frame, &mut found);
         }
@@ -104,8 +118,11 @@ impl Engine {
             zero: 0,
             repeats: 0,
             dirty: 0,
+            packed: 0,
+            promising: false,
             hashes: [0; GRANULES],
             lanes: [[0; 2]; GRANULES],
+            places: [0; GRANULES],
             seals: [Sealed::default(); GRANULES],
         };
         for (granule, known) in known.iter().enumerate() {
@@ -135,24 +152,34 @@ impl Engine {
         for (first, count) in runs(found.dirty) {
             // SAFETY: the granules are Writing, so this worker owns their pages.
             let bytes = unsafe { self.space.frame_bytes(frame, first, count) };
-            if let Some(key) = &self.key {
-                let seals = &mut found.seals[first..first + count];
-                for (granule, sealed) in bytes.chunks_exact_mut(GRANULE_BYTES).zip(seals) {
-                    match key.seal(granule) {
-                        Ok(fresh) => *sealed = fresh,
-                        Err(why) => die(format_args!("{why}")),
-                    }
+            self.write_run(slot, first, bytes, &mut found.seals[first..first + count]);
+        }
+    }
+
+    /// Seals granules where they lie, if that is asked for, and writes them to a slot.
+    pub(crate) fn write_run(
+        &self,
+        slot: u32,
+        first: usize,
+        bytes: &mut [u8],
+        seals: &mut [Sealed],
+    ) {
+        if let Some(key) = &self.key {
+            for (granule, sealed) in bytes.chunks_exact_mut(GRANULE_BYTES).zip(seals) {
+                match key.seal(granule) {
+                    Ok(fresh) => *sealed = fresh,
+                    Err(why) => die(format_args!("{why}")),
                 }
             }
-            let at = u64::from(slot) * CHUNK_BYTES as u64 + (first * GRANULE_BYTES) as u64;
-            if let Err(why) = self.backend.write_at(at, bytes) {
-                die(format_args!("{why}"));
-            }
+        }
+        let at = u64::from(slot) * CHUNK_BYTES as u64 + (first * GRANULE_BYTES) as u64;
+        if let Err(why) = self.backend.write_at(at, bytes) {
+            die(format_args!("{why}"));
         }
     }
 
     /// The slot of a chunk, which gets one; from now on it does not hold `mask`.
-    fn slot_for(&self, chunk: u32, mask: Mask) -> u32 {
+    pub(crate) fn slot_for(&self, chunk: u32, mask: Mask) -> u32 {
         let mut core = self.core.lock();
         loop {
             let entry = core.chunk(chunk);
@@ -239,27 +266,35 @@ impl Engine {
         let dead = mask & entry.dead & !wanted;
         let zero = (found.zero | dead) & !wanted;
         let gone = mask & !wanted;
+        let packed = found.packed & gone & !dead;
         entry.copies &= !dead;
         entry.repeats &= !dead;
         entry.step(zero, Event::WrittenZero);
-        entry.step(gone & !zero, Event::Written);
+        entry.step(packed, Event::WrittenPacked);
+        entry.step(gone & !zero & !packed, Event::Written);
         for (first, count) in runs(gone) {
             entry.left_at[first..first + count].fill(evictions as u32);
         }
         if wanted != 0 {
             core.map(&self.space, chunk, frame, wanted, Event::WrittenWanted, now_ns());
         }
+        core.unshelve(&self.space, chunk, found.packed & !packed);
         let count = |mask: Mask| u64::from(mask.count_ones());
         core.spare += count(gone);
         core.evictions += count(gone & !zero);
         core.counters.written += count(found.dirty);
         core.counters.found_zero += count(found.zero);
         core.counters.repeating += count(found.repeats);
-        core.counters.clean += count(mask & !found.dirty & !found.zero & !found.repeats);
+        core.counters.packed += count(found.packed);
+        let changed = found.dirty | found.packed | found.zero | found.repeats;
+        core.counters.clean += count(mask & !changed);
         core.counters.sealed += if self.key.is_some() { count(found.dirty) } else { 0 };
         core.writing -= 1;
         core.settle(frame);
         core.free_slot(chunk);
+        if found.promising {
+            self.provide(&mut core);
+        }
         self.progress.raise();
         core
     }
@@ -270,15 +305,18 @@ impl Core {
     fn note(&mut self, chunk: u32, mask: Mask, found: &Found) {
         let entry = self.chunk(chunk);
         for granule in 0..GRANULES {
-            if found.dirty & 1 << granule != 0 {
+            if (found.dirty | found.packed) & 1 << granule != 0 {
                 entry.hashes[granule] = found.hashes[granule];
+            }
+            if found.packed & 1 << granule != 0 {
+                entry.places[granule] = found.places[granule];
             }
             if found.repeats & 1 << granule != 0 {
                 entry.lanes[granule] = found.lanes[granule];
             }
         }
-        // The file's copy of what repeats is an old one.
-        entry.copies = (entry.copies | found.dirty) & !found.repeats;
+        // The file's copy of what repeats or is packed is an old one.
+        entry.copies = (entry.copies | found.dirty) & !(found.repeats | found.packed);
         entry.repeats = entry.repeats & !mask | found.repeats;
         if let Some(seals) = self.seals.get_mut(chunk as usize) {
             for granule in 0..GRANULES {

@@ -7,7 +7,7 @@
 //!            rows that are read in bit-reversed order; they go on into data, but for markers
 //! ```
 //!
-//! What comes from the file is compared with its hash before anyone sees it, or opened with its
+//! What is packed in memory is unpacked. What comes from the file is compared with its hash before anyone sees it, or opened with its
 //! tag: a flipped bit ends the process, never a proof with wrong bytes. What repeats is made from
 //! the table.
 //!
@@ -17,8 +17,9 @@
 
 use super::core::{CHUNK, Core, End, PASSING};
 use super::engine::Engine;
-use super::entry::{Ahead, Demand, Lane};
+use super::entry::{Ahead, Chunk, Demand, Lane};
 use super::reversed::Batch;
+use super::shelves::Place;
 use super::space::{ALL, CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, run, runs};
 use super::state::{Answer, Event, State, answer};
 use super::sync::Guard;
@@ -34,8 +35,10 @@ struct Plan {
     mask: Mask,
     /// Of these, what the file has.
     from_file: Mask,
-    /// Of these, what repeats 32 bytes; the rest is zero.
+    /// Of these, what repeats 32 bytes.
     repeats: Mask,
+    /// Of these, what is packed; the rest is zero.
+    packed: Mask,
     whole: bool,
 }
 
@@ -53,10 +56,12 @@ impl Pages {
     }
 }
 
-/// How the contents of a chunk are had: from its slot, known by hash or tag, or from their lanes.
+/// How the contents of a chunk are had: from its slot or their places, known by hash or tag, or
+/// from their lanes.
 struct Source {
     slot: u32,
     hashes: [u128; GRANULES],
+    places: [u32; GRANULES],
     seals: Option<[Sealed; GRANULES]>,
     lanes: [Lane; GRANULES],
 }
@@ -101,13 +106,17 @@ impl Engine {
     fn plan(&self, core: &mut Core, offset: usize) -> Plan {
         let (chunk, granule) = Core::place(offset);
         let entry = core.chunk(chunk);
-        let absent = entry.mask(&[State::Zero, State::Disk]);
-        let away = entry.mask(&[State::Disk]);
+        let absent = entry.mask(&[State::Zero, State::Disk, State::Packed]);
+        let (away, packed) = (entry.mask(&[State::Disk]), entry.mask(&[State::Packed]));
         let (repeats, on_disk) = (away & entry.repeats, away & !entry.repeats);
+        let part = |mask: Mask, whole: bool| {
+            let (repeats, packed) = (mask & repeats, mask & packed);
+            Plan { mask, from_file: mask & on_disk, repeats, packed, whole }
+        };
         let may_be_whole = absent == ALL && entry.small == 0 && entry.frame == 0;
         let may_be_whole = may_be_whole && Self::may_be_huge(core);
-        if on_disk == 0 && may_be_whole {
-            return Plan { mask: ALL, from_file: 0, repeats, whole: true };
+        if on_disk | packed == 0 && may_be_whole {
+            return part(ALL, true);
         }
         let missing = core.chunk(chunk).coming & 1 << granule == 0;
         let in_order = self.read_rows_on(core, offset, missing);
@@ -115,18 +124,15 @@ impl Engine {
         let window = core.streams.fault(at);
         if in_order && window.granules < GRANULES as u32 / 2 {
             // Two neighbours may be a row that reaches into the second; more are a stream.
-            let mask = 1 << granule;
-            let (from_file, repeats) = (mask & on_disk, mask & repeats);
-            return Plan { mask, from_file, repeats, whole: false };
+            return part(1 << granule, false);
         }
         let widest = (core.budget / 8).max(1);
         let granules = u64::from(window.granules).min(widest);
         let plan = if may_be_whole && granules >= CHUNK {
-            Plan { mask: ALL, from_file: on_disk, repeats, whole: true }
+            part(ALL, true)
         } else {
             let open = (absent >> granule).trailing_ones() as u64;
-            let mask = run(granule, granules.min(open) as usize);
-            Plan { mask, from_file: mask & on_disk, repeats: mask & repeats, whole: false }
+            part(run(granule, granules.min(open) as usize), false)
         };
         let end = (GRANULES as u32 - plan.mask.leading_zeros()) as u64;
         let end = u64::from(chunk) * CHUNK + end;
@@ -194,13 +200,13 @@ impl Engine {
         }
         if !fits || enters == 0 && core.in_ahead > Self::limbo_target(&core) {
             // Room first, and what was read ahead longest ago and nobody came for; then again.
-            let (mut core, done) = self.make_room(core);
+            let (mut core, done) = self.make_room(core, Some(worker));
             if done {
                 core.expect(ahead);
             }
             return;
         }
-        let plan = Plan { mask, from_file: mask & !repeats, repeats, whole };
+        let plan = Plan { mask, from_file: mask & !repeats, repeats, packed: 0, whole };
         if enters == 1 {
             let mut core = self.bring(core, worker, chunk, &plan, Event::Loaded);
             core.counters.rows_ahead += u64::from(plan.from_file.count_ones());
@@ -234,9 +240,9 @@ impl Engine {
             Some((frame, place)) => Pages { frame, lent: Some(place) },
             None => Pages { frame: entry.frame - 1, lent: None },
         };
-        let (slot, hashes, lanes) = (entry.slot, entry.hashes, entry.lanes);
+        let Chunk { slot, hashes, lanes, places, .. } = *entry;
         drop(core);
-        self.fill(chunk, pages, plan, newborn, &Source { slot, hashes, seals, lanes });
+        self.fill(chunk, pages, plan, newborn, &Source { slot, hashes, places, seals, lanes });
         if event == Event::Loaded {
             let tries = match lent {
                 Some(from) => {
@@ -256,7 +262,7 @@ impl Engine {
     }
 
     fn fill(&self, chunk: u32, pages: Pages, plan: &Plan, newborn: Mask, source: &Source) {
-        let elsewhere = plan.from_file | plan.repeats;
+        let elsewhere = plan.from_file | plan.repeats | plan.packed;
         for (first, count) in runs(plan.mask & !elsewhere & !newborn) {
             // SAFETY: the granules are Loading, so this worker owns their pages.
             unsafe { self.space.frame_bytes(pages.frame, pages.place(first), count) }.fill(0);
@@ -271,6 +277,13 @@ impl Engine {
                     lane[16..].copy_from_slice(&high.to_ne_bytes());
                 }
             }
+        }
+        for granule in runs(plan.packed).flat_map(|(first, count)| first..first + count) {
+            // SAFETY: as above.
+            let bytes = unsafe { self.space.frame_bytes(pages.frame, pages.place(granule), 1) };
+            let place = Place::of(source.places[granule]);
+            let Some(place) = place else { die(format_args!("a packed granule has no place")) };
+            self.unpack(place, bytes, source.hashes[granule]);
         }
         for (first, count) in runs(plan.from_file) {
             // SAFETY: as above.
@@ -315,7 +328,10 @@ impl Engine {
         let mut core = self.core.lock();
         core.loading -= 1;
         core.chunk(chunk).step(plan.mask, event);
-        core.counters.zero_filled += count(plan.mask & !plan.from_file & !plan.repeats);
+        core.unshelve(&self.space, chunk, plan.packed);
+        let elsewhere = plan.from_file | plan.repeats | plan.packed;
+        core.counters.zero_filled += count(plan.mask & !elsewhere);
+        core.counters.unpacked += count(plan.packed);
         core.counters.loaded += count(plan.from_file);
         core.counters.loads += 1;
         if event == Event::Loaded {

@@ -7,7 +7,8 @@
 //!            evict             write, or drop if clean
 //!   data ----------> limbo ----------------------------> spill file
 //!        <----------       <--------- read ahead -------
-//!           rescue                                      \
+//!           rescue            \                         \
+//!        <-------- demand ---- packed memory             |
 //!        <------------------------- demand --------------+
 //! ```
 //!
@@ -22,12 +23,13 @@
 //! | chunk | 2 MiB of the data range, 32 granules, a huge page where possible |
 //! | frame | 2 MiB of addresses for pages that are not in data |
 //! | limbo | frames whose contents were evicted a short while ago: a touch brings them back |
+//! | shelf | 64 KiB of memory for granules that pack to half or less |
 //! | slot | 2 MiB of the spill file |
 //! | dead | contents that nobody needs any more: dropped, not written |
 //!
 //! # Invariants
 //!
-//! * `data + limbo + in flight + spare = held <= budget`, counted before pages are made and after
+//! * `data + limbo + in flight + spare + shelves = held <= budget`, counted before pages are made and after
 //!   they are given back. The one exception is counted as an overdraft: all pages pinned by system
 //!   calls of which one waits for another page.
 //! * what a thread reads is what was last written there, or zero where nothing was; if that cannot
@@ -35,7 +37,8 @@
 //! * nothing on the way of a fault allocates, takes a lock of `std`, or writes a log.
 //!
 //! The rooms: `state` the legal moves, `space` the ranges, `core` the tables, `engine` memory,
-//! `launder` and `load` the two directions, `streams` and `reversed` who reads on, `worker` the
+//! `launder` and `load` the two directions, `packed` the memory on the way, of which `shelves` is
+//! the table and `press` the codec, `streams` and `reversed` who reads on, `worker` the
 //! threads. docs/pager.md tells the story.
 
 mod builder;
@@ -47,11 +50,14 @@ mod frames;
 mod hints;
 mod launder;
 mod load;
+mod packed;
 mod paged;
 mod policy;
+mod press;
 mod probe;
 mod process;
 mod reversed;
+mod shelves;
 mod space;
 mod state;
 mod streams;
@@ -70,6 +76,8 @@ mod tests_contents;
 mod tests_end;
 #[cfg(test)]
 mod tests_kernel;
+#[cfg(test)]
+mod tests_packed;
 #[cfg(test)]
 mod tests_rows;
 

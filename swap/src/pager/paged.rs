@@ -14,6 +14,7 @@
 //! | `PLIMSOLL_LIMIT` | what the process may hold: `8GiB`, `1.5GB`, `75%`, `auto` |
 //! | `PLIMSOLL_SPILL_DIR` | the folder of the spill file |
 //! | `PLIMSOLL_SPILL_QUOTA` | the most the file may take: `100GiB`; no bound without it |
+//! | `PLIMSOLL_PACKED_LIMIT` | the most memory for packed granules, `0` for none; an eighth of the budget without it |
 //! | `PLIMSOLL_ENCRYPT_SPILL` | not `0`: the file holds ciphertext only |
 //! | `PLIMSOLL_FAIL_FAST` | not `0`: end the process when it does little but wait for pages |
 //!
@@ -67,8 +68,12 @@ impl Paged {
         let folder = Path::new(std::ffi::OsStr::from_bytes(folder));
         let builder = PagerBuilder::new().range_bytes(bytes).folder(folder);
         let mut builder = builder.budget_bytes(limit_bytes).process_limit_bytes(limit_bytes);
-        if let Some(quota) = size_from_environment("PLIMSOLL_SPILL_QUOTA") {
+        let quota = size_from_environment("PLIMSOLL_SPILL_QUOTA");
+        if let Some(quota) = quota.filter(|quota| *quota > 0) {
             builder = builder.quota_bytes(quota as u64);
+        }
+        if let Some(limit) = size_from_environment("PLIMSOLL_PACKED_LIMIT") {
+            builder = builder.packed_limit_bytes(limit);
         }
         let is_on = |name| variable(name).is_some_and(|value| value != b"0" && !value.is_empty());
         if is_on(c"PLIMSOLL_ENCRYPT_SPILL") {

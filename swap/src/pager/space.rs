@@ -1,9 +1,10 @@
-//! The three kinds of address ranges, and pages on the move between them.
+//! The kinds of address ranges, and pages on the move between them.
 //!
 //! ```text
 //!   data     what the program uses; a touch of an absent page is a message to the pager
 //!   frames   where pages are while they are not in data; the program knows no address of it
 //!   nursery  where new pages come from, one chunk of each page size a worker
+//!   shelves  what is packed; these pages never move
 //!
 //!     nursery --adopt--> frame --enter--> data --leave--> frame --shift--> another frame
 //! ```
@@ -21,13 +22,14 @@
 //! * a destination must be registered. Frames are registered for write protection, which is never
 //!   used: so they give no messages.
 //!
-//! Must never: make a page resident outside the nursery, or move one that somebody reads.
+//! Must never: make a page resident outside nursery and shelves, or move one that somebody reads.
 
 use std::ptr::NonNull;
 
 use nix::libc;
 use plimsoll_arena::os::{Linux, Os, OsError};
 
+use super::shelves::Shelves;
 use super::sys::{InChild, advise_fork, bytes_to_resident, die};
 use super::tables::Mapping;
 use super::uffd::{MODE_DESTINATION, MODE_MISSING, Uffd};
@@ -78,6 +80,7 @@ pub(crate) struct Space {
     frames: Mapping,
     nursery_small: Mapping,
     nursery_huge: Mapping,
+    shelves: Mapping,
 }
 
 /// Why the ranges cannot be had.
@@ -106,11 +109,13 @@ impl Space {
             frames: Mapping::new(frames * CHUNK_BYTES, CHUNK_BYTES)?,
             nursery_small: Mapping::new(workers * CHUNK_BYTES, CHUNK_BYTES)?,
             nursery_huge: Mapping::new(workers * CHUNK_BYTES, CHUNK_BYTES)?,
+            shelves: Mapping::new(Shelves::most(chunks * GRANULES) * GRANULE_BYTES, CHUNK_BYTES)?,
         };
         // SAFETY: the range is committed, in whole chunks.
         unsafe { Linux.advise_huge(space.nursery_huge.base(), space.nursery_huge.bytes()) };
         // A child must not see pages that nobody would bring: a touch there ends the child.
-        for mapping in [&space.data, &space.frames, &space.nursery_small, &space.nursery_huge] {
+        let Self { data, frames, nursery_small, nursery_huge, shelves, .. } = &space;
+        for mapping in [data, frames, nursery_small, nursery_huge, shelves] {
             advise_fork(mapping.start(), mapping.bytes(), InChild::Absent)
                 .map_err(|errno| Refused::Call("madvise(MADV_DONTFORK)", errno))?;
         }
@@ -150,6 +155,29 @@ impl Space {
         assert!(first + count <= GRANULES, "granules outside their frame");
         // SAFETY: inside the frame, as checked; resident and owned, as the caller says.
         unsafe { std::slice::from_raw_parts_mut(start, count * GRANULE_BYTES) }
+    }
+
+    /// Some bytes of the shelves.
+    ///
+    /// # Safety
+    ///
+    /// They are resident, and the caller is their only owner while the slice lives.
+    #[expect(clippy::mut_from_ref, reason = "ownership is by the granule's state, not by borrow")]
+    pub(crate) unsafe fn shelf_bytes(&self, offset: usize, bytes: usize) -> &mut [u8] {
+        let start = self.shelves.at(offset).as_ptr();
+        assert!(offset % GRANULE_BYTES + bytes <= GRANULE_BYTES, "a place outside its shelf");
+        // SAFETY: inside one shelf, as checked; resident and owned, as the caller says.
+        unsafe { std::slice::from_raw_parts_mut(start, bytes) }
+    }
+
+    /// Makes the pages of a shelf.
+    pub(crate) fn bear_shelf(&self, shelf: u32) {
+        self.populate(self.shelves.at(shelf as usize * GRANULE_BYTES), GRANULE_BYTES);
+    }
+
+    /// Gives the pages of a shelf back to the kernel.
+    pub(crate) fn release_shelf(&self, shelf: u32) {
+        self.drop_pages(self.shelves.at(shelf as usize * GRANULE_BYTES), GRANULE_BYTES);
     }
 
     /// Bytes that a failed move has moved all the same.
@@ -277,8 +305,11 @@ impl Space {
     }
 
     fn bear(&self, nursery: &Mapping, worker: usize, bytes: usize) {
-        let start = nursery.at(worker * CHUNK_BYTES);
-        // SAFETY: the worker's own part of the nursery, committed.
+        self.populate(nursery.at(worker * CHUNK_BYTES), bytes);
+    }
+
+    fn populate(&self, start: NonNull<u8>, bytes: usize) {
+        // SAFETY: a part of the nursery or of the shelves, committed, and the caller's own.
         if let Err(why) = unsafe { Linux.populate(start, bytes) } {
             die(format_args!("no memory for {bytes} bytes under the budget: {why}"));
         }

@@ -10,6 +10,10 @@
 //!    |                     ^                  |      |
 //!    |   Loaded            | LoadedAhead      |Load  |Load
 //!    +---------------- Loading <--------------+------+
+//!                          ^                  ^
+//!                          | Load             | Cleared
+//!   Writing ----------> Packed ----------> Clearing
+//!          WrittenPacked         Clear
 //! ```
 //!
 //! | state | its pages are | its contents are |
@@ -19,12 +23,14 @@
 //! | Limbo | in a frame | there |
 //! | Writing | in a frame, one worker has it | there |
 //! | Disk | nowhere | in the spill file |
-//! | Loading | in a frame or coming, one worker has it | in the spill file, or zero |
+//! | Packed | nowhere | in packed memory |
+//! | Clearing | nowhere | in packed memory, from where one worker writes them to the file |
+//! | Loading | in a frame or coming, one worker has it | packed, in the spill file, or zero |
 //! | Ahead | in a frame, nobody has written to them | there and in the spill file |
 //!
-//! Invariants: a granule has one owner: the mutators (Resident), a worker (Writing, Loading), or
-//! whoever holds the lock (the rest). Every state but Zero and Disk has pages, and these two have
-//! none. `Disk` is only reached when the file holds the contents.
+//! Invariants: a granule has one owner: the mutators (Resident), a worker (Writing, Loading,
+//! Clearing), or whoever holds the lock (the rest). Zero, Disk, Packed and Clearing have no pages,
+//! the others have. `Disk` is only reached when the file holds the contents.
 //!
 //! `state_model.rs` walks through every interleaving of a small pager built on these functions.
 
@@ -39,6 +45,8 @@ pub(crate) enum State {
     Disk = 4,
     Loading = 5,
     Ahead = 6,
+    Packed = 7,
+    Clearing = 8,
 }
 
 /// What happens to a granule.
@@ -54,6 +62,8 @@ pub(crate) enum Event {
     Written,
     /// It turned out to be zero, or its contents are dead.
     WrittenZero,
+    /// Packed memory has its contents, and nobody waits.
+    WrittenPacked,
     /// The file has its contents, and somebody waits: its pages were moved back.
     WrittenWanted,
     /// A worker begins to bring it.
@@ -64,6 +74,10 @@ pub(crate) enum Event {
     LoadedAhead,
     /// The room is needed, and the file has it.
     Drop,
+    /// A worker begins to write what is packed to the file.
+    Clear,
+    /// The file has it.
+    Cleared,
     /// Its contents are dead.
     Discard,
 }
@@ -75,7 +89,7 @@ pub(crate) enum Answer {
     Wake,
     /// Move the pages back.
     Rescue,
-    /// A worker has it: note that it is wanted; the worker will map it.
+    /// A worker has it: note that it is wanted; the worker will see to it.
     Wait,
     /// A worker must bring it.
     Load,
@@ -83,19 +97,22 @@ pub(crate) enum Answer {
 
 /// The state after `event`, or `None` if the move is not legal.
 pub(crate) const fn next(state: State, event: Event) -> Option<State> {
-    use State::{Ahead, Disk, Limbo, Loading, Resident, Writing, Zero};
+    use State::{Ahead, Clearing, Disk, Limbo, Loading, Packed, Resident, Writing, Zero};
     Some(match (state, event) {
         (Resident, Event::Evict) => Limbo,
         (Limbo | Ahead, Event::Rescue) => Resident,
         (Limbo, Event::Write) => Writing,
         (Writing, Event::Written) => Disk,
         (Writing, Event::WrittenZero) => Zero,
+        (Writing, Event::WrittenPacked) => Packed,
         (Writing, Event::WrittenWanted) => Resident,
-        (Disk | Zero, Event::Load) => Loading,
+        (Disk | Zero | Packed, Event::Load) => Loading,
         (Loading, Event::Loaded) => Resident,
         (Loading, Event::LoadedAhead) => Ahead,
         (Ahead, Event::Drop) => Disk,
-        (Zero | Resident | Limbo | Disk | Ahead, Event::Discard) => Zero,
+        (Packed, Event::Clear) => Clearing,
+        (Clearing, Event::Cleared) => Disk,
+        (Zero | Resident | Limbo | Disk | Ahead | Packed, Event::Discard) => Zero,
         _ => return None,
     })
 }
@@ -105,8 +122,8 @@ pub(crate) const fn answer(state: State) -> Answer {
     match state {
         State::Resident => Answer::Wake,
         State::Limbo | State::Ahead => Answer::Rescue,
-        State::Writing | State::Loading => Answer::Wait,
-        State::Zero | State::Disk => Answer::Load,
+        State::Writing | State::Loading | State::Clearing => Answer::Wait,
+        State::Zero | State::Disk | State::Packed => Answer::Load,
     }
 }
 

@@ -8,7 +8,8 @@
 //! The worlds are walked breadth first until no new one is found. In every one the contents are
 //! where the state says, in one place; when nothing moves any more, nobody sleeps. The decisions
 //! are those of the real pager: [`next`] and [`answer`]. Contents [`REPEATING`] are kept in the
-//! table and not in the file. Planted flaws show that the walk finds what it looks for.
+//! table and not in the file, [`PACKING`] ones in packed memory if it has room: for one of the two
+//! workers it has. Clean is what has the hash of the file's copy. Planted flaws show that the walk finds what it looks for.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -16,6 +17,9 @@ use super::{Answer, Event, State, answer, next};
 
 /// Contents that repeat 32 bytes.
 const REPEATING: u8 = 2;
+
+/// Contents that pack.
+const PACKING: u8 = 3;
 
 /// What goes wrong on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +33,10 @@ enum Flaw {
     MapLate,
     /// What was repeating is taken for repeating still.
     KeepLanes,
+    /// The file's copy is taken for that of what was packed since.
+    KeepCopy,
+    /// A packed granule's place is given up before the file has it.
+    ClearEarly,
 }
 
 /// A worker between two steps.
@@ -48,6 +56,10 @@ enum Worker {
     Entered,
     /// The table says that it is mapped: with a planted flaw only.
     Late,
+    /// Has a granule Clearing, not written yet.
+    Clear,
+    /// Has written it to the file.
+    Cleared,
     /// Has a granule Writing.
     Write,
     /// Is about to overwrite the file's copy.
@@ -63,6 +75,7 @@ enum Worker {
 enum Kind {
     Zero,
     Repeats,
+    Packs,
     Clean,
     Dirty,
 }
@@ -85,6 +98,10 @@ struct World {
     copy: bool,
     /// The table has the contents itself.
     lanes: bool,
+    /// What the contents were when they last left.
+    hash: u8,
+    /// What its place on a shelf holds, if it has one.
+    place: Option<u8>,
     file: u8,
     data: Option<u8>,
     frame: Option<u8>,
@@ -108,6 +125,8 @@ impl World {
             demand: false,
             copy: false,
             lanes: false,
+            hash: 0,
+            place: None,
             file: 0,
             data: None,
             frame: None,
@@ -157,6 +176,7 @@ impl World {
     fn load(&mut self, worker: usize, ahead: bool) {
         let from = (self.state == State::Disk && !self.lanes).then_some(self.file);
         let from = if self.state == State::Disk && self.lanes { Some(REPEATING) } else { from };
+        let from = if self.state == State::Packed { self.place } else { from };
         self.step(Event::Load);
         self.workers[worker] = Worker::Load { from, ahead };
     }
@@ -176,11 +196,16 @@ impl World {
             State::Limbo | State::Writing => self.frame == latest,
             State::Ahead => self.frame == latest && kept,
             State::Disk => kept && self.data.is_none() && self.frame.is_none(),
+            State::Packed | State::Clearing => {
+                self.place == latest && self.data.is_none() && self.frame.is_none()
+            }
             State::Loading => true,
         };
         assert!(good, "contents are not where the state says");
+        let may_have_place = matches!(self.state, State::Packed | State::Clearing | State::Loading);
+        assert!(self.place.is_none() || may_have_place, "a place without a use");
         let busy = self.workers.iter().filter(|worker| **worker != Worker::Idle).count();
-        let owned = matches!(self.state, State::Writing | State::Loading);
+        let owned = matches!(self.state, State::Writing | State::Loading | State::Clearing);
         assert_eq!(busy, usize::from(owned), "a granule and its owner");
     }
 
@@ -226,10 +251,11 @@ impl World {
             world.step(Event::Evict);
             worlds.push(world);
         }
-        if self.discards > 0 && !matches!(self.state, State::Writing | State::Loading) {
+        let owned = matches!(self.state, State::Writing | State::Loading | State::Clearing);
+        if self.discards > 0 && !owned {
             let mut world = self.clone();
             world.discards -= 1;
-            (world.data, world.frame, world.latest) = (None, None, 0);
+            (world.data, world.frame, world.place, world.latest) = (None, None, None, 0);
             (world.copy, world.lanes) = (false, false);
             world.step(Event::Discard);
             worlds.push(world);
@@ -241,6 +267,12 @@ impl World {
             let mut world = self.clone();
             world.step(Event::Write);
             world.workers[worker] = Worker::Write;
+            worlds.push(world);
+        }
+        if self.state == State::Packed {
+            let mut world = self.clone();
+            world.step(Event::Clear);
+            world.workers[worker] = Worker::Clear;
             worlds.push(world);
         }
         if self.state == State::Ahead {
@@ -310,14 +342,31 @@ impl World {
             }
             Worker::Entered => {
                 self.step(Event::Loaded);
-                self.wanted = false;
+                (self.wanted, self.place) = (false, None);
+            }
+            Worker::Clear => {
+                self.copy = false;
+                if flaw == Flaw::ClearEarly {
+                    self.place = None;
+                }
+                after = Worker::Cleared;
+            }
+            Worker::Cleared => {
+                self.file = self.place.expect("contents to write");
+                self.step(Event::Cleared);
+                (self.copy, self.place) = (true, None);
+                let wanted = std::mem::take(&mut self.wanted);
+                if wanted && !self.queued && flaw != Flaw::ForgetWanted {
+                    (self.queued, self.demand) = (true, true);
+                }
             }
             Worker::Write => {
-                let clean = self.copy && self.frame == Some(self.file) || flaw == Flaw::DropDirty;
+                let clean = self.copy && self.frame == Some(self.hash) || flaw == Flaw::DropDirty;
                 let kind = match self.frame {
                     Some(0) => Kind::Zero,
                     Some(REPEATING) => Kind::Repeats,
                     _ if clean => Kind::Clean,
+                    Some(PACKING) if worker == 0 => Kind::Packs,
                     _ => Kind::Dirty,
                 };
                 after = Worker::Judged { kind };
@@ -337,16 +386,28 @@ impl World {
     }
 
     fn written(&mut self, kind: Kind, flaw: Flaw) {
-        self.copy = (self.copy || kind == Kind::Dirty) && kind != Kind::Repeats;
+        let elsewhere = match kind {
+            Kind::Repeats => true,
+            Kind::Packs => flaw != Flaw::KeepCopy,
+            _ => false,
+        };
+        self.copy = (self.copy || kind == Kind::Dirty) && !elsewhere;
+        if matches!(kind, Kind::Packs | Kind::Dirty) {
+            self.hash = self.frame.expect("pages that are Writing");
+        }
         self.lanes = kind == Kind::Repeats || flaw == Flaw::KeepLanes && self.lanes;
         if self.wanted && flaw != Flaw::ForgetWanted {
             self.enter();
             self.wanted = false;
             self.step(Event::WrittenWanted);
         } else {
-            self.frame = None;
-            let zero = kind == Kind::Zero;
-            self.step(if zero { Event::WrittenZero } else { Event::Written });
+            let contents = self.frame.take();
+            self.step(match kind {
+                Kind::Zero => Event::WrittenZero,
+                Kind::Packs => Event::WrittenPacked,
+                _ => Event::Written,
+            });
+            self.place = if kind == Kind::Packs { contents } else { None };
         }
     }
 }
@@ -379,7 +440,8 @@ fn no_interleaving_loses_a_wake_an_owner_or_a_byte() {
 
 #[test]
 fn the_walk_finds_planted_flaws() {
-    for flaw in [Flaw::ForgetWanted, Flaw::DropDirty, Flaw::MapLate, Flaw::KeepLanes] {
+    use Flaw::{ClearEarly, DropDirty, ForgetWanted, KeepCopy, KeepLanes, MapLate};
+    for flaw in [ForgetWanted, DropDirty, MapLate, KeepLanes, KeepCopy, ClearEarly] {
         let found = std::panic::catch_unwind(|| walk(flaw)).expect_err("a flaw");
         let text = found.downcast_ref::<String>().map(String::as_str);
         let text = text.or(found.downcast_ref::<&str>().copied()).expect("a text");
@@ -389,8 +451,8 @@ fn the_walk_finds_planted_flaws() {
 
 #[test]
 fn every_state_is_entered_and_left_and_nothing_else_is_legal() {
-    use State::{Ahead, Disk, Limbo, Loading, Resident, Writing, Zero};
-    let states = [Zero, Resident, Limbo, Writing, Disk, Loading, Ahead];
+    use State::{Ahead, Clearing, Disk, Limbo, Loading, Packed, Resident, Writing, Zero};
+    let states = [Zero, Resident, Limbo, Writing, Disk, Loading, Ahead, Packed, Clearing];
     let events = [
         Event::Evict,
         Event::Rescue,
@@ -398,6 +460,9 @@ fn every_state_is_entered_and_left_and_nothing_else_is_legal() {
         Event::Written,
         Event::WrittenZero,
         Event::WrittenWanted,
+        Event::WrittenPacked,
+        Event::Clear,
+        Event::Cleared,
         Event::Load,
         Event::Loaded,
         Event::LoadedAhead,
@@ -405,7 +470,7 @@ fn every_state_is_entered_and_left_and_nothing_else_is_legal() {
         Event::Discard,
     ];
     let moves = |from| events.iter().filter_map(move |event| next(from, *event));
-    assert_eq!(states.into_iter().flat_map(moves).count(), 17);
+    assert_eq!(states.into_iter().flat_map(moves).count(), 22);
     for state in states {
         assert!(moves(state).count() > 0, "{state:?} is never left");
         assert!(states.into_iter().any(|from| moves(from).any(|to| to == state)));

@@ -19,7 +19,12 @@ pub(super) fn pager(range_bytes: usize, budget_bytes: usize) -> Option<Pager> {
     built(builder.folder(&folder).ram_disk(crate::file::RamDisk::Accept))
 }
 
+/// A pager that packs nothing: what these tests write would hardly ever reach the file.
 pub(super) fn built(builder: PagerBuilder) -> Option<Pager> {
+    packing(builder.packed_limit_bytes(0))
+}
+
+pub(super) fn packing(builder: PagerBuilder) -> Option<Pager> {
     match builder.build() {
         Ok(pager) => Some(pager),
         Err(BuildError::Obstacle(why)) => {

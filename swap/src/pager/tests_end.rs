@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::libc;
 
-use super::tests::{built, pattern, words};
+use super::tests::{built, packing, pattern, words};
 use super::*;
 use crate::backend::{Backend, Fault, FaultPlan, Faulty, Memory};
 use crate::store::Encryption;
@@ -54,6 +54,10 @@ fn scenario() {
             let builder = Pager::builder().range_bytes(64 * MIB).budget_bytes(4 * MIB);
             built(builder.backend(Box::new(backend)).encryption(Encryption::On))
         }
+        "packed-flip" => {
+            packed_flip();
+            return;
+        }
         "disk-full" => on(Memory::new(32 * MIB as u64)),
         "leader" => {
             let pager = on(Memory::new(64 * MIB as u64)).expect("built a moment ago");
@@ -76,6 +80,19 @@ fn scenario() {
     };
     let Some(pager) = pager else { return };
     churn(&pager, 10_000);
+}
+
+/// Small numbers of which one is changed where it is packed.
+fn packed_flip() {
+    let builder = Pager::builder().range_bytes(64 * MIB).budget_bytes(4 * MIB);
+    let backend = Box::new(Memory::new(64 * MIB as u64));
+    let pager = packing(builder.backend(backend)).expect("built a moment ago");
+    let words = words(&pager);
+    words.iter().enumerate().for_each(|(i, word)| word.store(i as u64 % 1000, Relaxed));
+    assert!(pager.engine().flip_a_packed_bit());
+    for (i, word) in words.iter().enumerate() {
+        assert_eq!(word.load(Relaxed), i as u64 % 1000);
+    }
 }
 
 /// A child that touches paged memory is ended by the kernel; its calls of the pager return.
@@ -140,6 +157,11 @@ fn faults_of_all_kinds_end_the_process_and_are_never_read() {
 #[test]
 fn a_flipped_bit_of_a_sealed_file_ends_the_process() {
     aborts("sealed-flip", "not what was written there");
+}
+
+#[test]
+fn a_flipped_bit_of_packed_memory_ends_the_process() {
+    aborts("packed-flip", "not what was packed");
 }
 
 #[test]

@@ -234,7 +234,7 @@ impl Engine {
         let (available, target) = (core.available(), Self::reserve_target(&core));
         let over = core.held > core.budget;
         if (over || available < target / 2) && may_write {
-            return self.make_room(core).1;
+            return self.make_room(core, Some(worker)).1;
         }
         if let Some(ahead) = core.next_expected() {
             if core.aheads.len() > 0 {
@@ -243,7 +243,7 @@ impl Engine {
             self.read_ahead(core, worker, ahead);
             return true;
         }
-        available < target && may_write && self.make_room(core).1
+        available < target && may_write && self.make_room(core, Some(worker)).1
     }
 }
 

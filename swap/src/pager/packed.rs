@@ -1,0 +1,291 @@
+//! Packed memory: between limbo and the file, for granules that pack to half or less.
+//!
+//! ```text
+//!   launder  dirty granule -> packs? -> a shelf has room -> its payload is copied there
+//!                               no |               no | -> the file
+//!   load     payload -> unpacked into the pages that come, hash compared -> its place is free
+//!   clear    oldest shelf -> each granule unpacked, written to the file -> the shelf is given back
+//! ```
+//!
+//! Packing is for want of room, so there is none for shelves just then: some of what a chunk frees
+//! that packs is set aside for the next. It counts as held, and is the first to go over the budget.
+//!
+//! Shelves fill up to an eighth of the budget. What is there when they are full stays, and what
+//! comes then goes to the file: a granule that is wanted again gives up its place, and freed blocks
+//! theirs, so nothing is kept that the program has done with. A budget that shrinks below four
+//! times the shelves has them cleared, and so has one of which nothing else can leave.
+//!
+//! Only workers pack and clear, since both need scratch.
+//!
+//! Invariant: a granule's place is given up after its contents are in data or in the file.
+//!
+//! Must never: hold the lock while a shelf's pages are made, or while packing.
+
+use super::core::Core;
+use super::engine::Engine;
+use super::entry::Demand;
+use super::launder::Found;
+use super::press::Press;
+use super::shelves::{HEADER_BYTES, Place};
+use super::space::{CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, Space, runs};
+use super::state::{Event, State};
+use super::sync::Guard;
+use super::sys::{die, now_ns};
+use crate::seal::Sealed;
+
+/// Granules that are set aside at most: 1 MiB.
+const ASIDE_MAX: u64 = 16;
+
+impl Engine {
+    /// Shelves there may be for packing more.
+    fn shelves_max(&self, core: &Core) -> u64 {
+        (core.budget / 8).min(self.shelves_max)
+    }
+
+    /// Whether shelves take so much of the budget that some must be cleared.
+    pub(crate) fn too_many_shelves(&self, core: &Core) -> bool {
+        core.shelves.count() > self.shelves_max(core) * 2
+    }
+
+    /// Packs what of a chunk's dirty granules can be and has room; the rest stays dirty.
+    pub(crate) fn pack(&self, worker: usize, chunk: u32, frame: u32, found: &mut Found) {
+        if self.shelves_max == 0 {
+            return;
+        }
+        let mut spec = None;
+        for granule in runs(found.dirty).flat_map(|(first, count)| first..first + count) {
+            // SAFETY: the granules are Writing, so this worker owns their pages.
+            let bytes = unsafe { self.space.frame_bytes(frame, granule, 1) };
+            spec = self.press.promising(bytes, spec);
+            let Some(spec) = spec else { continue };
+            // SAFETY: the scratch of this worker, of which the payload is the only slice.
+            let Some(payload) = (unsafe { self.press.pack(worker, spec, bytes) }) else {
+                continue;
+            };
+            found.promising = true;
+            let Some(place) = self.shelve(chunk, granule, payload) else {
+                // Full: packing more would be in vain.
+                return;
+            };
+            found.dirty &= !(1 << granule);
+            found.packed |= 1 << granule;
+            found.places[granule] = place.number();
+        }
+    }
+
+    /// Copies a payload to a place of its own, if there is room for one.
+    fn shelve(&self, chunk: u32, granule: usize, payload: &[u8]) -> Option<Place> {
+        let mut core = self.core.lock();
+        let place = match core.shelves.put(payload.len()) {
+            Some(place) => place,
+            None => {
+                core = self.open_shelf(core, payload.len())?;
+                core.shelves.put(payload.len())?
+            }
+        };
+        // SAFETY: the place is this granule's, and its shelf is resident.
+        let header = unsafe { self.space.shelf_bytes(place.offset(), HEADER_BYTES) };
+        let owner = chunk * GRANULES as u32 + granule as u32;
+        header[..4].copy_from_slice(&owner.to_ne_bytes());
+        header[4..].copy_from_slice(&(payload.len() as u32).to_ne_bytes());
+        drop(core);
+        let start = place.offset() + HEADER_BYTES;
+        // SAFETY: as above; nobody reads it before this worker says that the granule is Packed.
+        unsafe { self.space.shelf_bytes(start, payload.len()) }.copy_from_slice(payload);
+        Some(place)
+    }
+
+    /// Makes a shelf with places for payloads of `bytes`, if there may be one more.
+    fn open_shelf<'a>(
+        &'a self,
+        mut core: Guard<'a, Core>,
+        bytes: usize,
+    ) -> Option<Guard<'a, Core>> {
+        if core.shelves.count() >= self.shelves_max(&core) {
+            return None;
+        }
+        if core.aside + core.room() == 0 && core.release_spares(&self.space, 1) == 0 {
+            return None;
+        }
+        if core.aside + core.room() == 0 {
+            // All of it was over the budget.
+            return None;
+        }
+        let shelf = core.shelves.next_free()?;
+        if core.aside == 0 {
+            core.set_aside(1);
+        }
+        core.aside -= 1;
+        drop(core);
+        self.space.bear_shelf(shelf);
+        let mut core = self.core.lock();
+        core.born(1);
+        core.shelves.open(shelf, bytes);
+        Some(core)
+    }
+
+    /// Sets some of what was just freed aside for shelves.
+    pub(crate) fn provide(&self, core: &mut Core) {
+        let most = self.shelves_max(core).saturating_sub(core.shelves.count());
+        let short = (core.budget / 64).min(ASIDE_MAX).min(most).saturating_sub(core.aside);
+        let room = core.room();
+        core.release_spares(&self.space, short.saturating_sub(room));
+        core.set_aside(short.min(core.room()));
+    }
+
+    /// Fills a granule from its place, and ends the process if that is not what was put there.
+    pub(crate) fn unpack(&self, place: Place, granule: &mut [u8], hash: u128) {
+        // SAFETY: the place is this granule's, which a worker has, the caller.
+        let header = unsafe { self.space.shelf_bytes(place.offset(), HEADER_BYTES) };
+        let bytes = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
+        // SAFETY: as above.
+        let payload =
+            unsafe { self.space.shelf_bytes(place.offset() + HEADER_BYTES, bytes as usize) };
+        if Press::unpack(payload, granule).is_err() || self.hash(granule) != hash {
+            die(format_args!(
+                "64 KiB that were packed in memory are not what was packed; test the memory of \
+                 this machine"
+            ));
+        }
+    }
+
+    /// Takes the oldest shelf's granules to the file. Returns whether there were any to take.
+    pub(crate) fn clear_shelf<'a>(
+        &'a self,
+        mut core: Guard<'a, Core>,
+        worker: usize,
+    ) -> (Guard<'a, Core>, bool) {
+        let Some(shelf) = core.shelves.oldest() else { return (core, false) };
+        let (mut after, mut done) = (0, false);
+        // Places come and go meanwhile, so they are looked at one by one.
+        while let Some(place) = core.shelves.taken(shelf).find(|place| place.number() > after) {
+            after = place.number();
+            if let Some((chunk, granule)) = core.packed_at(&self.space, place) {
+                core = self.clear(core, worker, chunk, granule);
+                done = true;
+            }
+        }
+        self.progress.raise();
+        (core, done)
+    }
+
+    /// Takes a packed granule to the file.
+    fn clear<'a>(
+        &'a self,
+        mut core: Guard<'a, Core>,
+        worker: usize,
+        chunk: u32,
+        granule: usize,
+    ) -> Guard<'a, Core> {
+        let bit: Mask = 1 << granule;
+        let entry = core.chunk(chunk);
+        entry.step(bit, Event::Clear);
+        let (hash, place) = (entry.hashes[granule], Place::of(entry.places[granule]));
+        let Some(place) = place else { die(format_args!("a packed granule has no place")) };
+        core.writing += 1;
+        drop(core);
+        // SAFETY: this worker's scratch, of which this is the only slice.
+        let bytes = unsafe { self.press.granule(worker) };
+        self.unpack(place, bytes, hash);
+        let slot = self.slot_for(chunk, bit);
+        let mut sealed = [Sealed::default()];
+        self.write_run(slot, granule, bytes, &mut sealed);
+        self.cleared(self.core.lock(), chunk, granule, sealed[0])
+    }
+
+    /// Ends what [`Engine::clear`] began.
+    fn cleared<'a>(
+        &'a self,
+        mut core: Guard<'a, Core>,
+        chunk: u32,
+        granule: usize,
+        sealed: Sealed,
+    ) -> Guard<'a, Core> {
+        let bit: Mask = 1 << granule;
+        core.writing -= 1;
+        core.evictions += 1;
+        core.counters.written += 1;
+        core.counters.cleared += 1;
+        core.counters.sealed += u64::from(self.key.is_some());
+        if let Some(seals) = core.seals.get_mut(chunk as usize) {
+            seals.0[granule] = sealed;
+        }
+        let evictions = core.evictions;
+        let entry = core.chunk(chunk);
+        entry.copies |= bit;
+        entry.left_at[granule] = evictions as u32;
+        entry.step(bit, Event::Cleared);
+        let (wanted, dead) = (entry.wanted & bit != 0, entry.dead & bit != 0);
+        entry.wanted &= !bit;
+        let queued = entry.queued & bit != 0;
+        entry.queued |= if wanted { bit } else { 0 };
+        core.unshelve(&self.space, chunk, bit);
+        if dead {
+            core.discard(&self.space, chunk, bit);
+        }
+        if wanted && !queued {
+            let offset = chunk as usize * CHUNK_BYTES + granule * GRANULE_BYTES;
+            if !core.demands.push(Demand { offset, since_ns: now_ns() }) {
+                die(format_args!("more than 65536 threads wait for pages"));
+            }
+            self.work.raise_one();
+        }
+        core
+    }
+}
+
+impl Core {
+    fn set_aside(&mut self, granules: u64) {
+        self.charge(granules);
+        self.aside += granules;
+    }
+
+    /// Gives up what is set aside for shelves, if anything is.
+    pub(crate) fn nothing_aside(&mut self) -> bool {
+        let aside = std::mem::take(&mut self.aside);
+        self.born(aside);
+        self.held -= aside;
+        aside > 0
+    }
+
+    /// The granule that is packed at a place, if it is at rest there.
+    fn packed_at(&mut self, space: &Space, place: Place) -> Option<(u32, usize)> {
+        // SAFETY: the place is taken, so its shelf is resident; headers are written under the lock.
+        let header = unsafe { space.shelf_bytes(place.offset(), HEADER_BYTES) };
+        let owner = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]);
+        let (chunk, granule) = (owner / GRANULES as u32, owner as usize % GRANULES);
+        let entry = self.chunk(chunk);
+        let is_there = entry.places[granule] == place.number();
+        (is_there && entry.states[granule] == State::Packed).then_some((chunk, granule))
+    }
+
+    /// Gives up the places of granules, if they have any.
+    pub(crate) fn unshelve(&mut self, space: &Space, chunk: u32, mask: Mask) {
+        for granule in runs(mask).flat_map(|(first, count)| first..first + count) {
+            let place = std::mem::take(&mut self.chunk(chunk).places[granule]);
+            let Some(place) = Place::of(place) else { continue };
+            if let Some(shelf) = self.shelves.take(place) {
+                space.release_shelf(shelf);
+                self.held -= 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Engine {
+    /// Flips a bit of what is packed, if anything is.
+    pub(crate) fn flip_a_packed_bit(&self) -> bool {
+        let mut core = self.core.lock();
+        let Some(shelf) = core.shelves.oldest() else { return false };
+        let Some(place) = core.shelves.taken(shelf).next() else { return false };
+        if core.packed_at(&self.space, place).is_none() {
+            return false;
+        }
+        let offset = place.offset() + HEADER_BYTES + 40;
+        // SAFETY: the granule is at rest, and the lock is held.
+        let bytes = unsafe { self.space.shelf_bytes(offset, 1) };
+        bytes[0] ^= 4;
+        true
+    }
+}
