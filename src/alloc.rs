@@ -14,7 +14,7 @@
 //! | `PLIMSOLL_LIMIT` | what the process may hold: `8GiB`, `75%`, `auto`; none without it |
 //! | `PLIMSOLL_SPILL_DIR` | a folder on a disk: with it, what does not fit is paged |
 //! | `PLIMSOLL_SPILL_QUOTA` | the most that may take there: `100GiB`; at the end the process ends |
-//! | `PLIMSOLL_PACKED_LIMIT` | the most memory for what packs, `0` for none; an eighth of what is paged without it |
+//! | `PLIMSOLL_PACKED_LIMIT` | the most memory for what packs: `256MiB`, `0` for none |
 //! | `PLIMSOLL_ENCRYPT_SPILL` | not `0`: that file holds ciphertext only |
 //! | `PLIMSOLL_FAIL_FAST` | not `0`: end the process when it does little but wait for pages |
 //!

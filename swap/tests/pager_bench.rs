@@ -4,6 +4,8 @@
 //!   limbo     a touch that brings 2 MiB back from limbo               ns each
 //!   seq       spilled data read again in order, per disk bandwidth    B/s, peer raw O_DIRECT
 //!   sealed    the same from an encrypted file, and filling it         B/s, peer the plain file
+//!   packed    bits of BabyBear filled in and read again        B/s, peer without packing
+//!   noise     the same of what does not pack: what deciding costs
 //!   rows      10 KiB rows of spilled data in random order             B/s of 64 KiB reads
 //! ```
 //!
@@ -19,7 +21,7 @@ use std::time::Instant;
 use plimsoll_swap::backend::{AlignedBytes, Backend};
 use plimsoll_swap::extent::ExtentMap;
 use plimsoll_swap::file::{RamDisk, SpillFile};
-use plimsoll_swap::pager::{CHUNK_BYTES, Pager, probe};
+use plimsoll_swap::pager::{CHUNK_BYTES, Pager, PagerBuilder, probe};
 use plimsoll_swap::store::Encryption;
 
 const MIB: usize = 1 << 20;
@@ -30,13 +32,16 @@ fn folder() -> std::path::PathBuf {
     std::env::var_os("PLIMSOLL_SPILL_DIR").map_or_else(std::env::temp_dir, Into::into)
 }
 
-fn pager(budget: usize) -> Pager {
-    with(budget, Encryption::Off)
+fn builder(budget: usize) -> PagerBuilder {
+    Pager::builder().range_bytes(RANGE).budget_bytes(budget).folder(&folder())
 }
 
-fn with(budget: usize, encryption: Encryption) -> Pager {
-    let builder = Pager::builder().range_bytes(RANGE).budget_bytes(budget).folder(&folder());
-    builder.encryption(encryption).build().unwrap_or_else(|why| panic!("SKIPPED: {why}"))
+fn pager(budget: usize) -> Pager {
+    built(builder(budget))
+}
+
+fn built(builder: PagerBuilder) -> Pager {
+    builder.build().unwrap_or_else(|why| panic!("SKIPPED: {why}"))
 }
 
 fn words(pager: &Pager) -> &[AtomicU64] {
@@ -52,11 +57,25 @@ fn line(case: &str, ours: f64, peer: f64, unit: &str, peer_name: &str) {
     );
 }
 
+/// A word of noise.
+fn noise(i: usize) -> u64 {
+    (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// Two bits as elements of BabyBear in Montgomery form.
+fn bits(i: usize) -> u64 {
+    const ONE: u64 = 0x0FFF_FFFE;
+    let bit = |at: u32| noise(i) >> at & 1;
+    (bit(40) * ONE) | ((bit(50) * ONE) << 32)
+}
+
 /// Fills everything with what does not repeat.
 fn fill(words: &[AtomicU64]) {
-    for (i, word) in words.iter().enumerate() {
-        word.store((i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15), Relaxed);
-    }
+    fill_with(words, noise);
+}
+
+fn fill_with(words: &[AtomicU64], word: fn(usize) -> u64) {
+    words.iter().enumerate().for_each(|(i, at)| at.store(word(i), Relaxed));
 }
 
 fn limbo() {
@@ -149,14 +168,13 @@ fn sequential(file: &SpillFile) {
     }
 }
 
-/// Bytes a second of filling everything, and of reading what was spilled again, by two threads.
-fn fill_and_read(encryption: Encryption) -> [f64; 2] {
-    let pager = with(RANGE / 4, encryption);
-    let words = words(&pager);
+/// Bytes a second of filling everything with `word`, and of reading it again, by two threads.
+fn fill_and_read(pager: &Pager, word: fn(usize) -> u64) -> [f64; 2] {
+    let words = words(pager);
     let start = Instant::now();
-    fill(words);
-    let filled = RANGE as f64 / start.elapsed().as_secs_f64();
-    let (start, before) = (Instant::now(), pager.stats());
+    fill_with(words, word);
+    let filled = start.elapsed().as_secs_f64();
+    let start = Instant::now();
     std::thread::scope(|scope| {
         for part in words.chunks(words.len() / 2) {
             scope.spawn(move || {
@@ -165,14 +183,37 @@ fn fill_and_read(encryption: Encryption) -> [f64; 2] {
             });
         }
     });
-    let read = (pager.stats().read_bytes - before.read_bytes) as f64;
-    [filled, read / start.elapsed().as_secs_f64()]
+    [filled, start.elapsed().as_secs_f64()].map(|seconds| RANGE as f64 / seconds)
+}
+
+fn packed() {
+    for _ in 0..3 {
+        for (case, word) in [("packed", bits as fn(usize) -> u64), ("noise", noise)] {
+            let file = fill_and_read(&built(builder(RANGE / 4).packed_limit_bytes(0)), word);
+            let pager = pager(RANGE / 4);
+            let ours = fill_and_read(&pager, word);
+            for (part, index) in [("fill/1t", 0), ("reread/2t", 1)] {
+                line(&format!("{case}-{part}"), ours[index], file[index], "B/s", "file-alone");
+            }
+            let stats = pager.stats();
+            let mib = |bytes: u64| bytes / MIB as u64;
+            println!(
+                "  packed {} MiB, now {} MiB in {} MiB, written {} MiB, read {} MiB",
+                mib(stats.packed_bytes),
+                mib(stats.packed_now_bytes),
+                mib(stats.shelf_bytes),
+                mib(stats.written_bytes),
+                mib(stats.read_bytes)
+            );
+        }
+    }
 }
 
 fn sealed() {
     for _ in 0..3 {
-        let plain = fill_and_read(Encryption::Off);
-        let sealed = fill_and_read(Encryption::On);
+        let plain = fill_and_read(&pager(RANGE / 4), noise);
+        let sealed = built(builder(RANGE / 4).encryption(Encryption::On));
+        let sealed = fill_and_read(&sealed, noise);
         line("sealed-fill/1t", sealed[0], plain[0], "B/s", "plain-file");
         line("sealed-reread/2t", sealed[1], plain[1], "B/s", "plain-file");
     }
@@ -217,7 +258,7 @@ fn rows(file: &SpillFile) {
     }
 }
 
-/// All four; `PAGER_BENCH=limbo` (or `seq`, `sealed`, `rows`) runs one.
+/// All five; `PAGER_BENCH=limbo` (or `seq`, `sealed`, `packed`, `rows`) runs one.
 #[test]
 #[ignore = "a benchmark: run it in release mode, on a quiet machine, with a disk"]
 fn bench() {
@@ -235,6 +276,9 @@ fn bench() {
     }
     if wanted("sealed") {
         sealed();
+    }
+    if wanted("packed") {
+        packed();
     }
     if wanted("rows") {
         rows(&raw_file(&folder()));

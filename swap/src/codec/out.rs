@@ -39,8 +39,8 @@ pub(crate) struct Fixed<'a> {
 }
 
 impl<'a> Fixed<'a> {
-    /// Empty. A payload of at most `bytes_max` bytes takes up to [`super::GROUP_BYTES_MAX`] more before
-    /// it is given up.
+    /// Empty. A payload of at most `bytes_max` bytes takes up to [`super::GROUP_BYTES_MAX`] more
+    /// before it is given up.
     pub(crate) fn new(memory: &'a mut [u8]) -> Self {
         Self { memory, len: 0 }
     }

@@ -17,8 +17,8 @@
 //!
 //! Invariants, in granules, whenever the lock is free:
 //!
-//! * `held = resident + limbo + busy + spare + shelves + aside <= budget`, but for what is pinned by
-//!   system calls;
+//! * `held = resident + limbo + busy + spare + shelves + aside <= budget`, but for what is pinned
+//!   by system calls;
 //! * a chunk has a frame while a granule of it is in Limbo, Writing or Ahead, and then such a
 //!   granule's pages are at its own place in that frame; those of a Loading one are too, or they
 //!   are lent by a frame of nobody's;
@@ -353,6 +353,32 @@ impl Core {
             // There are as many places as slots.
             let kept = self.free_slots.push(slot);
             debug_assert!(kept, "a slot was given back twice");
+        }
+    }
+
+    /// Notes that granules that were in the file are wanted again.
+    pub(crate) fn note_refault(&mut self, chunk: u32, mask: Mask) {
+        let left_at = self.chunk(chunk).left_at;
+        for granule in (0..GRANULES).filter(|granule| mask & 1 << granule != 0) {
+            let distance = u64::from((self.evictions as u32).wrapping_sub(left_at[granule]));
+            self.counters.refault(1, distance);
+            self.policy.refault(1, distance, self.budget);
+        }
+    }
+
+    /// Notes that somebody came for what was read ahead, which is in data now.
+    pub(crate) fn came_ahead(&mut self, chunk: u32, mask: Mask) {
+        self.counters.read_ahead_used += u64::from(mask.count_ones());
+        self.note_refault(chunk, mask);
+        self.streamed(chunk);
+    }
+
+    /// Lets a chunk that was streamed in pass through, if that is the policy.
+    pub(crate) fn streamed(&mut self, chunk: u32) {
+        let passes = self.policy.passes_through();
+        self.chunk(chunk).passes = u32::from(passes);
+        if passes {
+            self.enlist(PASSING, chunk, End::Last);
         }
     }
 

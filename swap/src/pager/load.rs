@@ -7,15 +7,15 @@
 //!            rows that are read in bit-reversed order; they go on into data, but for markers
 //! ```
 //!
-//! What is packed in memory is unpacked. What comes from the file is compared with its hash before anyone sees it, or opened with its
-//! tag: a flipped bit ends the process, never a proof with wrong bytes. What repeats is made from
-//! the table.
+//! What comes from the file is compared with its hash before anyone sees it, or opened with its
+//! tag: a flipped bit ends the process, never a proof with wrong bytes. So does one of what is
+//! packed in memory, which is unpacked and compared. What repeats is made from the table.
 //!
 //! Invariant: while a granule is Loading its pages are the worker's alone; it is mapped by one
 //! move, after which it is complete. A single granule that goes into data is read into spare pages
 //! where they lie: every move of pages interrupts the other processors.
 
-use super::core::{CHUNK, Core, End, PASSING};
+use super::core::{CHUNK, Core};
 use super::engine::Engine;
 use super::entry::{Ahead, Chunk, Demand, Lane};
 use super::reversed::Batch;
@@ -375,32 +375,4 @@ fn changed(chunk: u32) -> ! {
         "64 KiB of the spill file are not what was written there (chunk {chunk}); test the disk \
          and the memory of this machine"
     ))
-}
-
-impl Core {
-    /// Notes that granules that were in the file are wanted again.
-    pub(crate) fn note_refault(&mut self, chunk: u32, mask: Mask) {
-        let left_at = self.chunk(chunk).left_at;
-        for granule in (0..GRANULES).filter(|granule| mask & 1 << granule != 0) {
-            let distance = u64::from((self.evictions as u32).wrapping_sub(left_at[granule]));
-            self.counters.refault(1, distance);
-            self.policy.refault(1, distance, self.budget);
-        }
-    }
-
-    /// Notes that somebody came for what was read ahead, which is in data now.
-    pub(crate) fn came_ahead(&mut self, chunk: u32, mask: Mask) {
-        self.counters.read_ahead_used += u64::from(mask.count_ones());
-        self.note_refault(chunk, mask);
-        self.streamed(chunk);
-    }
-
-    /// Lets a chunk that was streamed in pass through, if that is the policy.
-    pub(crate) fn streamed(&mut self, chunk: u32) {
-        let passes = self.policy.passes_through();
-        self.chunk(chunk).passes = u32::from(passes);
-        if passes {
-            self.enlist(PASSING, chunk, End::Last);
-        }
-    }
 }

@@ -29,9 +29,9 @@
 //!
 //! # Invariants
 //!
-//! * `data + limbo + in flight + spare + shelves = held <= budget`, counted before pages are made and after
-//!   they are given back. The one exception is counted as an overdraft: all pages pinned by system
-//!   calls of which one waits for another page.
+//! * `data + limbo + in flight + spare + shelves = held <= budget`, counted before pages are made
+//!   and after they are given back. The one exception is counted as an overdraft: all pages
+//!   pinned by system calls of which one waits for another page.
 //! * what a thread reads is what was last written there, or zero where nothing was; if that cannot
 //!   be had, the process ends with a message. It never goes on with other bytes.
 //! * nothing on the way of a fault allocates, takes a lock of `std`, or writes a log.
@@ -70,6 +70,8 @@ mod worker;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_check;
 #[cfg(test)]
 mod tests_contents;
 #[cfg(test)]

@@ -14,7 +14,7 @@
 //! | `PLIMSOLL_LIMIT` | what the process may hold: `8GiB`, `1.5GB`, `75%`, `auto` |
 //! | `PLIMSOLL_SPILL_DIR` | the folder of the spill file |
 //! | `PLIMSOLL_SPILL_QUOTA` | the most the file may take: `100GiB`; no bound without it |
-//! | `PLIMSOLL_PACKED_LIMIT` | the most memory for packed granules, `0` for none; an eighth of the budget without it |
+//! | `PLIMSOLL_PACKED_LIMIT` | the most memory for packed granules: `256MiB`, `0` for none |
 //! | `PLIMSOLL_ENCRYPT_SPILL` | not `0`: the file holds ciphertext only |
 //! | `PLIMSOLL_FAIL_FAST` | not `0`: end the process when it does little but wait for pages |
 //!

@@ -9,7 +9,8 @@
 //! where the state says, in one place; when nothing moves any more, nobody sleeps. The decisions
 //! are those of the real pager: [`next`] and [`answer`]. Contents [`REPEATING`] are kept in the
 //! table and not in the file, [`PACKING`] ones in packed memory if it has room: for one of the two
-//! workers it has. Clean is what has the hash of the file's copy. Planted flaws show that the walk finds what it looks for.
+//! workers it has. Clean is what has the hash of the file's copy. Planted flaws show that the walk
+//! finds what it looks for.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -360,21 +361,7 @@ impl World {
                     (self.queued, self.demand) = (true, true);
                 }
             }
-            Worker::Write => {
-                let clean = self.copy && self.frame == Some(self.hash) || flaw == Flaw::DropDirty;
-                let kind = match self.frame {
-                    Some(0) => Kind::Zero,
-                    Some(REPEATING) => Kind::Repeats,
-                    _ if clean => Kind::Clean,
-                    Some(PACKING) if worker == 0 => Kind::Packs,
-                    _ => Kind::Dirty,
-                };
-                after = Worker::Judged { kind };
-                if kind == Kind::Dirty {
-                    self.copy = false;
-                    after = Worker::Overwrite;
-                }
-            }
+            Worker::Write => after = self.judge(worker, flaw),
             Worker::Overwrite => {
                 self.file = self.frame.expect("pages that are Writing");
                 after = Worker::Judged { kind: Kind::Dirty };
@@ -383,6 +370,22 @@ impl World {
         }
         self.workers[worker] = after;
         true
+    }
+
+    /// Says what a granule that is Writing holds.
+    fn judge(&mut self, worker: usize, flaw: Flaw) -> Worker {
+        let clean = self.copy && self.frame == Some(self.hash) || flaw == Flaw::DropDirty;
+        let kind = match self.frame {
+            Some(0) => Kind::Zero,
+            Some(REPEATING) => Kind::Repeats,
+            _ if clean => Kind::Clean,
+            Some(PACKING) if worker == 0 => Kind::Packs,
+            _ => {
+                self.copy = false;
+                return Worker::Overwrite;
+            }
+        };
+        Worker::Judged { kind }
     }
 
     fn written(&mut self, kind: Kind, flaw: Flaw) {

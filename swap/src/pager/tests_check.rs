@@ -1,0 +1,50 @@
+//! What must hold of the tables whenever a pager is at rest.
+
+use super::core::{AHEAD, LIMBO, PASSING};
+use super::engine::Engine;
+use super::space::Mask;
+use super::state::State;
+
+impl Engine {
+    /// Counts everything anew and compares; for a pager at rest.
+    pub(crate) fn check(&self) {
+        let mut core = self.core.lock();
+        while core.loading + core.writing > 0 {
+            drop(core);
+            std::thread::yield_now();
+            core = self.core.lock();
+        }
+        let count = |mask: Mask| u64::from(mask.count_ones());
+        let (mut data, mut passing, mut limbo, mut ahead, mut present) = (0, 0, 0, 0, 0);
+        let mut packed = 0;
+        for chunk in 0..core.chunks.len() as u32 {
+            let entry = *core.chunk(chunk);
+            let resident = count(entry.mask(&[State::Resident]));
+            let placed = entry.places.iter().filter(|place| **place != 0).count() as u64;
+            assert_eq!(placed, count(entry.mask(&[State::Packed])), "chunk {chunk} and its places");
+            packed += placed;
+            let waiting = count(entry.mask(&[State::Limbo, State::Ahead]));
+            let framed = entry.frame != 0;
+            let limbo_list = if entry.mask(&[State::Limbo]) != 0 { LIMBO } else { AHEAD };
+            let list = (waiting > 0).then_some(limbo_list);
+            assert_eq!(framed, waiting > 0, "chunk {chunk} and its frame");
+            assert_eq!(core.resident.list_of(chunk).is_some(), resident > 0);
+            assert_eq!(core.limbo.list_of(chunk), list);
+            ahead += count(entry.mask(&[State::Ahead]));
+            data += resident;
+            let passes = core.resident.list_of(chunk) == Some(PASSING);
+            passing += if passes { resident } else { 0 };
+            limbo += waiting;
+        }
+        for frame in 0..core.frames.len() {
+            assert_eq!(core.frames[frame].lent, 0, "frame {frame} is lent to nobody");
+            present += count(core.frames[frame].present);
+        }
+        assert_eq!((data, passing), (core.in_data, core.in_passing));
+        assert_eq!((limbo, ahead), (core.in_limbo, core.in_ahead));
+        assert_eq!(present, limbo + core.spare);
+        let shelves = core.shelves.count() + core.aside;
+        assert_eq!((core.held, core.unborn), (data + present + shelves, core.aside));
+        assert_eq!(packed, core.shelves.granules);
+    }
+}
