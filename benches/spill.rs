@@ -8,8 +8,12 @@
 //!   write-back,           the same through Spillable, by its I/O threads: all are asked to leave,
 //!   read-ahead            all are read ahead and then pinned. Peer: o-direct, as many threads, in
 //!                         blocks of a vector, from and to as much memory
-//!   evict, fault-in       through Spillable with nobody helping: the ladder lets all leave, each
-//!                         is pinned again. Peer: o-direct, one thread, in blocks of a vector
+//!   evict, fault-in-fresh through Spillable with nobody helping: the ladder lets all leave, their
+//!                         memory is given back, each is pinned again. Peers: o-direct, one thread,
+//!                         in blocks of a vector; o-direct-no-pages, into memory without pages
+//!   fault-in              the same where a quarter of the vectors fit, as under a limit that binds:
+//!                         each that comes takes the memory of one that leaves, unchanged. Peer:
+//!                         o-direct, one thread
 //!   pack, fault-in-packed a column of bits that stays in RAM, packed. Peer: lz4_flex
 //!   pin                   a read guard of a vector that is in memory; ns. Peer: a std RwLock's
 //! ```
@@ -163,7 +167,8 @@ impl Bench {
 
     /// Vectors of a runtime: all leave, all come back.
     fn spillable(&self) {
-        let raw = RawFile::new(&self.folder, VECTOR_BYTES, self.vectors, Memory::AllBlocks);
+        let raw = |memory| RawFile::new(&self.folder, VECTOR_BYTES, self.vectors, memory);
+        let (raw, no_pages) = (raw(Memory::AllBlocks), raw(Memory::NoPages));
         let runtime = Runtime::builder()
             .limit_bytes(1 << 40)
             .spill(SpillOptions::new(&self.folder))
@@ -172,8 +177,10 @@ impl Bench {
         let model = self.uniform(1);
         let (kept, vectors) = self.spillables(&runtime, &model);
         let mut all = [const { Vec::new() }; 4];
+        let mut fresh = Vec::new();
         for round in 0..=self.rounds {
             let rates = raw.measure(1);
+            fresh.push(no_pages.measure(1).read);
             write_to(&vectors, round);
             let leaving = runtime.spill_stats().resident_bytes as usize - VECTOR_BYTES / 2;
             let start = Instant::now();
@@ -187,7 +194,42 @@ impl Bench {
             all.iter_mut().zip(figures).for_each(|(all, rate)| all.push(rate));
         }
         assert!(!kept.is_resident(), "it stayed away");
-        print_both_ways(["evict", "fault-in"], &all, &vectors, &model);
+        let last = vectors.last().expect("at least one").read().expect("in memory");
+        assert!(last[1..] == model[1..], "it came back changed");
+        let median = |all: &[f64]| common::median(&all[1..]).expect("a round");
+        print_against_disk("evict", median(&all[0]), median(&all[1]));
+        let (read, unit) = (median(&all[2]), Unit::BytesPerSecond);
+        print("fault-in-fresh", unit, (read, median(&all[3])), "o-direct");
+        print("fault-in-fresh", unit, (read, median(&fresh)), "o-direct-no-pages");
+    }
+
+    /// Vectors of which a quarter fit, read in turn: each read is a fault.
+    fn under_limit(&self) {
+        let raw = RawFile::new(&self.folder, VECTOR_BYTES, self.vectors, Memory::AllBlocks);
+        let runtime = Runtime::builder()
+            .limit_bytes(1 << 40)
+            .spill(SpillOptions::new(&self.folder))
+            .build()
+            .expect("a runtime");
+        let model = self.uniform(1);
+        let (_kept, vectors) = self.spillables(&runtime, &model);
+        let fits = self.vectors / 4 * VECTOR_BYTES;
+        let resident = runtime.spill_stats().resident_bytes as usize;
+        runtime.set_limit_bytes(runtime.ledger().counted_bytes() - resident + fits);
+        let mut all = [const { Vec::new() }; 2];
+        for _ in 0..=self.rounds {
+            let rates = raw.measure(1);
+            let before = runtime.spill_stats().loaded_total;
+            let start = Instant::now();
+            let seconds = seconds_to_read(start, &vectors);
+            let loaded = runtime.spill_stats().loaded_total - before;
+            all[0].push(loaded as f64 / seconds);
+            all[1].push(rates.read);
+        }
+        let last = vectors.last().expect("at least one").read().expect("in memory");
+        assert!(last[1..] == model[1..], "it came back changed");
+        let median = |index: usize| common::median(&all[index][1..]).expect("a round");
+        print_against_disk("fault-in", median(0), median(1));
     }
 
     /// Vectors that leave and come back behind their owner's back.
@@ -358,6 +400,7 @@ fn main() {
     if common::wanted("spillable") {
         bench.behind();
         bench.spillable();
+        bench.under_limit();
     }
     if common::wanted("packed") {
         bench.packed();

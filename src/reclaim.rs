@@ -322,7 +322,12 @@ impl Ladder {
             }
         }
         if freed.total_bytes() < short_bytes {
-            freed.spilled_bytes += self.spill_vectors(target - freed.total_bytes());
+            let left = self.spill_vectors(target - freed.total_bytes());
+            // A charge may be for a block like those that came free: if not, it asks again.
+            if cause != Cause::Charge {
+                self.reclaim_cached(left);
+            }
+            freed.spilled_bytes += left;
         }
         if freed.total_bytes() < short_bytes
             && let Some(pager) = plimsoll_swap::pager::process()
@@ -344,13 +349,11 @@ impl Ladder {
         freed
     }
 
-    /// Makes vectors leave memory, and gives back the blocks they leave behind. Returns what left:
+    /// Makes vectors leave memory; the blocks they leave behind are cached. Returns what left:
     /// the ledger's difference would also count what other threads took meanwhile.
     fn spill_vectors(&self, target_bytes: usize) -> usize {
-        let Some(spill) = self.spill.get().and_then(Weak::upgrade) else { return 0 };
-        let left = spill.reclaim(target_bytes);
-        self.reclaim_cached(left);
-        left
+        let spill = self.spill.get().and_then(Weak::upgrade);
+        spill.map_or(0, |spill| spill.reclaim(target_bytes))
     }
 
     /// Has the C library return free pages; what the climb itself left on the heap does not count

@@ -206,6 +206,32 @@ fn the_farthest_next_use_leaves_first() {
 }
 
 #[test]
+fn a_vector_that_comes_takes_the_pages_of_one_that_leaves() {
+    let _alone = alone();
+    let folder = folder();
+    let runtime = runtime(1 << 30, SpillOptions::new(folder.path()));
+    // Uniform ones: they go to the file.
+    let vectors: Vec<_> = (0..8).map(|i| vector(&runtime, 4 * i)).collect();
+    vectors.iter().for_each(|(vector, _)| vector.hint(Hint::Uniform));
+    let room = 8 * LEN * 8 / 2 + LEN * 4;
+    runtime.set_limit_bytes(runtime.ledger().counted_bytes() - 8 * LEN * 8 + room);
+    let pass = || {
+        for (vector, model) in &vectors {
+            assert!(vector.read().expect("it comes")[..] == model.values()[..]);
+        }
+    };
+    pass();
+    let (before, pool) = (runtime.spill_stats().loaded_total, runtime.pool().stats());
+    pass();
+    pass();
+    let loaded = runtime.spill_stats().loaded_total - before;
+    let committed = runtime.pool().stats().committed_total_bytes - pool.committed_total_bytes;
+    assert!(loaded >= 8 * LEN as u64 * 8, "{loaded}");
+    // What other parts of the process take from the limit may cost a vector its block.
+    assert!(committed * 4 <= loaded, "{committed} of {loaded} bytes came from the kernel");
+}
+
+#[test]
 fn the_least_recently_used_leaves_first_without_hints() {
     let _alone = alone();
     let folder = folder();

@@ -65,6 +65,7 @@ pub trait Pressure: Send + Sync {
 
     /// Gives back at least `short_bytes` if it can, cheapest first, and returns what it freed, be
     /// it that others have taken it meanwhile: less than was asked for says that there is no more.
+    /// Blocks that it made free may stay cached: who is still short asks again, and then they go.
     fn relieve(&self, short_bytes: usize) -> usize;
 }
 
@@ -289,15 +290,35 @@ impl Ledger {
     /// [`OverLimit`] when the charge is hard and there is no room even after relief, or when the
     /// sum is beyond any number of bytes; nothing is charged then.
     pub fn charge(&self, bytes: usize, charge: Charge) -> Result<(), OverLimit> {
+        self.charge_unless(bytes, charge, || false).map(|_| ())
+    }
+
+    /// [`Ledger::charge`], but asks after each relief whether the bytes are still needed: what was
+    /// freed may be the very thing that they were wanted for. Returns whether they were charged.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Ledger::charge`].
+    pub fn charge_unless(
+        &self,
+        bytes: usize,
+        charge: Charge,
+        found: impl FnMut() -> bool,
+    ) -> Result<bool, OverLimit> {
         self.sample();
         if self.try_add(bytes) {
-            return Ok(());
+            return Ok(true);
         }
-        self.charge_under_pressure(bytes, charge)
+        self.charge_under_pressure(bytes, charge, found)
     }
 
     #[cold]
-    fn charge_under_pressure(&self, bytes: usize, charge: Charge) -> Result<(), OverLimit> {
+    fn charge_under_pressure(
+        &self,
+        bytes: usize,
+        charge: Charge,
+        mut found: impl FnMut() -> bool,
+    ) -> Result<bool, OverLimit> {
         if let Some(pressure) = self.pressure.get() {
             self.relief_calls.fetch_add(1, Ordering::Relaxed);
             // Another thread may take what was freed for this charge: ask again, until less comes
@@ -305,9 +326,12 @@ impl Ledger {
             for _round in 0..ROUNDS_MAX {
                 let short = self.short_bytes(bytes);
                 let exhausted = short > 0 && pressure.relieve(short) < short;
+                if found() {
+                    return Ok(false);
+                }
                 self.sample();
                 if self.try_add(bytes) {
-                    return Ok(());
+                    return Ok(true);
                 }
                 if exhausted {
                     break;
@@ -317,7 +341,7 @@ impl Ledger {
         match charge {
             Charge::Soft if self.add_over(bytes) => {
                 self.missed.fetch_add(1, Ordering::Relaxed);
-                Ok(())
+                Ok(true)
             }
             Charge::Soft | Charge::Hard => {
                 self.refused.fetch_add(1, Ordering::Relaxed);

@@ -23,144 +23,23 @@
 //! Never: a lock on the way of a block that is reused, a system call without a reason, a byte of a
 //! dropped secret in a pool that wipes.
 
+mod builder;
+mod fill;
+
+pub use self::builder::{OverLimitRelease, PoolBuilder, Prefault, Wipe};
+pub(crate) use self::fill::fill_zero;
+
 use crate::error::Error;
 use crate::free_list::FreeList;
 use crate::ledger::{Charge, Ledger};
-use crate::os::{Linux, Os};
 use crate::region::{Region, Slot, State};
-use crate::size::{self, BLOCK_BYTES_MAX, CLASS_COUNT, GRANULE_BYTES};
+use crate::size::{self, BLOCK_BYTES_MAX, GRANULE_BYTES};
 use crate::stats::{Gauges, PoolStats, add, count, sub};
 use crate::watermark::Watermark;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-#[cfg(feature = "parallel")]
-use std::sync::{Mutex, PoisonError};
-
-/// Whether a block is overwritten when its vector is dropped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wipe {
-    /// Contents stay in the cached block until it is reused or given back.
-    #[default]
-    Never,
-    /// Contents are overwritten with zeroes at once: for witness data.
-    OnRelease,
-}
-
-/// When the pages of a fresh block come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Prefault {
-    /// When the block is acquired, in one call: several times faster than one fault a page.
-    #[default]
-    AtAcquire,
-    /// At the first touch of each page: for vectors that may stay mostly unused.
-    OnTouch,
-}
-
-/// What a pool does with a block that is dropped while the limit is exceeded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OverLimitRelease {
-    /// Gives its memory back at once.
-    #[default]
-    GiveBack,
-    /// Keeps it for reuse; the next charge or reclaim point will ask for it.
-    Keep,
-}
-
-/// Settings of a [`Pool`].
-#[derive(Debug)]
-pub struct PoolBuilder {
-    ledger: Arc<Ledger>,
-    os: Arc<dyn Os>,
-    /// `None`: [`default_reserve_bytes`], which asks the machine.
-    reserve_bytes: Option<usize>,
-    wipe: Wipe,
-    prefault: Prefault,
-    over_limit_release: OverLimitRelease,
-}
-
-impl PoolBuilder {
-    /// Charges `ledger`, which other pools may share. By default the pool has one of its own,
-    /// without a limit.
-    #[must_use]
-    pub fn ledger(mut self, ledger: Arc<Ledger>) -> Self {
-        self.ledger = ledger;
-        self
-    }
-
-    /// Takes memory from `os`; by default from Linux.
-    #[must_use]
-    pub fn os(mut self, os: Arc<dyn Os>) -> Self {
-        self.os = os;
-        self
-    }
-
-    /// Reserves `bytes` of addresses (no memory). The default is 64 times the machine's memory,
-    /// at most 8 TiB. Half is tried, and half of that, where the machine allows less.
-    #[must_use]
-    pub fn reserve_bytes(mut self, bytes: usize) -> Self {
-        self.reserve_bytes = Some(bytes);
-        self
-    }
-
-    /// Sets whether dropped vectors are overwritten.
-    #[must_use]
-    pub fn wipe(mut self, wipe: Wipe) -> Self {
-        self.wipe = wipe;
-        self
-    }
-
-    /// Sets when fresh pages come.
-    #[must_use]
-    pub fn prefault(mut self, prefault: Prefault) -> Self {
-        self.prefault = prefault;
-        self
-    }
-
-    /// Sets what happens to a block dropped while the limit is exceeded.
-    #[must_use]
-    pub fn over_limit_release(mut self, policy: OverLimitRelease) -> Self {
-        self.over_limit_release = policy;
-        self
-    }
-
-    /// Makes the pool.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Os`] when the machine refuses even a small reservation.
-    pub fn build(self) -> Result<Pool, Error> {
-        let reserve_bytes = self.reserve_bytes.unwrap_or_else(default_reserve_bytes);
-        let reserve_min = reserve_bytes.min(RESERVE_BYTES_MIN);
-        let region = Region::new(self.os, reserve_bytes, reserve_min)?;
-        let lists = || (0..CLASS_COUNT).map(|_| FreeList::new()).collect();
-        let inner = Inner {
-            region,
-            ledger: self.ledger,
-            cached: lists(),
-            empty: lists(),
-            gauges: Gauges::default(),
-            wipe: self.wipe,
-            prefault: self.prefault,
-            over_limit_release: self.over_limit_release,
-        };
-        Ok(Pool { inner: Arc::new(inner) })
-    }
-}
-
-/// A reservation below 64 MiB would not hold one proof; better to say so.
-const RESERVE_BYTES_MIN: usize = 64 << 20;
-
-/// Half of what 47 bits of user addresses leave is plenty for several pools.
-const RESERVE_BYTES_MAX: usize = 8 << 40;
-
-fn default_reserve_bytes() -> usize {
-    // SAFETY: sysconf has no preconditions.
-    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
-    let memory = usize::try_from(pages).unwrap_or(0).saturating_mul(Linux.page_bytes());
-    memory.saturating_mul(64).clamp(64 << 30, RESERVE_BYTES_MAX)
-}
 
 /// A block held by its owner; gone home only through [`Inner::release`].
 #[derive(Clone, Copy)]
@@ -196,14 +75,7 @@ impl Pool {
     /// Returns the settings of a pool: own ledger, no limit, no wiping.
     #[must_use]
     pub fn builder() -> PoolBuilder {
-        PoolBuilder {
-            ledger: Arc::new(Ledger::new()),
-            os: Arc::new(Linux),
-            reserve_bytes: None,
-            wipe: Wipe::default(),
-            prefault: Prefault::default(),
-            over_limit_release: OverLimitRelease::default(),
-        }
+        PoolBuilder::new()
     }
 
     /// Returns the ledger this pool charges.
@@ -268,22 +140,30 @@ impl Inner {
         })?;
         let _mark = self.gauges.begin();
         let at = class.0 as usize;
-        let (index, origin) = if let Some(index) = self.cached[at].pop(&self.region) {
+        let (mut index, mut origin) = if let Some(index) = self.cached[at].pop(&self.region) {
             (index, State::Cached)
         } else if let Some(index) = self.empty[at].pop(&self.region) {
             (index, State::Empty)
         } else {
             (self.region.carve(class)?, State::Empty)
         };
-        let slot = self.region.slot(index);
-        let before = slot.touched_bytes();
+        let mut slot = self.region.slot(index);
+        let mut before = slot.touched_bytes();
         let needed = size::committed_bytes(class, bytes, self.region.page_bytes());
-        if needed > before
-            && let Err(error) = self.grow(index, (before, needed), charge, prefault)
-        {
-            add(&self.gauges.cached, slot.touched_bytes() - before);
-            self.shelve(index, slot);
-            return Err(error);
+        if needed > before {
+            match self.grow_or_find(index, (before, needed), charge, prefault) {
+                Ok(None) => {}
+                Ok(Some(found)) => {
+                    self.shelve(index, slot);
+                    (index, origin, slot) = (found, State::Cached, self.region.slot(found));
+                    before = slot.touched_bytes();
+                }
+                Err(error) => {
+                    add(&self.gauges.cached, slot.touched_bytes() - before);
+                    self.shelve(index, slot);
+                    return Err(error);
+                }
+            }
         }
         if origin == State::Cached {
             sub(&self.gauges.cached, before);
@@ -295,9 +175,35 @@ impl Inner {
         Ok(Block { start: self.region.block(index), index })
     }
 
-    /// Charges and populates bytes `from..to` of a block that the caller holds, and moves its
-    /// touched bytes to match what is charged, error or not; the caller moves the gauges.
+    /// Grows a block, or finds one of its class that making room for it has freed, and that has
+    /// `to` bytes already: a vector that leaves hands its pages to the one that comes.
     #[cold]
+    fn grow_or_find(
+        &self,
+        index: u32,
+        (from, to): (usize, usize),
+        charge: Charge,
+        prefault: Prefault,
+    ) -> Result<Option<u32>, Error> {
+        let cached = &self.cached[self.region.slot(index).class().0 as usize];
+        let mut found = None;
+        let mut find = || {
+            found = cached.pop(&self.region);
+            if let Some(short) = found
+                && self.region.slot(short).touched_bytes() < to
+            {
+                cached.push(&self.region, short);
+                found = None;
+            }
+            found.is_some()
+        };
+        if self.ledger.charge_unless(to - from, charge, &mut find)? {
+            self.populate(index, (from, to), prefault)?;
+        }
+        Ok(found)
+    }
+
+    /// Charges and populates bytes `from..to` of a block that the caller holds.
     fn grow(
         &self,
         index: u32,
@@ -306,6 +212,17 @@ impl Inner {
         prefault: Prefault,
     ) -> Result<(), Error> {
         self.ledger.charge(to - from, charge)?;
+        self.populate(index, (from, to), prefault)
+    }
+
+    /// Populates bytes `from..to` of a block that the caller holds, which are charged, and moves
+    /// its touched bytes to match what stays charged, error or not; the caller moves the gauges.
+    fn populate(
+        &self,
+        index: u32,
+        (from, to): (usize, usize),
+        prefault: Prefault,
+    ) -> Result<(), Error> {
         if prefault == Prefault::AtAcquire {
             // SAFETY: the caller holds the block, and from..to are whole pages inside it.
             if let Err(error) = unsafe { self.region.populate(index, from, to) } {
@@ -539,46 +456,4 @@ impl Drop for Inner {
         self.ledger.unsettle(held);
         self.ledger.uncharge(held);
     }
-}
-
-/// What a thread has to fill at least, to be worth its start: 8 MiB are 0.8 ms of one core.
-#[cfg(feature = "parallel")]
-const FILL_BYTES_PER_THREAD: usize = 8 << 20;
-
-/// More threads than this do not fill faster: memory's bandwidth is all in use.
-#[cfg(feature = "parallel")]
-const FILL_THREADS_MAX: usize = 8;
-
-/// Writes zeroes, with threads of its own where that pays.
-///
-/// Not on rayon's: whoever waits for those runs, or waits for, any other job of theirs, and that
-/// job may want a lock that the caller holds.
-pub(crate) fn fill_zero(bytes: &mut [MaybeUninit<u8>]) {
-    let fill = |part: &mut [MaybeUninit<u8>]| {
-        // SAFETY: these are the bytes of `part`, borrowed to write.
-        unsafe { part.as_mut_ptr().write_bytes(0, part.len()) };
-    };
-    #[cfg(feature = "parallel")]
-    {
-        let threads = rayon::current_num_threads().min(FILL_THREADS_MAX);
-        let threads = threads.min(bytes.len() / FILL_BYTES_PER_THREAD);
-        if threads > 1 {
-            let parts = Mutex::new(bytes.chunks_mut(FILL_BYTES_PER_THREAD / 4));
-            let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let work = || {
-                while let Some(part) = next() {
-                    fill(part);
-                }
-            };
-            std::thread::scope(|scope| {
-                for _ in 1..threads {
-                    // A thread that does not start leaves its share to the others.
-                    let _started = std::thread::Builder::new().spawn_scoped(scope, work);
-                }
-                work();
-            });
-            return;
-        }
-    }
-    fill(bytes);
 }

@@ -2,7 +2,7 @@
 //! zero, so that a path which no longer works cannot hide behind another.
 
 use plimsoll_arena::os::Fake;
-use plimsoll_arena::{Charge, Error, Ledger, OverLimitRelease, Pool, Pressure};
+use plimsoll_arena::{Charge, Error, Ledger, OverLimitRelease, Pool, PoolVec, Pressure};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 
@@ -61,6 +61,59 @@ fn connected(limit_bytes: usize) -> (Arc<Ledger>, Pool, Parted) {
     *hook.pool.lock().expect("no panic under this lock") = Some(pool.clone());
     assert!(ledger.connect(hook.clone()));
     (ledger, pool, Parted(hook))
+}
+
+/// A hook that gives cached blocks back, and where there are none lets a vector leave, whose block
+/// is cached then: as the ladder does with spillable vectors.
+#[derive(Default)]
+struct Evictor {
+    pool: Mutex<Option<Pool>>,
+    resident: Mutex<Vec<PoolVec<u8>>>,
+    calls: AtomicUsize,
+}
+
+impl Pressure for Evictor {
+    fn foreign_bytes(&self, _held_bytes: usize) -> usize {
+        0
+    }
+
+    fn relieve(&self, short_bytes: usize) -> usize {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let pool = self.pool.lock().expect("no panic under this lock").clone();
+        let freed = pool.map_or(0, |pool| pool.reclaim(short_bytes));
+        if freed > 0 {
+            return freed;
+        }
+        let mut resident = self.resident.lock().expect("no panic under this lock");
+        let stay = resident.len() - short_bytes.div_ceil(MIB).min(resident.len());
+        resident.drain(stay..).map(|vector| vector.len()).sum()
+    }
+}
+
+#[test]
+fn a_vector_that_leaves_hands_its_pages_to_one_that_comes() {
+    let ledger = Arc::new(Ledger::with_limit(4 * MIB));
+    let pool = pool_on(&ledger, OverLimitRelease::GiveBack);
+    let hook = Arc::new(Evictor::default());
+    *hook.pool.lock().expect("no panic under this lock") = Some(pool.clone());
+    assert!(ledger.connect(hook.clone()));
+    let vectors = (0..4).map(|_| pool.try_zeroed::<u8>(MIB).expect("fits")).collect();
+    *hook.resident.lock().expect("no panic under this lock") = vectors;
+    let before = pool.stats();
+    let same = pool.try_zeroed::<u8>(MIB).expect("in place of another");
+    let after = pool.stats();
+    assert_eq!(hook.calls.load(Ordering::Relaxed), 1);
+    assert_eq!(after.committed_total_bytes, before.committed_total_bytes);
+    assert_eq!(after.reclaimed_total_bytes, before.reclaimed_total_bytes);
+    assert_eq!(after.reused, before.reused + 1);
+    // A block of another class has no use for what came free: it asks again, and that goes.
+    let larger = pool.try_zeroed::<u8>(2 * MIB).expect("in place of two");
+    assert_eq!(pool.stats().committed_total_bytes, before.committed_total_bytes + 2 * MIB as u64);
+    assert_eq!(ledger.held_bytes(), 4 * MIB);
+    assert!(pool.check());
+    drop((same, larger));
+    hook.resident.lock().expect("no panic under this lock").clear();
+    hook.pool.lock().expect("no panic under this lock").take();
 }
 
 #[test]

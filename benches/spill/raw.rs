@@ -36,6 +36,8 @@ pub(crate) enum Memory {
     OneBlock,
     /// A block of memory for each block of the file, as many vectors are.
     AllBlocks,
+    /// The same, without pages: reading brings them, as where all memory was given back before.
+    NoPages,
 }
 
 /// A file of blocks whose space is taken.
@@ -79,14 +81,16 @@ impl RawFile {
     fn rate(&self, threads: usize, work: impl Fn(usize, &Extent, &mut [u8]) + Sync) -> f64 {
         let count = match self.memory {
             Memory::OneBlock => threads,
-            Memory::AllBlocks => self.extents.len().max(threads),
+            Memory::AllBlocks | Memory::NoPages => self.extents.len().max(threads),
         };
         // Of a pool, as what is spilled: the same pages, huge where they pay.
         let pool = Pool::builder().build().expect("addresses for a pool");
-        let block = |_| pool.try_zeroed::<u8>(self.block_bytes).expect("memory");
+        let block = |_| pool.try_for_overwrite::<u8>(self.block_bytes).expect("memory");
         let mut buffers: Vec<PoolVec<u8>> = (0..count).map(block).collect();
-        // Touched before the clock starts.
-        buffers.iter_mut().for_each(|buffer| buffer.fill(0xa5));
+        if self.memory != Memory::NoPages {
+            // Touched before the clock starts.
+            buffers.iter_mut().for_each(|buffer| buffer.fill(0xa5));
+        }
         let start = Instant::now();
         std::thread::scope(|scope| {
             for (thread, buffers) in buffers.chunks_mut(count.div_ceil(threads)).enumerate() {

@@ -1,0 +1,147 @@
+//! Making a pool: whose memory, how much of the address space, and what happens to dropped blocks.
+
+use super::{Inner, Pool};
+use crate::error::Error;
+use crate::free_list::FreeList;
+use crate::ledger::Ledger;
+use crate::os::{Linux, Os};
+use crate::region::Region;
+use crate::size::CLASS_COUNT;
+use crate::stats::Gauges;
+use std::sync::Arc;
+
+/// Whether a block is overwritten when its vector is dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wipe {
+    /// Contents stay in the cached block until it is reused or given back.
+    #[default]
+    Never,
+    /// Contents are overwritten with zeroes at once: for witness data.
+    OnRelease,
+}
+
+/// When the pages of a fresh block come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prefault {
+    /// When the block is acquired, in one call: several times faster than one fault a page.
+    #[default]
+    AtAcquire,
+    /// At the first touch of each page: for vectors that may stay mostly unused.
+    OnTouch,
+}
+
+/// What a pool does with a block that is dropped while the limit is exceeded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OverLimitRelease {
+    /// Gives its memory back at once.
+    #[default]
+    GiveBack,
+    /// Keeps it for reuse; the next charge or reclaim point will ask for it.
+    Keep,
+}
+
+/// Settings of a [`Pool`].
+#[derive(Debug)]
+pub struct PoolBuilder {
+    ledger: Arc<Ledger>,
+    os: Arc<dyn Os>,
+    /// `None`: [`default_reserve_bytes`], which asks the machine.
+    reserve_bytes: Option<usize>,
+    wipe: Wipe,
+    prefault: Prefault,
+    over_limit_release: OverLimitRelease,
+}
+
+impl PoolBuilder {
+    /// Own ledger, no limit, no wiping.
+    pub(super) fn new() -> Self {
+        Self {
+            ledger: Arc::new(Ledger::new()),
+            os: Arc::new(Linux),
+            reserve_bytes: None,
+            wipe: Wipe::default(),
+            prefault: Prefault::default(),
+            over_limit_release: OverLimitRelease::default(),
+        }
+    }
+
+    /// Charges `ledger`, which other pools may share. By default the pool has one of its own,
+    /// without a limit.
+    #[must_use]
+    pub fn ledger(mut self, ledger: Arc<Ledger>) -> Self {
+        self.ledger = ledger;
+        self
+    }
+
+    /// Takes memory from `os`; by default from Linux.
+    #[must_use]
+    pub fn os(mut self, os: Arc<dyn Os>) -> Self {
+        self.os = os;
+        self
+    }
+
+    /// Reserves `bytes` of addresses (no memory). The default is 64 times the machine's memory,
+    /// at most 8 TiB. Half is tried, and half of that, where the machine allows less.
+    #[must_use]
+    pub fn reserve_bytes(mut self, bytes: usize) -> Self {
+        self.reserve_bytes = Some(bytes);
+        self
+    }
+
+    /// Sets whether dropped vectors are overwritten.
+    #[must_use]
+    pub fn wipe(mut self, wipe: Wipe) -> Self {
+        self.wipe = wipe;
+        self
+    }
+
+    /// Sets when fresh pages come.
+    #[must_use]
+    pub fn prefault(mut self, prefault: Prefault) -> Self {
+        self.prefault = prefault;
+        self
+    }
+
+    /// Sets what happens to a block dropped while the limit is exceeded.
+    #[must_use]
+    pub fn over_limit_release(mut self, policy: OverLimitRelease) -> Self {
+        self.over_limit_release = policy;
+        self
+    }
+
+    /// Makes the pool.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] when the machine refuses even a small reservation.
+    pub fn build(self) -> Result<Pool, Error> {
+        let reserve_bytes = self.reserve_bytes.unwrap_or_else(default_reserve_bytes);
+        let reserve_min = reserve_bytes.min(RESERVE_BYTES_MIN);
+        let region = Region::new(self.os, reserve_bytes, reserve_min)?;
+        let lists = || (0..CLASS_COUNT).map(|_| FreeList::new()).collect();
+        let inner = Inner {
+            region,
+            ledger: self.ledger,
+            cached: lists(),
+            empty: lists(),
+            gauges: Gauges::default(),
+            wipe: self.wipe,
+            prefault: self.prefault,
+            over_limit_release: self.over_limit_release,
+        };
+        Ok(Pool { inner: Arc::new(inner) })
+    }
+}
+
+/// A reservation below 64 MiB would not hold one proof; better to say so.
+const RESERVE_BYTES_MIN: usize = 64 << 20;
+
+/// Half of what 47 bits of user addresses leave is plenty for several pools.
+const RESERVE_BYTES_MAX: usize = 8 << 40;
+
+fn default_reserve_bytes() -> usize {
+    // SAFETY: sysconf has no preconditions.
+    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
+    let memory = usize::try_from(pages).unwrap_or(0).saturating_mul(Linux.page_bytes());
+    memory.saturating_mul(64).clamp(64 << 30, RESERVE_BYTES_MAX)
+}
