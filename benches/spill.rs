@@ -9,8 +9,8 @@
 //!   read-ahead            all are read ahead and then pinned. Peer: o-direct, as many threads, in
 //!                         blocks of a vector, from and to as much memory
 //!   evict, fault-in-fresh through Spillable with nobody helping: the ladder lets all leave, their
-//!                         memory is given back, each is pinned again. Peers: o-direct, one thread,
-//!                         in blocks of a vector; o-direct-no-pages, into memory without pages
+//!                         memory is given back, and each is pinned again. Peers: o-direct, one
+//!                         thread, in blocks of a vector; o-direct-no-pages, into memory without
 //!   fault-in              the same where a quarter of the vectors fit, as under a limit that binds:
 //!                         each that comes takes the memory of one that leaves, unchanged. Peer:
 //!                         o-direct, one thread
