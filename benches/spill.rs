@@ -10,9 +10,9 @@
 //!                         blocks of a vector, from and to as much memory
 //!   evict, fault-in-fresh through Spillable with nobody helping: the ladder lets all leave, their
 //!                         memory is given back, and each is pinned again. Peers: o-direct, one
-//!                         thread, in blocks of a vector; o-direct-no-pages, into memory without
-//!   fault-in              the same where a quarter of the vectors fit, as under a limit that binds:
-//!                         each that comes takes the memory of one that leaves, unchanged. Peer:
+//!                         thread, in blocks of a vector; o-direct-no-pages, into fresh memory
+//!   fault-in              the same where a quarter of the vectors fit, as a limit has it: each
+//!                         that comes takes the memory of one that leaves, unchanged. Peer:
 //!                         o-direct, one thread
 //!   pack, fault-in-packed a column of bits that stays in RAM, packed. Peer: lz4_flex
 //!   pin                   a read guard of a vector that is in memory; ns. Peer: a std RwLock's
