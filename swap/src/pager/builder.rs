@@ -181,7 +181,8 @@ impl PagerBuilder {
     }
 
     /// The most bytes of memory for granules that pack to half or less, rounded down to granules;
-    /// 0: nothing is packed. Never more than an eighth of the budget, which it is when not said.
+    /// 0: nothing is packed, and so with one worker. Never more than an eighth of the budget, which
+    /// it is when not said.
     #[must_use]
     pub fn packed_limit_bytes(mut self, bytes: usize) -> Self {
         self.packed_limit_bytes = Some(bytes);
@@ -257,13 +258,17 @@ impl PagerBuilder {
                 Some(Key::draw()?)
             }
         };
+        let packed_limit = self.packed_limit_bytes.unwrap_or(usize::MAX);
+        // One worker answers faults, and nobody would clear.
+        let packed_limit = if self.workers > 1 { packed_limit } else { 0 };
+        let shelves_max = (packed_limit / GRANULE_BYTES) as u64;
         let engine = Engine {
             core: Lock::new(core),
             space: Space::new(uffd, chunks, frames, self.workers)?,
             backend,
             segments,
             press: Press::new(self.workers)?,
-            shelves_max: (self.packed_limit_bytes.unwrap_or(usize::MAX) / GRANULE_BYTES) as u64,
+            shelves_max,
             process: self
                 .process_limit_bytes
                 .map(|limit| ProcessLimit::new(limit, self.budget_bytes))

@@ -173,7 +173,7 @@ impl Engine {
         mut core: Guard<'a, Core>,
         worker: Option<usize>,
     ) -> (Guard<'a, Core>, bool) {
-        if core.held > core.budget && core.nothing_aside() {
+        if core.nothing_aside() {
             return (core, true);
         }
         if let Some(worker) = worker
@@ -357,16 +357,16 @@ impl Engine {
 
     /// Gives back at least `granules` to the kernel, if there is as much.
     pub(crate) fn reclaim(&self, granules: u64) -> u64 {
-        self.give_back(|_, freed| granules.saturating_sub(freed))
+        self.give_back(None, |_, freed| granules.saturating_sub(freed))
     }
 
     /// Gives back what is held over the budget; threads that do so at once share it.
-    pub(crate) fn keep_to_budget(&self) -> u64 {
-        self.give_back(|core, _| core.held.saturating_sub(core.budget))
+    pub(crate) fn keep_to_budget(&self, worker: Option<usize>) -> u64 {
+        self.give_back(worker, |core, _| core.held.saturating_sub(core.budget))
     }
 
     /// Gives back to the kernel while `short`, of what was given back so far, says how much more.
-    fn give_back(&self, short: impl Fn(&Core, u64) -> u64) -> u64 {
+    fn give_back(&self, worker: Option<usize>, short: impl Fn(&Core, u64) -> u64) -> u64 {
         let mut core = self.core.lock();
         let mut freed = 0;
         let mut patience = LOOKS;
@@ -377,8 +377,10 @@ impl Engine {
                 return freed;
             }
             let done;
-            (core, done) = self.make_room(core, None);
+            (core, done) = self.make_room(core, worker);
             if !done {
+                // What is left is packed, which workers clear.
+                self.work.raise();
                 let others;
                 (core, others) = self.wait_for_others(core);
                 patience -= u32::from(!others);

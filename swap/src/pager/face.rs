@@ -151,7 +151,7 @@ impl Pager {
             (before, core.held.saturating_sub(granules))
         };
         if over > 0 {
-            self.engine.keep_to_budget();
+            self.engine.keep_to_budget(None);
         }
         before as usize * GRANULE_BYTES
     }
@@ -349,7 +349,7 @@ impl Pager {
         if self.engine.follow_limit() == 0 {
             return 0;
         }
-        self.engine.keep_to_budget() as usize * GRANULE_BYTES
+        self.engine.keep_to_budget(None) as usize * GRANULE_BYTES
     }
 
     /// How hard the budget hurts; not at all in a child process.

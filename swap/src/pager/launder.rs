@@ -101,10 +101,11 @@ impl Engine {
             return core;
         }
         core.writing += 1;
+        let packer = worker.filter(|_| self.may_pack(&core));
         let (copies, hashes) = (core.chunk(chunk).copies, core.chunk(chunk).hashes);
         drop(core);
         let mut found = self.compare(frame, mask, copies, &hashes);
-        if let Some(worker) = worker {
+        if let Some(worker) = packer {
             self.pack(worker, chunk, frame, &mut found);
         }
         if found.dirty != 0 {

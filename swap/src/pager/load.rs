@@ -89,11 +89,19 @@ impl Engine {
                 return;
             }
         }
+        if self.too_many_shelves(&core) && core.chunk(chunk).states[granule] == State::Packed {
+            // Else its own shelf might be what there is no room beside.
+            core = self.clear(core, worker, chunk, granule);
+            let entry = core.chunk(chunk);
+            if entry.queued & 1 << granule != 0 || answer(entry.states[granule]) != Answer::Load {
+                return;
+            }
+        }
         let plan = self.plan(&mut core, demand.offset);
         let mut core = self.bring(core, worker, chunk, &plan, Event::Loaded);
         core.counters.stalled_ns += now_ns().saturating_sub(demand.since_ns);
         drop(core);
-        self.follow_limit_closely();
+        self.follow_limit_closely(worker);
     }
 
     /// Wakes who waits for a granule that is there.

@@ -15,7 +15,8 @@
 //! theirs, so nothing is kept that the program has done with. A budget that shrinks below four
 //! times the shelves has them cleared, and so has one of which nothing else can leave.
 //!
-//! Only workers pack and clear, since both need scratch.
+//! Only workers pack and clear, since both need scratch. One worker alone packs nothing: it answers
+//! faults, and nobody would clear.
 //!
 //! Invariant: a granule's place is given up after its contents are in data or in the file.
 //!
@@ -36,6 +37,9 @@ use crate::seal::Sealed;
 /// Granules that are set aside at most: 1 MiB.
 const ASIDE_MAX: u64 = 16;
 
+/// Granules that are cleared in one go, before somebody looks whether that was enough.
+const CLEAR_MAX: usize = 16;
+
 impl Engine {
     /// Shelves there may be for packing more.
     fn shelves_max(&self, core: &Core) -> u64 {
@@ -47,11 +51,18 @@ impl Engine {
         core.shelves.count() > self.shelves_max(core) * 2
     }
 
+    /// Whether there may be shelves at all.
+    pub(crate) fn may_pack(&self, core: &Core) -> bool {
+        self.shelves_max(core) > 0
+    }
+
+    /// What may be set aside for shelves.
+    fn aside_max(core: &Core) -> u64 {
+        (core.budget / 64).min(ASIDE_MAX)
+    }
+
     /// Packs what of a chunk's dirty granules can be and has room; the rest stays dirty.
     pub(crate) fn pack(&self, worker: usize, chunk: u32, frame: u32, found: &mut Found) {
-        if self.shelves_max == 0 {
-            return;
-        }
         let mut spec = None;
         for granule in runs(found.dirty).flat_map(|(first, count)| first..first + count) {
             // SAFETY: the granules are Writing, so this worker owns their pages.
@@ -74,7 +85,7 @@ impl Engine {
     }
 
     /// Copies a payload to a place of its own, if there is room for one.
-    fn shelve(&self, chunk: u32, granule: usize, payload: &[u8]) -> Option<Place> {
+    pub(crate) fn shelve(&self, chunk: u32, granule: usize, payload: &[u8]) -> Option<Place> {
         let mut core = self.core.lock();
         let place = match core.shelves.put(payload.len()) {
             Some(place) => place,
@@ -84,14 +95,14 @@ impl Engine {
             }
         };
         // SAFETY: the place is this granule's, and its shelf is resident.
-        let header = unsafe { self.space.shelf_bytes(place.offset(), HEADER_BYTES) };
+        let header = unsafe { self.space.shelf_bytes_mut(place.offset(), HEADER_BYTES) };
         let owner = chunk * GRANULES as u32 + granule as u32;
         header[..4].copy_from_slice(&owner.to_ne_bytes());
         header[4..].copy_from_slice(&(payload.len() as u32).to_ne_bytes());
         drop(core);
         let start = place.offset() + HEADER_BYTES;
         // SAFETY: as above; nobody reads it before this worker says that the granule is Packed.
-        unsafe { self.space.shelf_bytes(start, payload.len()) }.copy_from_slice(payload);
+        unsafe { self.space.shelf_bytes_mut(start, payload.len()) }.copy_from_slice(payload);
         Some(place)
     }
 
@@ -127,7 +138,7 @@ impl Engine {
     /// Sets some of what was just freed aside for shelves.
     pub(crate) fn provide(&self, core: &mut Core) {
         let most = self.shelves_max(core).saturating_sub(core.shelves.count());
-        let short = (core.budget / 64).min(ASIDE_MAX).min(most).saturating_sub(core.aside);
+        let short = Self::aside_max(core).min(most).saturating_sub(core.aside);
         let room = core.room();
         core.release_spares(&self.space, short.saturating_sub(room));
         core.set_aside(short.min(core.room()));
@@ -135,7 +146,7 @@ impl Engine {
 
     /// Fills a granule from its place, and ends the process if that is not what was put there.
     pub(crate) fn unpack(&self, place: Place, granule: &mut [u8], hash: u128) {
-        // SAFETY: the place is this granule's, which a worker has, the caller.
+        // SAFETY: the place is this granule's, which the caller has: nobody writes to it.
         let header = unsafe { self.space.shelf_bytes(place.offset(), HEADER_BYTES) };
         let bytes = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
         // SAFETY: as above.
@@ -149,28 +160,33 @@ impl Engine {
         }
     }
 
-    /// Takes the oldest shelf's granules to the file. Returns whether there were any to take.
+    /// Takes granules of the oldest shelf to the file. Returns whether there were any to take.
     pub(crate) fn clear_shelf<'a>(
         &'a self,
         mut core: Guard<'a, Core>,
         worker: usize,
     ) -> (Guard<'a, Core>, bool) {
         let Some(shelf) = core.shelves.oldest() else { return (core, false) };
-        let (mut after, mut done) = (0, false);
+        let (mut after, mut done) = (0, 0);
         // Places come and go meanwhile, so they are looked at one by one.
-        while let Some(place) = core.shelves.taken(shelf).find(|place| place.number() > after) {
+        while done < CLEAR_MAX
+            && let Some(place) = core.shelves.taken(shelf).find(|place| place.number() > after)
+        {
             after = place.number();
             if let Some((chunk, granule)) = core.packed_at(&self.space, place) {
                 core = self.clear(core, worker, chunk, granule);
-                done = true;
+                done += 1;
             }
         }
+        if done == 0 {
+            core.shelves.not_now(shelf);
+        }
         self.progress.raise();
-        (core, done)
+        (core, done > 0)
     }
 
     /// Takes a packed granule to the file.
-    fn clear<'a>(
+    pub(crate) fn clear<'a>(
         &'a self,
         mut core: Guard<'a, Core>,
         worker: usize,
@@ -203,17 +219,14 @@ impl Engine {
     ) -> Guard<'a, Core> {
         let bit: Mask = 1 << granule;
         core.writing -= 1;
-        core.evictions += 1;
         core.counters.written += 1;
         core.counters.cleared += 1;
         core.counters.sealed += u64::from(self.key.is_some());
         if let Some(seals) = core.seals.get_mut(chunk as usize) {
             seals.0[granule] = sealed;
         }
-        let evictions = core.evictions;
         let entry = core.chunk(chunk);
         entry.copies |= bit;
-        entry.left_at[granule] = evictions as u32;
         entry.step(bit, Event::Cleared);
         let (wanted, dead) = (entry.wanted & bit != 0, entry.dead & bit != 0);
         entry.wanted &= !bit;
@@ -240,8 +253,11 @@ impl Core {
         self.aside += granules;
     }
 
-    /// Gives up what is set aside for shelves, if anything is.
+    /// Gives up what is set aside for shelves, if that is too much.
     pub(crate) fn nothing_aside(&mut self) -> bool {
+        if self.held <= self.budget && self.aside <= Engine::aside_max(self) {
+            return false;
+        }
         let aside = std::mem::take(&mut self.aside);
         self.born(aside);
         self.held -= aside;
@@ -250,7 +266,8 @@ impl Core {
 
     /// The granule that is packed at a place, if it is at rest there.
     fn packed_at(&mut self, space: &Space, place: Place) -> Option<(u32, usize)> {
-        // SAFETY: the place is taken, so its shelf is resident; headers are written under the lock.
+        // SAFETY: the place is taken, so its shelf is resident; headers are written under the lock
+        // alone.
         let header = unsafe { space.shelf_bytes(place.offset(), HEADER_BYTES) };
         let owner = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]);
         let (chunk, granule) = (owner / GRANULES as u32, owner as usize % GRANULES);
@@ -284,7 +301,7 @@ impl Engine {
         }
         let offset = place.offset() + HEADER_BYTES + 40;
         // SAFETY: the granule is at rest, and the lock is held.
-        let bytes = unsafe { self.space.shelf_bytes(offset, 1) };
+        let bytes = unsafe { self.space.shelf_bytes_mut(offset, 1) };
         bytes[0] ^= 4;
         true
     }

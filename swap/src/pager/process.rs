@@ -93,8 +93,9 @@ impl ProcessLimit {
 }
 
 impl Engine {
-    /// Follows the limit if that was last done some milliseconds ago, and gives back what is over.
-    pub(crate) fn follow_limit_closely(&self) {
+    /// Follows the limit if that was last done some milliseconds ago, and gives back what is over; a
+    /// worker's.
+    pub(crate) fn follow_limit_closely(&self, worker: usize) {
         let Some(process) = &self.process else { return };
         let (now, looked) = (sys::now_ns(), process.looked_ns.load(Ordering::Relaxed));
         if now < looked + LOOK_NS {
@@ -103,7 +104,7 @@ impl Engine {
         // Relaxed: two threads that look at once do no harm.
         process.looked_ns.store(now, Ordering::Relaxed);
         if self.follow_limit() > 0 {
-            self.keep_to_budget();
+            self.keep_to_budget(Some(worker));
         }
     }
 

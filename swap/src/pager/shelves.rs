@@ -159,7 +159,8 @@ impl Shelves {
     pub(crate) fn open(&mut self, shelf: u32, bytes: usize) {
         let class = class_of(bytes);
         self.shelves[shelf as usize] = Shelf { class: class as u32, taken: 0 };
-        self.lists.push_back(class, shelf);
+        // In front: who opened it takes one of its places, so that none is left empty for ever.
+        self.lists.push_front(class, shelf);
         self.age.push_back(0, shelf);
     }
 
@@ -185,11 +186,14 @@ impl Shelves {
         None
     }
 
-    /// The shelf that was opened first, which is now the last to be asked for.
-    pub(crate) fn oldest(&mut self) -> Option<u32> {
-        let shelf = self.age.front(0)?;
+    /// The shelf that was opened first.
+    pub(crate) fn oldest(&self) -> Option<u32> {
+        self.age.front(0)
+    }
+
+    /// Nothing can leave this shelf at the moment: another is asked for next.
+    pub(crate) fn not_now(&mut self, shelf: u32) {
         self.age.push_back(0, shelf);
-        Some(shelf)
     }
 
     /// The places of a shelf that are taken at the moment.

@@ -161,9 +161,21 @@ impl Space {
     ///
     /// # Safety
     ///
+    /// They are resident, and nobody writes to them while the slice lives.
+    pub(crate) unsafe fn shelf_bytes(&self, offset: usize, bytes: usize) -> &[u8] {
+        let start = self.shelves.at(offset).as_ptr();
+        assert!(offset % GRANULE_BYTES + bytes <= GRANULE_BYTES, "a place outside its shelf");
+        // SAFETY: inside one shelf, as checked; resident and at rest, as the caller says.
+        unsafe { std::slice::from_raw_parts(start, bytes) }
+    }
+
+    /// The same, to be written to.
+    ///
+    /// # Safety
+    ///
     /// They are resident, and the caller is their only owner while the slice lives.
     #[expect(clippy::mut_from_ref, reason = "ownership is by the granule's state, not by borrow")]
-    pub(crate) unsafe fn shelf_bytes(&self, offset: usize, bytes: usize) -> &mut [u8] {
+    pub(crate) unsafe fn shelf_bytes_mut(&self, offset: usize, bytes: usize) -> &mut [u8] {
         let start = self.shelves.at(offset).as_ptr();
         assert!(offset % GRANULE_BYTES + bytes <= GRANULE_BYTES, "a place outside its shelf");
         // SAFETY: inside one shelf, as checked; resident and owned, as the caller says.

@@ -1,12 +1,13 @@
 //! Granules that pack: kept in memory, brought back as they were, cleared when memory is short.
 
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use ark_bn254::Fr;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::state::State;
 use super::tests::{GRANULE_WORDS, check, packing, seed, words};
 use super::*;
 use crate::backend::Memory;
@@ -80,7 +81,7 @@ fn builder(range_bytes: usize, budget_bytes: usize) -> PagerBuilder {
 /// another one sets the budget to one of `budgets` now and then.
 fn storm(pager: &Pager, threads: usize, steps: usize, budgets: &[usize], seed: u64) {
     let granules = pager.range_bytes() / GRANULE_BYTES;
-    let left = std::sync::atomic::AtomicUsize::new(threads);
+    let left = AtomicUsize::new(threads);
     std::thread::scope(|scope| {
         for thread in 0..threads {
             let left = &left;
@@ -220,4 +221,101 @@ fn freed_blocks_give_up_their_places() {
     pager.live(pager.base(), pager.range_bytes());
     check(&pager);
     assert!(pager.stats().packed_now_bytes <= 6 * CHUNK_BYTES as u64);
+}
+
+#[test]
+fn threads_that_open_shelves_at_once_leave_none_empty() {
+    let Some(pager) = packing(builder(64 * MIB, 32 * MIB)) else { return };
+    let engine = pager.engine();
+    for _ in 0..1000 {
+        let ready = AtomicUsize::new(0);
+        let shelve = &|granule| {
+            ready.fetch_add(1, Relaxed);
+            while ready.load(Relaxed) < 2 {
+                std::hint::spin_loop();
+            }
+            engine.shelve(0, granule, &[7; 500])
+        };
+        let places = std::thread::scope(|scope| {
+            let threads = [0, 1].map(|granule| scope.spawn(move || shelve(granule)));
+            threads.map(|thread| thread.join().expect("a thread"))
+        });
+        // As if they came back.
+        let mut core = engine.core.lock();
+        for place in places.into_iter().flatten() {
+            core.chunk(0).places[0] = place.number();
+            core.unshelve(&engine.space, 0, 1);
+        }
+        assert_eq!((core.shelves.count(), core.shelves.granules), (0, 0));
+    }
+}
+
+/// Moves a word from one granule to another by one instruction, which needs both at once.
+#[cfg(target_arch = "x86_64")]
+fn moves_a_word(pager: &Pager) -> bool {
+    let done = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let base = pager.base().as_ptr().addr();
+            let (from, to) = (base + 5 * GRANULE_BYTES, base + 3 * CHUNK_BYTES + GRANULE_BYTES);
+            // SAFETY: inside the range, which this test alone uses.
+            unsafe { std::arch::asm!("movsq", inout("rsi") from => _, inout("rdi") to => _) };
+            done.store(1, Relaxed);
+        });
+        let until = Instant::now() + Duration::from_secs(10);
+        while done.load(Relaxed) == 0 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let in_time = done.load(Relaxed) == 1;
+        // So that the thread ends in any case.
+        pager.set_budget(32 * MIB);
+        in_time
+    })
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn what_was_set_aside_under_a_large_budget_is_not_missing_in_a_small_one() {
+    for (budget, granules) in [(64 * MIB, 17), (64 * MIB, 16), (4 * MIB, 2)] {
+        let Some(pager) = packing(builder(256 * MIB, budget)) else { return };
+        for granule in 0..budget / GRANULE_BYTES * 2 {
+            write(&pager, granule, &contents(Kind::BabyBear, 1 + granule as u64 % 3));
+        }
+        // SAFETY: nobody looks at the contents again.
+        unsafe { pager.discard(pager.base(), pager.range_bytes()) };
+        pager.reclaim(usize::MAX / 2);
+        pager.set_budget(granules * GRANULE_BYTES);
+        assert!(moves_a_word(&pager), "{granules} granules: {:?}", pager.stats());
+        assert_eq!(pager.stats().overdrafts, 0);
+    }
+}
+
+#[test]
+fn a_lowered_budget_is_kept_when_little_but_shelves_is_left() {
+    for workers in [1, 2, 6] {
+        let builder = builder(128 * MIB, 32 * MIB).workers(workers);
+        let Some(pager) = packing(builder) else { return };
+        (0..2048).for_each(|granule| write(&pager, granule, &contents(Kind::Sparse, 7)));
+        assert_eq!(pager.stats().shelf_bytes > 0, workers > 1);
+        pager.set_budget(MIB);
+        let until = Instant::now() + Duration::from_secs(60);
+        while pager.stats().held_bytes > MIB as u64 {
+            assert!(Instant::now() < until, "{workers} workers: {:?}", pager.stats());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn a_granule_that_comes_from_the_last_shelf_needs_no_overdraft() {
+    let Some(pager) = packing(builder(64 * MIB, 32 * MIB).workers(2)) else { return };
+    (0..1024).for_each(|granule| write(&pager, granule, &contents(Kind::BabyBear, 7)));
+    let packed = {
+        let mut core = pager.engine().core.lock();
+        (0..1024).find(|at| core.chunk(at / 32).states[*at as usize % 32] == State::Packed)
+    };
+    let packed = packed.expect("a packed granule") as usize;
+    pager.set_budget(GRANULE_BYTES);
+    assert!(read(&pager, packed) == contents(Kind::BabyBear, 7));
+    assert_eq!(pager.stats().overdrafts, 0);
 }

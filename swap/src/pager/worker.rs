@@ -97,7 +97,7 @@ extern "C" fn work(raw: *mut c_void) -> *mut c_void {
     let start: Box<Start> = unsafe { Box::from_raw(raw.cast()) };
     let engine = &*start.engine;
     let tick = if engine.process.is_some() { TICK_UNDER_LIMIT } else { TICK };
-    let mut watch = Watch::new(start.processors, tick);
+    let mut watch = Watch::new(&start, tick);
     sys::go_first();
     while !engine.stopping() {
         let seen = engine.work.count();
@@ -249,6 +249,8 @@ impl Engine {
 
 /// Looks after the leader, and after a limit that is too small.
 struct Watch {
+    /// The worker's, who looks.
+    number: usize,
     tick: Duration,
     looked_ns: u64,
     window_ns: u64,
@@ -257,8 +259,9 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(processors: u64, tick: Duration) -> Self {
-        Self { tick, looked_ns: now_ns(), window_ns: now_ns(), stalled_ns: 0, processors }
+    fn new(start: &Start, tick: Duration) -> Self {
+        let Start { number, processors, .. } = *start;
+        Self { number, tick, looked_ns: now_ns(), window_ns: now_ns(), stalled_ns: 0, processors }
     }
 
     fn look(&mut self, engine: &Engine) {
@@ -271,7 +274,7 @@ impl Watch {
         if thread != 0 && !sys::is_alive(thread) && !engine.stopping() {
             die(format_args!("the thread that answers faults was killed"));
         }
-        engine.follow_limit_closely();
+        engine.follow_limit_closely(self.number);
         if let Some(limit) = engine.fail_fast {
             self.judge(engine, limit, now);
         }
