@@ -31,7 +31,8 @@
 //!
 //! * `data + limbo + in flight + spare + shelves = held <= budget`, counted before pages are made
 //!   and after they are given back. The one exception is counted as an overdraft: all pages
-//!   pinned by system calls of which one waits for another page.
+//!   pinned by system calls of which one waits for another page, or a few granules under a
+//!   smaller budget still, that come from shelves which cannot be given back before they are there.
 //! * what a thread reads is what was last written there, or zero where nothing was; if that cannot
 //!   be had, the process ends with a message. It never goes on with other bytes.
 //! * nothing on the way of a fault allocates, takes a lock of `std`, or writes a log.

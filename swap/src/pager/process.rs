@@ -93,8 +93,8 @@ impl ProcessLimit {
 }
 
 impl Engine {
-    /// Follows the limit if that was last done some milliseconds ago, and gives back what is over; a
-    /// worker's.
+    /// Follows the limit if that was last done some milliseconds ago, and gives back what is over.
+    /// A worker's.
     pub(crate) fn follow_limit_closely(&self, worker: usize) {
         let Some(process) = &self.process else { return };
         let (now, looked) = (sys::now_ns(), process.looked_ns.load(Ordering::Relaxed));
