@@ -22,6 +22,7 @@ use super::reversed::Batch;
 use super::shelves::Place;
 use super::space::{ALL, CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, run, runs};
 use super::state::{Answer, Event, State, answer};
+use super::streams::Streams;
 use super::sync::Guard;
 use super::sys::{die, now_ns};
 use crate::seal::Sealed;
@@ -129,7 +130,8 @@ impl Engine {
         let missing = core.chunk(chunk).coming & 1 << granule == 0;
         let in_order = self.read_rows_on(core, offset, missing);
         let at = u64::from(chunk) * CHUNK + granule as u64;
-        let window = core.streams.fault(at);
+        let most = Streams::widest(core.budget);
+        let window = core.streams.fault(at, most);
         if in_order && window.granules < GRANULES as u32 / 2 {
             // Two neighbours may be a row that reaches into the second; more are a stream.
             return part(1 << granule, false);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   fault at g, nobody expected it      -> window 1, a new stream that expects g + 1
-//!   fault at g, a stream expects it     -> window x 4, up to WINDOW_MAX; expects g + window
+//!   fault at g, a stream expects it     -> window x 4, up to the widest; expects g + window
 //!   first touch of what was read ahead  -> the stream goes on from there, without a stall
 //! ```
 //!
@@ -13,7 +13,7 @@
 //! Streams are told apart by address alone: the threads of a parallel loop each have their own
 //! part. The one unused longest gives way to a new one.
 //!
-//! Invariant: `1 <= window <= WINDOW_MAX`. Pure: no clock, no system call.
+//! Invariant: `1 <= window <= widest`. Pure: no clock, no system call.
 //!
 //! Must never: trust a window beyond the range; the caller cuts it.
 
@@ -23,8 +23,12 @@ use super::space::GRANULES;
 /// forgotten stream costs three small reads.
 const STREAMS: usize = 64;
 
-/// Granules of the widest window: 8 MiB, which at 1.6 GB/s is 5 ms of disk ahead of the reader.
-const WINDOW_MAX: u32 = 4 * GRANULES as u32;
+/// Chunks of the widest window: 16 MiB, which at 2 GB/s is 8 ms of disk ahead of the reader.
+const WINDOW_CHUNKS_MAX: u64 = 8;
+
+/// A window is at most a share of the budget: several streams must not push out what was read ahead
+/// for each other.
+const SHARE: u64 = 16;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Stream {
@@ -56,10 +60,16 @@ impl Streams {
         Self { streams: [none; STREAMS], clock: 0 }
     }
 
+    /// The widest window under a budget, in granules: whole chunks.
+    pub(crate) fn widest(budget: u64) -> u32 {
+        let chunks = budget / SHARE / GRANULES as u64;
+        chunks.clamp(1, WINDOW_CHUNKS_MAX) as u32 * GRANULES as u32
+    }
+
     /// A fault at `granule` that needs pages.
-    pub(crate) fn fault(&mut self, granule: u64) -> Window {
+    pub(crate) fn fault(&mut self, granule: u64, widest: u32) -> Window {
         self.clock += 1;
-        let reach = u64::from(WINDOW_MAX);
+        let reach = u64::from(widest);
         let continues = |stream: &Stream| {
             let behind = stream.expects.wrapping_sub(granule);
             behind == 0 || (stream.window >= GRANULES as u32 && behind <= reach)
@@ -67,7 +77,7 @@ impl Streams {
         let found = self.streams.iter().position(continues);
         let index = found.unwrap_or_else(|| self.oldest());
         let stream = &mut self.streams[index];
-        stream.window = if found.is_some() { (stream.window * 4).min(WINDOW_MAX) } else { 1 };
+        stream.window = if found.is_some() { (stream.window * 4).min(widest) } else { 1 };
         stream.used = self.clock;
         stream.expects = granule + 1;
         Window { granules: stream.window, stream: index }
@@ -80,17 +90,17 @@ impl Streams {
 
     /// The first touch of something read ahead, at `granule`. Returns where its stream goes on
     /// reading, and up to where.
-    pub(crate) fn advance(&mut self, granule: u64) -> Option<(u64, u64)> {
+    pub(crate) fn advance(&mut self, granule: u64, widest: u32) -> Option<(u64, u64)> {
         self.clock += 1;
         let clock = self.clock;
         let near = |stream: &&mut Stream| {
             stream.window >= GRANULES as u32
                 && granule < stream.expects
-                && stream.expects - granule <= u64::from(WINDOW_MAX) + GRANULES as u64
+                && stream.expects - granule <= u64::from(widest) + GRANULES as u64
         };
         let stream = self.streams.iter_mut().find(near)?;
         stream.used = clock;
-        stream.window = (stream.window * 2).min(WINDOW_MAX);
+        stream.window = (stream.window * 2).min(widest);
         let from = stream.expects;
         let to = (granule + 1).next_multiple_of(GRANULES as u64) + u64::from(stream.window);
         stream.expects = to.max(from);
@@ -108,15 +118,24 @@ impl Streams {
 mod tests {
     use super::*;
 
+    const WIDEST: u32 = 4 * GRANULES as u32;
+
+    #[test]
+    fn windows_are_a_share_of_the_budget() {
+        let chunk = GRANULES as u64;
+        let widest = |chunks: u64| Streams::widest(chunks * chunk) / GRANULES as u32;
+        assert_eq!([1, 16, 40, 64, 128, 1000].map(widest), [1, 1, 2, 4, 8, 8]);
+    }
+
     #[test]
     fn scattered_faults_stay_small_and_a_stream_widens() {
         let mut streams = Streams::new();
         for i in 0..100 {
-            assert_eq!(streams.fault(i * 977 % 65_536).granules, 1);
+            assert_eq!(streams.fault(i * 977 % 65_536, WIDEST).granules, 1);
         }
         let (mut at, mut widths) = (1 << 20, Vec::new());
         for _ in 0..5 {
-            let window = streams.fault(at);
+            let window = streams.fault(at, WIDEST);
             at += u64::from(window.granules);
             streams.brought(window, at);
             widths.push(window.granules);
@@ -129,14 +148,14 @@ mod tests {
         let mut streams = Streams::new();
         let mut at = 0;
         for _ in 0..4 {
-            let window = streams.fault(at);
+            let window = streams.fault(at, WIDEST);
             at += u64::from(window.granules);
             streams.brought(window, at);
         }
         assert_eq!(at, 85);
-        let (from, to) = streams.advance(64).expect("a wide stream");
+        let (from, to) = streams.advance(64, WIDEST).expect("a wide stream");
         assert_eq!((from, to), (85, 96 + 128));
-        assert_eq!(streams.advance(65), None, "already asked for");
-        assert_eq!(streams.advance(1 << 30), None, "nobody reads there");
+        assert_eq!(streams.advance(65, WIDEST), None, "already asked for");
+        assert_eq!(streams.advance(1 << 30, WIDEST), None, "nobody reads there");
     }
 }

@@ -31,6 +31,7 @@ use super::engine::Engine;
 use super::entry::Demand;
 use super::space::{CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, run};
 use super::state::{Answer, State, answer};
+use super::streams::Streams;
 use super::sys::{self, die, now_ns};
 use super::thrash::FailFast;
 
@@ -198,7 +199,8 @@ impl Engine {
 
     /// Reads on for a stream that has come to an offset.
     fn read_on(&self, core: &mut Core, offset: usize) {
-        if let Some((from, to)) = core.streams.advance((offset / GRANULE_BYTES) as u64) {
+        let widest = Streams::widest(core.budget);
+        if let Some((from, to)) = core.streams.advance((offset / GRANULE_BYTES) as u64, widest) {
             self.queue_ahead(core, from, to);
         }
     }
