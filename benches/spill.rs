@@ -86,6 +86,12 @@ impl Bench {
         vector
     }
 
+    /// A runtime whose limit binds nobody yet.
+    fn runtime(&self) -> Runtime {
+        let builder = Runtime::builder().limit_bytes(1 << 40);
+        builder.spill(SpillOptions::new(&self.folder)).build().expect("a runtime")
+    }
+
     fn bytes(&self) -> f64 {
         (self.vectors * VECTOR_BYTES) as f64
     }
@@ -169,11 +175,7 @@ impl Bench {
     fn spillable(&self) {
         let raw = |memory| RawFile::new(&self.folder, VECTOR_BYTES, self.vectors, memory);
         let (raw, no_pages) = (raw(Memory::AllBlocks), raw(Memory::NoPages));
-        let runtime = Runtime::builder()
-            .limit_bytes(1 << 40)
-            .spill(SpillOptions::new(&self.folder))
-            .build()
-            .expect("a runtime");
+        let runtime = self.runtime();
         let model = self.uniform(1);
         let (kept, vectors) = self.spillables(&runtime, &model);
         let mut all = [const { Vec::new() }; 4];
@@ -206,11 +208,7 @@ impl Bench {
     /// Vectors of which a quarter fit, read in turn: each read is a fault.
     fn under_limit(&self) {
         let raw = RawFile::new(&self.folder, VECTOR_BYTES, self.vectors, Memory::AllBlocks);
-        let runtime = Runtime::builder()
-            .limit_bytes(1 << 40)
-            .spill(SpillOptions::new(&self.folder))
-            .build()
-            .expect("a runtime");
+        let runtime = self.runtime();
         let model = self.uniform(1);
         let (_kept, vectors) = self.spillables(&runtime, &model);
         let fits = self.vectors / 4 * VECTOR_BYTES;
@@ -303,11 +301,7 @@ impl Bench {
     }
 
     fn pin(&self) {
-        let runtime = Runtime::builder()
-            .limit_bytes(1 << 40)
-            .spill(SpillOptions::new(&self.folder))
-            .build()
-            .expect("a runtime");
+        let runtime = self.runtime();
         let vector = runtime.pool().try_zeroed::<u64>(1 << 17).expect("memory");
         let handle = runtime.spillable(vector);
         let peer = RwLock::new(vec![0u64; 1 << 17]);
