@@ -172,7 +172,9 @@ fn signals_that_touch_evicted_pages_never_meet_a_held_lock() {
             // SAFETY: no preconditions.
             ready.store(unsafe { libc::pthread_self() } as usize, Relaxed);
             let behind = NonNull::new(pager.base().as_ptr().wrapping_add(LEN)).expect("inside");
-            for _ in 0..20_000 {
+            let mut calls = 0;
+            while calls < 20_000 || TOUCHED.load(Relaxed) < 500 {
+                calls += 1;
                 pager.array(behind, 2 * LEN);
                 pager.live(behind, 2 * LEN);
                 pager.stats();
@@ -190,6 +192,5 @@ fn signals_that_touch_evicted_pages_never_meet_a_held_lock() {
         called.join().expect("no panic");
     });
     eprintln!("{} signals", TOUCHED.load(Relaxed));
-    assert!(TOUCHED.load(Relaxed) > 100);
     pager.engine().check();
 }
