@@ -75,6 +75,40 @@ pub trait Backend: Send + Sync {
         self.write_at(offset_bytes.saturating_add(head.len() as u64), bytes)
     }
 
+    /// As [`Backend::read_at`], and runs `meanwhile` once, during the request where the disk can
+    /// do without this thread. After an error it may not have run.
+    ///
+    /// # Errors
+    ///
+    /// As [`Backend::read_at`].
+    fn read_while(
+        &self,
+        offset_bytes: u64,
+        out: &mut [u8],
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<(), Error> {
+        self.read_at(offset_bytes, out)?;
+        meanwhile();
+        Ok(())
+    }
+
+    /// As [`Backend::write_at`], and runs `meanwhile` once, during the request where the disk can
+    /// do without this thread. After an error it may not have run.
+    ///
+    /// # Errors
+    ///
+    /// As [`Backend::write_at`].
+    fn write_while(
+        &self,
+        offset_bytes: u64,
+        bytes: &[u8],
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<(), Error> {
+        self.write_at(offset_bytes, bytes)?;
+        meanwhile();
+        Ok(())
+    }
+
     /// Takes the space of `extent`. Doing it twice does nothing.
     ///
     /// # Errors

@@ -34,6 +34,7 @@ use nix::sys::uio::{preadv, pwritev};
 
 use crate::Error;
 use crate::backend::{AlignedBytes, Backend};
+use crate::behind::{Buffer, Outcome, Queues};
 use crate::extent::{BLOCK_BYTES, Extent};
 
 /// Owner may read and write, nobody else.
@@ -81,6 +82,7 @@ pub struct SpillFile {
     access: Access,
     naming: Naming,
     len_bytes: AtomicU64,
+    queues: Queues,
 }
 
 impl SpillFile {
@@ -119,7 +121,7 @@ impl SpillFile {
                 return Err(Error::RamDisk { folder: shown(folder), file_system: name });
             }
         }
-        Ok(Self { file, access, naming, len_bytes: AtomicU64::new(0) })
+        Ok(Self { file, access, naming, len_bytes: AtomicU64::new(0), queues: Queues::default() })
     }
 
     /// Whether requests go around the page cache.
@@ -188,6 +190,37 @@ impl Backend for SpillFile {
                 self.write_at(offset_bytes + head.len() as u64, bytes)
             }
         }
+    }
+
+    fn read_while(
+        &self,
+        offset_bytes: u64,
+        out: &mut [u8],
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<(), Error> {
+        check_aligned(offset_bytes, out)?;
+        match self.queues.run(&self.file, offset_bytes, Buffer::Read(out), meanwhile) {
+            Outcome::Done => return Ok(()),
+            Outcome::Refused => meanwhile(),
+            Outcome::Failed => {}
+        }
+        // As it is done without a queue, and that says what is wrong.
+        self.read_at(offset_bytes, out)
+    }
+
+    fn write_while(
+        &self,
+        offset_bytes: u64,
+        bytes: &[u8],
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<(), Error> {
+        check_aligned(offset_bytes, bytes)?;
+        match self.queues.run(&self.file, offset_bytes, Buffer::Write(bytes), meanwhile) {
+            Outcome::Done => return Ok(()),
+            Outcome::Refused => meanwhile(),
+            Outcome::Failed => {}
+        }
+        self.write_at(offset_bytes, bytes)
     }
 
     fn reserve(&self, extent: Extent) -> Result<(), Error> {

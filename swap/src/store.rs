@@ -187,7 +187,7 @@ impl Store {
         let mut saved = Saved { store, raw_bytes, owner, piece_bytes, pieces: Vec::new() };
         let mut places: Vec<Option<Piece>> = (0..count).map(|_| None).collect();
         let parts = bytes.chunks(piece_bytes).zip(&mut places).enumerate();
-        let done = hands::share(hands.of(raw_bytes), parts, |(number, (bytes, piece))| {
+        let done = hands::share(hands.of(raw_bytes, count), parts, |(number, (bytes, piece))| {
             let place = inner.save_piece(spec, bytes, content, tiers, saved.stamp(number));
             let place = place.inspect_err(|_| {
                 inner.counters.failed.fetch_add(1, Ordering::Relaxed);
@@ -221,7 +221,7 @@ impl Store {
         }
         // Pieces are made by the same cut.
         let parts = saved.pieces.iter().zip(out.chunks_mut(saved.piece_bytes));
-        hands::share(hands.of(saved.raw_bytes), parts, |(piece, out)| {
+        hands::share(hands.of(saved.raw_bytes, saved.pieces.len()), parts, |(piece, out)| {
             self.inner.load_piece(&piece.place, out)
         })
     }

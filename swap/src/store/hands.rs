@@ -24,8 +24,8 @@ const SHARED_BYTES_MIN: usize = 2 << 20;
 
 impl Hands {
     /// As many as pay for a vector of `bytes`.
-    pub(super) fn of(self, bytes: usize) -> Self {
-        if bytes < SHARED_BYTES_MIN { Self::One } else { self }
+    pub(super) fn of(self, bytes: usize, pieces: usize) -> Self {
+        if bytes < SHARED_BYTES_MIN || pieces < 2 { Self::One } else { self }
     }
 }
 

@@ -23,9 +23,9 @@ use crate::backend::{AlignedBytes, Backend};
 use crate::checksum::{self, checksum};
 use crate::codec::{CodecId, LaneSpec, decode, encode};
 use crate::error::corrupt;
+use crate::extent::Extent;
 use crate::frame::{FRAME_ALIGN_BYTES, HEADER_BYTES, Header, Placement, Stamp, restore};
 use crate::scratch::{FRAME_RAW_BYTES, Scratch};
-use crate::seal::Sealed;
 use std::sync::atomic::Ordering;
 use zeroize::Zeroize;
 
@@ -34,20 +34,29 @@ const WORTH_PACKING_QUARTERS: usize = 3;
 
 /// Most bytes of a piece that is written from its own pages: the disk is a fifth faster than with
 /// pieces of 512 KiB (`cargo bench --bench spill`).
-const RAW_PIECE_BYTES: usize = 2 << 20;
+const RAW_PIECE_BYTES: usize = 4 << 20;
 
-/// Bytes of a raw piece that are read at a time: while they are checked, the disk reads for another
-/// thread.
-const READ_PART_BYTES: usize = 1 << 20;
-const _: () = assert!(READ_PART_BYTES.is_multiple_of(FRAME_RAW_BYTES));
+/// From so many bytes on a raw piece is written and read in two requests, so that the checksum is
+/// taken behind one of them. For less a second request takes longer.
+const TWO_PARTS_BYTES_MIN: usize = 1 << 20;
+
+/// Splits a raw piece's bytes: the disk is given the tail while the front, three times as long, is
+/// taken a checksum of.
+fn front_bytes(bytes: usize) -> usize {
+    match bytes < TWO_PARTS_BYTES_MIN {
+        true => bytes,
+        false => (bytes / 4 * 3).next_multiple_of(FRAME_ALIGN_BYTES),
+    }
+}
 
 impl Inner {
-    /// How long the pieces of a vector are: two at least, so that two threads can share them.
+    /// How long the pieces of a vector are: two at least where there is much to do for each, so that
+    /// two threads can share them.
     pub(super) fn piece_bytes(&self, bytes: &[u8], content: Content) -> usize {
-        let as_it_is = content == Content::Uniform && self.key.is_none() && is_aligned(bytes);
-        let most = if as_it_is { RAW_PIECE_BYTES } else { FRAME_RAW_BYTES };
-        let half = (bytes.len() / 2).next_multiple_of(FRAME_ALIGN_BYTES);
-        half.clamp(FRAME_RAW_BYTES, most)
+        if content == Content::Uniform && self.key.is_none() && is_aligned(bytes) {
+            return bytes.len().clamp(FRAME_RAW_BYTES, RAW_PIECE_BYTES);
+        }
+        FRAME_RAW_BYTES
     }
 
     pub(super) fn save_piece(
@@ -110,15 +119,29 @@ impl Inner {
         stamp: Stamp,
     ) -> Result<Frame, Error> {
         let what = (CodecId::Raw, spec.kind());
-        let header = Header::new(what, Placement::OwnPages, stamp, bytes.len(), bytes)?;
+        let placement = Placement::OwnPages;
+        let header = || Header::new(what, placement, stamp, bytes.len(), bytes);
         if self.key.is_some() || !is_aligned(bytes) {
-            return self.write_frame(&mut scratch.frame, &header, bytes);
+            return self.write_frame(&mut scratch.frame, &header()?, bytes);
         }
-        scratch.head.fill(0);
-        let header_bytes = header.to_bytes();
-        scratch.head[..header_bytes.len()].copy_from_slice(&header_bytes);
-        let head = &*scratch.head;
-        self.write(&header, None, |backend, at| backend.write_both_at(at, head, bytes))
+        let head = &mut scratch.head;
+        let (front, tail) = bytes.split_at(front_bytes(bytes.len()));
+        let frame_bytes = placement.offset_bytes() + bytes.len();
+        let extent = self.write(frame_bytes, |backend, at| {
+            let mut write_front = || {
+                head.fill(0);
+                head[..HEADER_BYTES].copy_from_slice(&header()?.to_bytes());
+                backend.write_both_at(at, head, front)
+            };
+            if tail.is_empty() {
+                return write_front();
+            }
+            let tail_at = at + (placement.offset_bytes() + front.len()) as u64;
+            let mut written = Ok(());
+            backend.write_while(tail_at, tail, &mut || written = write_front())?;
+            written
+        })?;
+        Ok(Frame { extent, frame_bytes, stamp, placement, sealed: None })
     }
 
     /// Writes a piece through a buffer that holds the whole frame.
@@ -129,25 +152,28 @@ impl Inner {
         payload: &[u8],
     ) -> Result<Frame, Error> {
         // At most a piece, its header's block and padding: the buffer is made for that.
-        let frame = &mut buffer[..header.frame_bytes() as usize];
+        let frame_bytes = header.frame_bytes() as usize;
+        let frame = &mut buffer[..frame_bytes];
         header.write(payload, frame)?;
         let sealed = self.key.as_ref().map(|key| key.seal(frame)).transpose()?;
-        self.write(header, sealed, |backend, at| backend.write_at(at, frame))
+        let extent = self.write(frame_bytes, |backend, at| backend.write_at(at, frame))?;
+        let (stamp, placement) = (header.stamp(), header.placement());
+        Ok(Frame { extent, frame_bytes, stamp, placement, sealed })
     }
 
+    /// Takes room for a frame and lets `write` fill it, who is told where.
     fn write(
         &self,
-        header: &Header,
-        sealed: Option<Sealed>,
+        frame_bytes: usize,
         write: impl FnOnce(&dyn Backend, u64) -> Result<(), Error>,
-    ) -> Result<Frame, Error> {
+    ) -> Result<Extent, Error> {
+        let frame_bytes = frame_bytes as u64;
         let Some(backend) = self.backend.as_deref() else {
-            return Err(Error::NoFile { asked_bytes: header.raw_bytes() });
+            return Err(Error::NoFile { asked_bytes: frame_bytes });
         };
         if let Some(why) = lock(&self.poison).as_ref() {
             return Err(Error::Poisoned { why: Box::new(why.clone()) });
         }
-        let frame_bytes = header.frame_bytes();
         let extent = lock(&self.space).take(backend, frame_bytes)?;
         if let Err(why) = write(backend, extent.offset_bytes()) {
             lock(&self.space).give_back(backend, extent);
@@ -156,8 +182,7 @@ impl Inner {
         }
         self.counters.file_saves.fetch_add(1, Ordering::Relaxed);
         self.counters.written.fetch_add(frame_bytes, Ordering::Relaxed);
-        let (stamp, placement) = (header.stamp(), header.placement());
-        Ok(Frame { extent, frame_bytes: frame_bytes as usize, stamp, placement, sealed })
+        Ok(extent)
     }
 
     /// Writes a packed piece to the file; the piece stays what it is.
@@ -223,8 +248,8 @@ impl Inner {
     }
 }
 
-/// Reads the frame of a raw piece at `at`, a part at a time: into its own pages where the disk
-/// takes them, else through a buffer.
+/// Reads the frame of a raw piece at `at`: into its own pages where the disk takes them, else
+/// through a buffer.
 fn read_raw(
     backend: &dyn Backend,
     at: u64,
@@ -233,22 +258,22 @@ fn read_raw(
     out: &mut [u8],
 ) -> Result<(), Error> {
     let Scratch { head, frame: buffer, .. } = scratch;
-    let into_place = is_aligned(out);
     let mut parts = checksum::Parts::new();
-    let mut from = at + FRAME_ALIGN_BYTES as u64;
-    for (number, part) in out.chunks_mut(READ_PART_BYTES).enumerate() {
-        match (into_place, number) {
-            (true, 0) => backend.read_both_at(at, head, part)?,
-            (true, _) => backend.read_at(from, part)?,
-            (false, _) => {
-                if number == 0 {
-                    backend.read_at(at, head)?;
-                }
-                read_through(backend, from, buffer, part)?;
-            }
+    let payload_at = at + FRAME_ALIGN_BYTES as u64;
+    if is_aligned(out) {
+        let (front, tail) = out.split_at_mut(front_bytes(out.len()));
+        backend.read_both_at(at, head, front)?;
+        let tail_at = payload_at + front.len() as u64;
+        if tail.is_empty() {
+            parts.add(front);
+        } else {
+            backend.read_while(tail_at, tail, &mut || parts.add(front))?;
+            parts.add(tail);
         }
-        from += part.len() as u64;
-        parts.add(part);
+    } else {
+        backend.read_at(at, head)?;
+        read_through(backend, payload_at, buffer, out)?;
+        parts.add(out);
     }
     let header = Header::read(head)?;
     header.expect(stamp)?;

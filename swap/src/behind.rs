@@ -1,0 +1,220 @@
+//! One request of a file that runs while its thread does something else.
+//!
+//! ```text
+//!   run(request, meanwhile):   io_submit  ->  meanwhile()  ->  io_getevents  ->  Ok
+//!                              `- refused: nothing was submitted, nothing was done
+//! ```
+//!
+//! Linux's own asynchronous I/O, not io_uring, which the default profile of Docker refuses. With
+//! `O_DIRECT` the disk works meanwhile; through the page cache the kernel does the request in
+//! `io_submit`, and nothing is gained or lost.
+//!
+//! Invariants:
+//!
+//! * a request ends before [`Queues::run`] returns, also when `meanwhile` panics.
+//! * a queue has one request at most. A process has [`QUEUES_MAX`] of them idle at most, each of a
+//!   page or a few; more are opened and closed as they are needed.
+//! * a child of `fork` has no queue of its parent's: the kernel refuses it there.
+//!
+//! Never: allocate; say what is wrong with a request. Who asked does it again, and is told.
+//!
+//! Source: io_setup(2), io_submit(2), io_getevents(2) of the Linux man-pages.
+
+#![allow(unsafe_code)]
+
+use crossbeam_queue::ArrayQueue;
+use nix::errno::Errno;
+use nix::libc::{SYS_io_destroy, SYS_io_getevents, SYS_io_setup, SYS_io_submit, c_long, syscall};
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::ptr;
+
+/// Queues that are kept for the next request: the I/O threads' and that of who waits.
+const QUEUES_MAX: usize = 4;
+
+/// What a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Read = 0,
+    Write = 1,
+}
+
+/// Bytes to read into or write from.
+pub(crate) enum Buffer<'a> {
+    Read(&'a mut [u8]),
+    Write(&'a [u8]),
+}
+
+/// Why a request was not done, or not to its end.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// `meanwhile` has run and all bytes were transferred.
+    Done,
+    /// `meanwhile` has run, and the request failed or stopped early.
+    Failed,
+    /// Neither happened.
+    Refused,
+}
+
+/// `struct iocb` of linux/aio_abi.h, on a little-endian machine.
+#[repr(C)]
+struct Control {
+    data: u64,
+    key: u32,
+    flags_of_request: i32,
+    opcode: u16,
+    priority: i16,
+    file: u32,
+    buffer: u64,
+    bytes: u64,
+    offset: i64,
+    reserved: u64,
+    flags: u32,
+    event_file: u32,
+}
+
+/// `struct io_event` of linux/aio_abi.h.
+#[repr(C)]
+#[derive(Default)]
+struct Event {
+    data: u64,
+    control: u64,
+    result: i64,
+    result_2: i64,
+}
+
+/// Queues for requests of one file.
+#[derive(Debug)]
+pub(crate) struct Queues {
+    idle: ArrayQueue<Queue>,
+}
+
+impl Default for Queues {
+    fn default() -> Self {
+        Self { idle: ArrayQueue::new(QUEUES_MAX) }
+    }
+}
+
+impl Queues {
+    /// Reads or writes `buffer` at `offset_bytes` of `file`, and runs `meanwhile` once unless the
+    /// outcome is [`Outcome::Refused`].
+    pub(crate) fn run(
+        &self,
+        file: &File,
+        offset_bytes: u64,
+        buffer: Buffer<'_>,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Outcome {
+        if cfg!(target_endian = "big") {
+            return Outcome::Refused;
+        }
+        let Some(queue) = self.idle.pop().or_else(Queue::open) else { return Outcome::Refused };
+        let (what, address, bytes) = match buffer {
+            Buffer::Read(bytes) => (What::Read, bytes.as_mut_ptr().cast_const(), bytes.len()),
+            Buffer::Write(bytes) => (What::Write, bytes.as_ptr(), bytes.len()),
+        };
+        let mut control = Control {
+            data: 0,
+            key: 0,
+            flags_of_request: 0,
+            opcode: what as u16,
+            priority: 0,
+            // A file's number is not negative.
+            file: file.as_raw_fd() as u32,
+            buffer: address.expose_provenance() as u64,
+            bytes: bytes as u64,
+            offset: offset_bytes as i64,
+            reserved: 0,
+            flags: 0,
+            event_file: 0,
+        };
+        // SAFETY: `buffer` is borrowed for this call, to write where the kernel writes, and
+        // `Running` waits for the request's end before the call ends, whatever happens meanwhile.
+        let Some(running) = (unsafe { queue.submit(&mut control) }) else {
+            // Not kept: in a child of `fork` it is of no use.
+            return Outcome::Refused;
+        };
+        meanwhile();
+        let result = running.wait();
+        // One too many is closed.
+        let _ = self.idle.push(queue);
+        if result == Some(bytes as i64) { Outcome::Done } else { Outcome::Failed }
+    }
+}
+
+/// An `aio_context_t` for one request.
+#[derive(Debug)]
+struct Queue(u64);
+
+impl Queue {
+    fn open() -> Option<Self> {
+        let mut context = 0u64;
+        // SAFETY: the kernel writes the context's number to where the pointer says.
+        let failed = unsafe { syscall(SYS_io_setup, 1 as c_long, &raw mut context) };
+        (failed == 0).then_some(Self(context))
+    }
+
+    /// Hands `control` to the kernel; `None` when it does not take it.
+    ///
+    /// # Safety
+    ///
+    /// The buffer it names stays borrowed until the [`Running`] is gone.
+    unsafe fn submit(&self, control: &mut Control) -> Option<Running<'_>> {
+        let mut list = [ptr::from_mut(control)];
+        // SAFETY: one pointer to one request, both alive; the kernel copies what it says.
+        let taken = unsafe { syscall(SYS_io_submit, self.0, 1 as c_long, list.as_mut_ptr()) };
+        (taken == 1).then_some(Running { queue: self, ended: false })
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // SAFETY: nothing runs in a queue that nobody borrows; the number is not used again.
+        unsafe { syscall(SYS_io_destroy, self.0) };
+    }
+}
+
+/// A request that the kernel has. Dropped, it waits for its end.
+struct Running<'a> {
+    queue: &'a Queue,
+    ended: bool,
+}
+
+impl Running<'_> {
+    /// Waits for the end: bytes, or minus an error's number.
+    fn wait(mut self) -> Option<i64> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Option<i64> {
+        self.ended = true;
+        let mut event = Event::default();
+        loop {
+            let no_timeout = ptr::null_mut::<u8>();
+            // SAFETY: room for the one event that is asked for.
+            let ended = unsafe {
+                let one = 1 as c_long;
+                syscall(SYS_io_getevents, self.queue.0, one, one, &raw mut event, no_timeout)
+            };
+            match ended {
+                1 => return Some(event.result),
+                _ if Errno::last() == Errno::EINTR => {}
+                // Not a thing that the kernel does to a queue of ours. To close it waits for all
+                // that runs in it.
+                _ => {
+                    // SAFETY: as in `Queue`'s drop, which then finds nothing.
+                    unsafe { syscall(SYS_io_destroy, self.queue.0) };
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end();
+        }
+    }
+}
