@@ -67,7 +67,7 @@ impl Bench {
     fn new(effort: Effort) -> Self {
         let folder = std::env::var_os("PLIMSOLL_BENCH_FOLDER");
         let (rounds, vectors, pins) = match effort {
-            Effort::Full => (7, 64, 1_000_000),
+            Effort::Full => (15, 64, 1_000_000),
             Effort::Smoke => (2, 4, 10_000),
         };
         Self {

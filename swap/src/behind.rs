@@ -218,3 +218,111 @@ impl Drop for Running<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{AlignedBytes, Backend};
+    use crate::file::{RamDisk, SpillFile};
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    const BYTES: usize = 1 << 20;
+
+    /// A file of one extent, and what is written there.
+    fn written() -> (tempfile::TempDir, SpillFile, AlignedBytes) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = SpillFile::open(folder.path(), RamDisk::Accept).unwrap();
+        let extent = crate::extent::ExtentMap::new(1 << 30).alloc(BYTES as u64).unwrap();
+        file.reserve(extent).unwrap();
+        let mut bytes = AlignedBytes::zeroed(BYTES);
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = (at * at >> 9) as u8;
+        }
+        let mut runs = 0;
+        file.write_while(0, &bytes, &mut || runs += 1).unwrap();
+        assert_eq!(runs, 1);
+        (folder, file, bytes)
+    }
+
+    #[test]
+    fn bytes_are_there_and_the_other_work_was_done_once() {
+        let (_folder, file, bytes) = written();
+        for _ in 0..3 {
+            let mut out = AlignedBytes::zeroed(BYTES);
+            let mut runs = 0;
+            file.read_while(0, &mut out, &mut || runs += 1).unwrap();
+            assert!(out[..] == bytes[..]);
+            assert_eq!(runs, 1);
+        }
+    }
+
+    #[test]
+    fn a_queue_is_used_again_and_no_more_are_kept_than_is_said() {
+        let (queues, file) = (Queues::default(), tempfile::tempfile().unwrap());
+        file.set_len(BYTES as u64).unwrap();
+        fn deep(queues: &Queues, file: &File, depth: usize) -> usize {
+            let (mut bytes, mut refused) = ([1; 512], 0);
+            let mut meanwhile = || {
+                if depth > 0 {
+                    refused = deep(queues, file, depth - 1);
+                }
+            };
+            let outcome = queues.run(file, 0, Buffer::Read(&mut bytes), &mut meanwhile);
+            refused + usize::from(outcome == Outcome::Refused)
+        }
+        for _ in 0..2 {
+            if deep(&queues, &file, 2 * QUEUES_MAX) > 0 {
+                println!("SKIPPED: this machine refuses asynchronous I/O");
+                return;
+            }
+            assert_eq!(queues.idle.len(), QUEUES_MAX);
+        }
+    }
+
+    #[test]
+    fn what_failed_is_done_again_and_told() {
+        let (_folder, file, _) = written();
+        let mut out = AlignedBytes::zeroed(BYTES);
+        let past = file.read_while(BYTES as u64 / 2, &mut out, &mut || ());
+        assert!(matches!(past, Err(crate::Error::Short { what: "read", .. })), "{past:?}");
+        let unaligned = file.read_while(7, &mut out, &mut || unreachable!("nothing was asked"));
+        assert!(matches!(unaligned, Err(crate::Error::Unaligned { .. })), "{unaligned:?}");
+    }
+
+    #[test]
+    fn a_panic_meanwhile_waits_for_the_request() {
+        let (_folder, file, bytes) = written();
+        let mut out = AlignedBytes::zeroed(BYTES);
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            file.read_while(0, &mut out, &mut || panic!("meanwhile"))
+        }));
+        assert!(panicked.is_err());
+        // All came before the buffer was anybody else's, or, where it was refused, nothing did.
+        let came = out[..] == bytes[..];
+        assert!(came || out.iter().all(|byte| *byte == 0), "a part of it came");
+        assert!(file.read_while(0, &mut out, &mut || ()).is_ok());
+        assert!(out[..] == bytes[..]);
+    }
+
+    #[test]
+    fn a_child_of_fork_does_one_after_the_other() {
+        let (_folder, file, bytes) = written();
+        let mut out = AlignedBytes::zeroed(BYTES);
+        // SAFETY: the child calls what neither allocates nor locks, and ends.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => {
+                let mut runs = 0;
+                let read = file.read_while(0, &mut out, &mut || runs += 1).is_ok();
+                let right = read && runs == 1 && out[..] == bytes[..];
+                // SAFETY: nothing of the parent's is dropped.
+                unsafe { nix::libc::_exit(if right { 0 } else { 1 }) }
+            }
+            ForkResult::Parent { child } => {
+                assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+            }
+        }
+        assert!(file.read_while(0, &mut out, &mut || ()).is_ok(), "the parent's goes on");
+    }
+}

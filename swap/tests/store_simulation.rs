@@ -298,15 +298,15 @@ fn long_raw_pieces_come_back_into_any_memory_and_a_flipped_bit_is_found() {
     let disk = Arc::new(Tampered { memory: Memory::new(64 << 20) });
     let backend = Arc::clone(&disk) as Arc<dyn Backend>;
     let store = Store::builder().backend(backend).build().expect("a store");
-    // Three pieces: two of 2 MiB, one of a block.
+    // Two pieces: one of 4 MiB, in two parts, and one of a block.
     let len = (4 << 20) + 4096;
     let mut bytes = AlignedBytes::zeroed(len);
     ChaCha8Rng::seed_from_u64(4).fill_bytes(&mut bytes);
     for hands in [Hands::One, Hands::Two] {
         let (content, tiers) = (Content::Uniform, Tiers::Any);
         let saved = store.save_by(hands, LaneSpec::U64, &bytes, content, tiers).expect("saved");
-        let frames = 3 * 4096;
-        assert_eq!(saved.stored_bytes(), (len + frames) as u64, "three headers, a block each");
+        let headers = 2 * 4096;
+        assert_eq!(saved.stored_bytes(), (len + headers) as u64, "two headers, a block each");
         let mut aligned = AlignedBytes::zeroed(len);
         let mut shifted = AlignedBytes::zeroed(len + 4096);
         let shifted = &mut shifted[8..][..len];
@@ -323,6 +323,31 @@ fn long_raw_pieces_come_back_into_any_memory_and_a_flipped_bit_is_found() {
             disk.flip(at, 3);
         }
     }
+}
+
+#[test]
+fn a_fault_in_either_part_of_a_long_piece_is_an_error_or_right_bytes() {
+    let len = 2 << 20;
+    let mut bytes = AlignedBytes::zeroed(len);
+    ChaCha8Rng::seed_from_u64(5).fill_bytes(&mut bytes);
+    let mut happened = 0;
+    for fault in FAULTS {
+        // Reserve, tail, header, front; header, front, tail; release.
+        for call in 0..8 {
+            let disk = Arc::new(Faulty::new(Memory::new(8 << 20), FaultPlan::At { call, fault }));
+            let backend = Arc::clone(&disk) as Arc<dyn Backend>;
+            let store = Store::builder().backend(backend).build().expect("a store");
+            let saved = store.save(LaneSpec::U64, &bytes, Content::Uniform, Tiers::FileOnly);
+            let mut out = AlignedBytes::zeroed(len);
+            let came = saved.and_then(|saved| store.load(&saved, &mut out));
+            let right = came.is_ok() && *out == *bytes;
+            let released = call == 7;
+            assert!(right || came.is_err(), "{fault:?} at {call}: a wrong byte");
+            assert_eq!(right, disk.faults() == 0 || released, "{fault:?} at {call}: {came:?}");
+            happened += disk.faults();
+        }
+    }
+    assert!(happened > 20, "{happened} faults");
 }
 
 #[test]

@@ -32,26 +32,32 @@ use zeroize::Zeroize;
 /// A piece is packed in RAM if that takes at most this share of it, in quarters.
 const WORTH_PACKING_QUARTERS: usize = 3;
 
-/// Most bytes of a piece that is written from its own pages: the disk is a fifth faster than with
-/// pieces of 512 KiB (`cargo bench --bench spill`).
+/// Most bytes of a piece that is written from its own pages. A disk is fastest with long requests
+/// (`cargo bench --bench spill`).
 const RAW_PIECE_BYTES: usize = 4 << 20;
 
 /// From so many bytes on a raw piece is written and read in two requests, so that the checksum is
 /// taken behind one of them. For less a second request takes longer.
 const TWO_PARTS_BYTES_MIN: usize = 1 << 20;
 
-/// Splits a raw piece's bytes: the disk is given the tail while the front, three times as long, is
-/// taken a checksum of.
-fn front_bytes(bytes: usize) -> usize {
+/// Quarters of a raw piece behind which the checksum of all of it is taken: the disk has its tail
+/// already, and longer to do than the checksum takes.
+const WRITE_FRONT_QUARTERS: usize = 2;
+
+/// Quarters of a raw piece that are read first: their checksum is taken behind the tail, whose own
+/// nothing is behind of.
+const READ_FRONT_QUARTERS: usize = 3;
+
+/// Bytes of a raw piece's front, of which the rest is the tail.
+fn front_bytes(bytes: usize, quarters: usize) -> usize {
     match bytes < TWO_PARTS_BYTES_MIN {
         true => bytes,
-        false => (bytes / 4 * 3).next_multiple_of(FRAME_ALIGN_BYTES),
+        false => (bytes / 4 * quarters).next_multiple_of(FRAME_ALIGN_BYTES),
     }
 }
 
 impl Inner {
-    /// How long the pieces of a vector are: two at least where there is much to do for each, so that
-    /// two threads can share them.
+    /// How long the pieces of a vector are.
     pub(super) fn piece_bytes(&self, bytes: &[u8], content: Content) -> usize {
         if content == Content::Uniform && self.key.is_none() && is_aligned(bytes) {
             return bytes.len().clamp(FRAME_RAW_BYTES, RAW_PIECE_BYTES);
@@ -125,7 +131,7 @@ impl Inner {
             return self.write_frame(&mut scratch.frame, &header()?, bytes);
         }
         let head = &mut scratch.head;
-        let (front, tail) = bytes.split_at(front_bytes(bytes.len()));
+        let (front, tail) = bytes.split_at(front_bytes(bytes.len(), WRITE_FRONT_QUARTERS));
         let frame_bytes = placement.offset_bytes() + bytes.len();
         let extent = self.write(frame_bytes, |backend, at| {
             let mut write_front = || {
@@ -261,7 +267,7 @@ fn read_raw(
     let mut parts = checksum::Parts::new();
     let payload_at = at + FRAME_ALIGN_BYTES as u64;
     if is_aligned(out) {
-        let (front, tail) = out.split_at_mut(front_bytes(out.len()));
+        let (front, tail) = out.split_at_mut(front_bytes(out.len(), READ_FRONT_QUARTERS));
         backend.read_both_at(at, head, front)?;
         let tail_at = payload_at + front.len() as u64;
         if tail.is_empty() {
