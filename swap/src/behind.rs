@@ -20,7 +20,7 @@
 //!
 //! Source: io_setup(2), io_submit(2), io_getevents(2) of the Linux man-pages.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "system calls that no crate of ours has")]
 
 use crossbeam_queue::ArrayQueue;
 use nix::errno::Errno;
@@ -128,17 +128,18 @@ impl Queues {
             flags: 0,
             event_file: 0,
         };
-        // SAFETY: `buffer` is borrowed for this call, to write where the kernel writes, and
-        // `Running` waits for the request's end before the call ends, whatever happens meanwhile.
-        let Some(running) = (unsafe { queue.submit(&mut control) }) else {
+        // SAFETY: `buffer` is borrowed for this call, to write where the kernel writes. The request
+        // ends before the call does: `wait` waits for it, and so does closing the queue after a
+        // panic.
+        if !unsafe { queue.submit(&mut control) } {
             // Not kept: in a child of `fork` it is of no use.
             return Outcome::Refused;
-        };
+        }
         meanwhile();
-        let result = running.wait();
+        let Some(result) = queue.wait() else { return Outcome::Failed };
         // One too many is closed.
         let _ = self.idle.push(queue);
-        if result == Some(bytes as i64) { Outcome::Done } else { Outcome::Failed }
+        if result == bytes as i64 { Outcome::Done } else { Outcome::Failed }
     }
 }
 
@@ -154,68 +155,39 @@ impl Queue {
         (failed == 0).then_some(Self(context))
     }
 
-    /// Hands `control` to the kernel; `None` when it does not take it.
+    /// Hands `control` to the kernel; false when it does not take it.
     ///
     /// # Safety
     ///
-    /// The buffer it names stays borrowed until the [`Running`] is gone.
-    unsafe fn submit(&self, control: &mut Control) -> Option<Running<'_>> {
+    /// The buffer it names stays borrowed until [`Queue::wait`] has returned or the queue is gone.
+    unsafe fn submit(&self, control: &mut Control) -> bool {
         let mut list = [ptr::from_mut(control)];
         // SAFETY: one pointer to one request, both alive; the kernel copies what it says.
-        let taken = unsafe { syscall(SYS_io_submit, self.0, 1 as c_long, list.as_mut_ptr()) };
-        (taken == 1).then_some(Running { queue: self, ended: false })
-    }
-}
-
-impl Drop for Queue {
-    fn drop(&mut self) {
-        // SAFETY: nothing runs in a queue that nobody borrows; the number is not used again.
-        unsafe { syscall(SYS_io_destroy, self.0) };
-    }
-}
-
-/// A request that the kernel has. Dropped, it waits for its end.
-struct Running<'a> {
-    queue: &'a Queue,
-    ended: bool,
-}
-
-impl Running<'_> {
-    /// Waits for the end: bytes, or minus an error's number.
-    fn wait(mut self) -> Option<i64> {
-        self.end()
+        unsafe { syscall(SYS_io_submit, self.0, 1 as c_long, list.as_mut_ptr()) == 1 }
     }
 
-    fn end(&mut self) -> Option<i64> {
-        self.ended = true;
-        let mut event = Event::default();
+    /// Waits for the request's end: bytes, or minus an error's number. `None` if that cannot be
+    /// waited for, which is not a thing that the kernel does to a queue of ours.
+    fn wait(&self) -> Option<i64> {
+        let (mut event, one, no_timeout) = (Event::default(), 1 as c_long, ptr::null_mut::<u8>());
         loop {
-            let no_timeout = ptr::null_mut::<u8>();
             // SAFETY: room for the one event that is asked for.
-            let ended = unsafe {
-                let one = 1 as c_long;
-                syscall(SYS_io_getevents, self.queue.0, one, one, &raw mut event, no_timeout)
-            };
+            let ended =
+                unsafe { syscall(SYS_io_getevents, self.0, one, one, &raw mut event, no_timeout) };
             match ended {
                 1 => return Some(event.result),
                 _ if Errno::last() == Errno::EINTR => {}
-                // Not a thing that the kernel does to a queue of ours. To close it waits for all
-                // that runs in it.
-                _ => {
-                    // SAFETY: as in `Queue`'s drop, which then finds nothing.
-                    unsafe { syscall(SYS_io_destroy, self.queue.0) };
-                    return None;
-                }
+                _ => return None,
             }
         }
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for Queue {
+    /// Closes it, which waits for a request that still runs.
     fn drop(&mut self) {
-        if !self.ended {
-            self.end();
-        }
+        // SAFETY: the number is not used again.
+        unsafe { syscall(SYS_io_destroy, self.0) };
     }
 }
 
@@ -226,9 +198,9 @@ mod tests {
     use crate::file::{RamDisk, SpillFile};
     use nix::sys::wait::{WaitStatus, waitpid};
     use nix::unistd::{ForkResult, fork};
-    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-    const BYTES: usize = 1 << 20;
+    const BYTES: usize = 16 << 20;
 
     /// A file of one extent, and what is written there.
     fn written() -> (tempfile::TempDir, SpillFile, AlignedBytes) {
@@ -296,7 +268,8 @@ mod tests {
         let (_folder, file, bytes) = written();
         let mut out = AlignedBytes::zeroed(BYTES);
         let panicked = catch_unwind(AssertUnwindSafe(|| {
-            file.read_while(0, &mut out, &mut || panic!("meanwhile"))
+            // Without the hook, which takes longer than the request.
+            file.read_while(0, &mut out, &mut || resume_unwind(Box::new("meanwhile")))
         }));
         assert!(panicked.is_err());
         // All came before the buffer was anybody else's, or, where it was refused, nothing did.

@@ -19,7 +19,8 @@
 //! # The ladder (each imports only what is to its right)
 //!
 //! ```text
-//!   store -> {space, scratch, seal} -> file -> {backend, behind} -> extent -> frame -> codec -> error
+//!   store -> {space, scratch, seal} -> file -> behind
+//!   file -> backend -> extent -> frame -> codec -> error
 //!   pager -> {file, backend, extent, error}: pages that go to a file by themselves
 //!   workers: the I/O threads, which know nothing of the others
 //!   codec: {pack, unpack, shuffle} -> lane -> field

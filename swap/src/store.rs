@@ -1,7 +1,7 @@
 //! The store: takes bytes, keeps them packed in RAM or in the spill file, gives them back exactly.
 //!
 //! ```text
-//!   save(bytes)   for each piece of 512 KiB, or 2 MiB where no buffer is needed:
+//!   save(bytes)   for each piece of 512 KiB, or 4 MiB where no buffer is needed:
 //!                   uniform, or the sample says so  -> raw frame, from the caller's own pages
 //!                   packs to 3/4 or less, and room  -> packed in RAM
 //!                   packs otherwise                 -> packed frame

@@ -1,6 +1,6 @@
 //! One vector's pieces, shared out between the caller and a helper.
 //!
-//! A disk wants two requests at a time, and checksums and page faults want a core of their own. The
+//! A disk wants two requests at a time, and encoding and page faults want a core of their own. The
 //! I/O threads are two already; who waits for one vector has only this.
 //!
 //! Invariant: every piece is worked on once, by one of the two, whether the helper starts or not.
