@@ -210,7 +210,7 @@ mod tests {
         file.reserve(extent).unwrap();
         let mut bytes = AlignedBytes::zeroed(BYTES);
         for (at, byte) in bytes.iter_mut().enumerate() {
-            *byte = (at * at >> 9) as u8;
+            *byte = ((at * at) >> 9) as u8;
         }
         let mut runs = 0;
         file.write_while(0, &bytes, &mut || runs += 1).unwrap();
