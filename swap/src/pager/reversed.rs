@@ -53,6 +53,9 @@ const TIMES_PER_STEP: u64 = 256;
 const FAULTS_MIN: u32 = 5;
 const TIME_MIN: u64 = 16;
 
+/// Faults after which what an earlier one told of the step is forgotten, once or twice as many.
+const GENERATION: u32 = 4;
+
 /// Rows of the first batch, and of the widest: at 64 KiB a row 4 MiB, 2.5 ms of a disk of
 /// 1.6 GB/s.
 const WIDTH_MIN: u64 = 8;
@@ -114,8 +117,8 @@ struct Reader {
     /// The latest time that was asked for.
     asked: u64,
     inner: u64,
-    /// The bits in which the times it was seen at differ.
-    differ: u64,
+    /// The bits of how far it went between faults: the generation before this one, and this one.
+    went: [u64; 2],
     width: u64,
     faults: u32,
     used: u64,
@@ -129,7 +132,19 @@ impl Reader {
     /// Time between two of its rows: an array that is half of its block, or a quarter, is read at
     /// every second time of the block, or every fourth.
     fn step(&self) -> u64 {
-        self.differ & self.differ.wrapping_neg()
+        let went = self.went[0] | self.went[1];
+        went & went.wrapping_neg()
+    }
+
+    /// A fault further on. The step is that of its latest few: one stray fault is forgotten.
+    fn goes_on(&mut self, ahead: u64, inner: u64) {
+        if self.faults.is_multiple_of(GENERATION) {
+            self.went = [self.went[1], 0];
+        }
+        self.went[1] |= ahead;
+        self.time += ahead;
+        self.inner = inner;
+        self.faults = self.faults.saturating_add(1);
     }
 
     /// How far `time`, which is one of the block's, is ahead of this reader, or behind it if less
@@ -166,6 +181,8 @@ pub(crate) struct Batch {
     from: u64,
     step: u64,
     rows: u64,
+    /// Which of the rows waits.
+    marker: u64,
 }
 
 impl Batch {
@@ -173,7 +190,7 @@ impl Batch {
     pub(crate) fn rows(self) -> impl Iterator<Item = (u64, bool)> {
         (0..self.rows).map(move |row| {
             let time = self.from + row * self.step;
-            (self.block.offset(time, self.inner), row == self.rows / 2)
+            (self.block.offset(time, self.inner), row == self.marker)
         })
     }
 }
@@ -187,7 +204,7 @@ impl Reversed {
             time: 0,
             asked: 0,
             inner: 0,
-            differ: 0,
+            went: [0; 2],
             width: 0,
             faults: 0,
             used: 0,
@@ -241,7 +258,7 @@ impl Reversed {
                 time,
                 asked: time,
                 inner,
-                differ: 0,
+                went: [0; 2],
                 faults: 1,
                 width: WIDTH_MIN,
                 used: clock,
@@ -253,11 +270,7 @@ impl Reversed {
         };
         reader.used = clock;
         if ahead > 0 {
-            let time = reader.time + ahead as u64;
-            reader.differ |= time ^ reader.began;
-            reader.time = time;
-            reader.inner = inner;
-            reader.faults = reader.faults.saturating_add(1);
+            reader.goes_on(ahead as u64, inner);
         }
         if !reader.is_sure() {
             return (false, None);
@@ -275,7 +288,9 @@ impl Reversed {
         let (from, rows) = (reader.time + (known + 1) * step, reader.width - known);
         reader.asked = reader.time + reader.width * step;
         reader.width = (reader.width * 2).min(WIDTH_MAX);
-        (true, Some(Batch { block, inner: reader.inner, from, step, rows }))
+        // An odd number of steps from here: else the step could not be told by its touch.
+        let marker = rows / 2 + (rows / 2 + known) % 2;
+        (true, Some(Batch { block, inner: reader.inner, from, step, rows, marker }))
     }
 }
 

@@ -101,6 +101,27 @@ fn an_array_that_is_a_part_of_its_block_is_read_at_every_second_time() {
 }
 
 #[test]
+fn stray_reads_near_a_reader_of_every_second_time_are_forgotten() {
+    let (log_rows, row_bytes) = (15, 10_532u64);
+    let bytes = (row_bytes << log_rows) * 2;
+    let whole = Block { start: 0, bytes };
+    for strays in [1, 4, 16] {
+        let every = (1 << log_rows) / strays;
+        let turns = rows(0, log_rows, row_bytes).enumerate().flat_map(|(at, place)| {
+            // Of the half that nobody reads, a little ahead of the reader.
+            let (time, inner) = whole.time(place);
+            let stray = (at % every == every / 2).then(|| whole.offset(time + 5, inner));
+            [Some(place), stray].into_iter().flatten()
+        });
+        let seen = read(&mut block(0, bytes), turns, 400);
+        eprintln!("{strays} strays: {seen:?}");
+        assert!(seen.faults * 20 < seen.ahead, "{strays}: {seen:?}");
+        // Of a few batches each.
+        assert!(seen.in_vain < 400 + strays * 250, "{strays}: {seen:?}");
+    }
+}
+
+#[test]
 fn threads_that_read_side_by_side_are_told_apart_or_taken_together() {
     let (log_rows, row_bytes) = (16, 10_532u64);
     let all: Vec<u64> = rows(0, log_rows, row_bytes).collect();
