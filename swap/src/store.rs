@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   save(bytes)   for each piece of 512 KiB, or 4 MiB where no buffer is needed:
-//!                   uniform, or the sample says so  -> raw frame, from the caller's own pages
+//!                   uniform, or a sample says so    -> raw frame, from the caller's own pages
 //!                   packs to 3/4 or less, and room  -> packed in RAM
 //!                   packs otherwise                 -> packed frame
 //!                 -> Saved: where each piece is; dropped, it frees them
@@ -48,7 +48,7 @@ const SCRATCHES: usize = 3;
 /// What is known of the bytes to save.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// Nothing: a sample decides whether packing is tried.
+    /// Nothing: samples decide whether packing is tried, of the vector and then of each piece.
     Unknown,
     /// They look random: packing is not tried.
     Uniform,
@@ -181,6 +181,7 @@ impl Store {
     ) -> Result<Saved, Error> {
         let inner = &self.inner;
         let owner = inner.owners.fetch_add(1, Ordering::Relaxed);
+        let content = Inner::look(spec, bytes, content);
         let piece_bytes = inner.piece_bytes(bytes, content);
         let count = bytes.len().div_ceil(piece_bytes);
         let (store, raw_bytes) = (Arc::clone(inner), bytes.len());

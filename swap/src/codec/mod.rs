@@ -7,10 +7,9 @@
 //!                      neither ------------------------------> Raw       the input itself
 //! ```
 //!
-//! The sample is 16 clusters of 512 bytes, spread evenly: of 32-byte lanes that is 256. Uniform
-//! data (after a transform, or a random combination) fails both tests and is not touched again:
-//! the answer is `Raw` and borrows the input. A choice that turns out wrong costs ratio: any
-//! payload that would not be smaller than the input becomes `Raw`.
+//! Uniform data (after a transform, or a random combination) fails both tests ([`is_uniform`] asks for
+//! a whole vector) and is not touched again: the answer is `Raw` and borrows the input. A choice that
+//! turns out wrong costs ratio: any payload that would not be smaller than the input becomes `Raw`.
 //!
 //! Invariants:
 //!
@@ -21,6 +20,7 @@
 //! A payload describes its lanes itself; the raw length is the caller's to keep (the frame's
 //! header does). Must never: panic on a payload, or take a length from it on trust.
 
+mod choose;
 pub mod field;
 mod lane;
 pub(crate) mod out;
@@ -32,18 +32,13 @@ mod unpack;
 
 use std::fmt;
 
+pub use self::choose::is_uniform;
+use self::choose::{Choice, choose};
 use self::field::{Field32Spec, FieldSpec};
 use self::lane::{Plain, word};
 use self::out::Out;
 use crate::Error;
 use crate::error::corrupt;
-
-/// Clusters of a sample, and the bytes of each: 8 KiB in all.
-const CLUSTERS: usize = 16;
-const CLUSTER_BYTES: usize = 512;
-const SAMPLE_BYTES: usize = CLUSTERS * CLUSTER_BYTES;
-const _: () = assert!(CLUSTER_BYTES.is_multiple_of(LANE_BYTES_MAX));
-const _: () = assert!(CLUSTER_BYTES / 4 <= pack::ESTIMATE_LANES_MAX);
 
 /// The most bytes of a packed group: as many as verbatim, and its tag.
 pub(crate) const GROUP_BYTES_MAX: usize = pack::GROUP_LANES * LANE_BYTES_MAX + 1;
@@ -241,74 +236,6 @@ fn repeat(period: &[u8], out: &mut [u8]) -> Result<(), Error> {
         slot.copy_from_slice(&period[..slot.len()]);
     }
     Ok(())
-}
-
-enum Choice {
-    Raw,
-    Packed,
-    Lz4 { stride: usize },
-}
-
-/// The ladder's choice for bytes that are not constant.
-fn choose(spec: LaneSpec, input: &[u8]) -> Choice {
-    let mut buffer = [0; SAMPLE_BYTES];
-    let sample = sample(input, spec.lane_bytes(), &mut buffer);
-    let enough = sample.len() - sample.len() / 8;
-    let packed: usize =
-        sample.chunks(CLUSTER_BYTES).map(|cluster| estimate_lanes(spec, cluster)).sum();
-    // A quarter or less: LZ4 rarely beats it, and trying costs more than the sample.
-    if packed <= sample.len() / 4 {
-        return Choice::Packed;
-    }
-    if repeats(sample) {
-        let strides = [1, spec.lane_bytes()];
-        let by_stride = strides.map(|stride| (shuffle::estimate(stride, sample), stride));
-        let (bytes, stride) = by_stride[0].min(by_stride[1]);
-        if bytes < packed && bytes <= enough {
-            return Choice::Lz4 { stride };
-        }
-    }
-    if packed <= enough { Choice::Packed } else { Choice::Raw }
-}
-
-/// Clusters of `input`, spread evenly and aligned to lanes; the whole of a short input.
-fn sample<'a>(input: &'a [u8], lane_bytes: usize, buffer: &'a mut [u8]) -> &'a [u8] {
-    let lanes = input.len() / lane_bytes;
-    if input.len() <= buffer.len() {
-        return &input[..lanes * lane_bytes];
-    }
-    let last = lanes - CLUSTER_BYTES / lane_bytes;
-    for (index, cluster) in buffer.chunks_exact_mut(CLUSTER_BYTES).enumerate() {
-        let at = last * index / (CLUSTERS - 1) * lane_bytes;
-        cluster.copy_from_slice(&input[at..at + CLUSTER_BYTES]);
-    }
-    buffer
-}
-
-/// Whether LZ4 may find anything: bytes far from evenly distributed, or words that come again.
-///
-/// Of `n` even bytes the squared counts sum to `n^2 / 256 + n` with a deviation near 1 %; the
-/// threshold is a quarter above. A word is looked up by hash in 4096 bits: of 256 words that all
-/// differ about 8 meet by accident.
-fn repeats(sample: &[u8]) -> bool {
-    let mut counts = [0usize; 256];
-    let mut seen = [0u64; 64];
-    let mut bytes = 0;
-    let (mut words, mut again) = (0, 0);
-    for (index, block) in sample.chunks(LANE_BYTES_MAX).enumerate() {
-        if index % 4 == 0 {
-            block.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
-            bytes += block.len();
-        }
-        let slot = word(&block[..block.len().min(8)]).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52;
-        let bit = 1 << (slot % 64);
-        again += usize::from(seen[slot as usize / 64] & bit != 0);
-        seen[slot as usize / 64] |= bit;
-        words += 1;
-    }
-    let squares: usize = counts.iter().map(|&count| count * count).sum();
-    let even = bytes * bytes / 256 + bytes;
-    squares > even + even / 4 || again * 6 > words
 }
 
 /// Bytes that packing would take for these few lanes, the groups' headers left out.

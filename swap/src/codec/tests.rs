@@ -99,6 +99,33 @@ fn raw_is_the_input_itself() {
     assert_eq!((encoded.codec(), encoded.payload().as_ptr()), (CodecId::Raw, input.as_ptr()));
 }
 
+/// A vector of several pieces is looked at once: what packs in a fourteenth of it must be seen.
+#[test]
+fn uniform_is_what_packs_nowhere() {
+    let mut rng = rng();
+    let mut draw = || Fr::from(rng.next_u64()).pow([5]);
+    let uniform = column((0..1 << 17).map(|_| draw()));
+    let (len, run) = (uniform.len(), uniform.len().div_ceil(14) / 32 * 32);
+    let bits = column((0..run as u64 / 32).map(|row| Fr::from(row & 1)));
+    for spec in [bn254(), LaneSpec::Bytes, LaneSpec::U32] {
+        assert!(is_uniform(spec, &uniform), "{spec:?}");
+        assert!(is_uniform(spec, &[&uniform[..], &uniform[32..len - 12]].concat()), "{spec:?}");
+    }
+    let patched = |run: &[u8], at: usize| {
+        let mut input = uniform.clone();
+        input[at..at + run.len()].copy_from_slice(run);
+        !is_uniform(bn254(), &input)
+    };
+    for at in (0..len - run).step_by(run / 5 / 32 * 32).chain([len - run]) {
+        assert!(patched(&bits, at) && patched(&vec![0; run], at), "packs from {at} on");
+    }
+    let second = [&uniform[..], &bits, &uniform[run..]].concat();
+    assert!(!is_uniform(bn254(), &second), "the second 4 MiB have a run");
+    let few: Vec<Fr> = (0..16).map(|_| draw()).collect();
+    let again = column((0..1usize << 17).map(|row| few[row * row / 7 % 16]));
+    assert!(!is_uniform(bn254(), &again), "values that come again");
+}
+
 #[test]
 fn small_lanes_and_unknown_bytes_shrink() {
     let mut rng = rng();

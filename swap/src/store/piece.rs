@@ -21,7 +21,7 @@ use super::{Content, Inner, Tiers, lock};
 use crate::Error;
 use crate::backend::{AlignedBytes, Backend};
 use crate::checksum::{self, checksum};
-use crate::codec::{CodecId, LaneSpec, decode, encode};
+use crate::codec::{CodecId, LaneSpec, decode, encode, is_uniform};
 use crate::error::corrupt;
 use crate::extent::Extent;
 use crate::frame::{FRAME_ALIGN_BYTES, HEADER_BYTES, Header, Placement, Stamp, restore};
@@ -57,6 +57,16 @@ fn front_bytes(bytes: usize, quarters: usize) -> usize {
 }
 
 impl Inner {
+    /// What is known of a vector's bytes once a sample was taken. One of several pieces is asked here,
+    /// once; each piece of one that is not uniform is asked again, and so is a single piece.
+    pub(super) fn look(spec: LaneSpec, bytes: &[u8], content: Content) -> Content {
+        let is_cut = bytes.len() > FRAME_RAW_BYTES;
+        match content {
+            Content::Unknown if is_cut && is_uniform(spec, bytes) => Content::Uniform,
+            _ => content,
+        }
+    }
+
     /// How long the pieces of a vector are.
     pub(super) fn piece_bytes(&self, bytes: &[u8], content: Content) -> usize {
         if content == Content::Uniform && self.key.is_none() && is_aligned(bytes) {
