@@ -11,157 +11,53 @@
 //! circuit's witness is full-size field elements: nothing of it packs, what does not fit goes to
 //! the spill file, in PLIMSOLL_BENCH_SPILL, default /var/tmp.
 //!
+//! `-- sweep-sha256` does the same with a chain of SHA-256, whose witness is bits, under shares of
+//! *ours* in core, down to the smallest limit of its plan where that is more: what is packed, spilled
+//! and read ahead is printed at each limit, and each must have happened by the last.
+//!
 //! `cargo bench --bench groth16` runs 2^18 in core and 2^20 with limits; `-- 16 18` runs other
-//! sizes; `--test` or PLIMSOLL_BENCH_SMOKE=1 runs 2^12 once.
+//! sizes; `--test` or PLIMSOLL_BENCH_SMOKE=1 runs 2^12 once, and a small sweep of SHA-256.
 
-use ark_bn254::{Bn254, Fr};
-use ark_ff::UniformRand;
-use ark_groth16::{Groth16, Proof, ProvingKey};
-use ark_serialize::{CanonicalDeserialize, CanonicalSerialize};
-use plimsoll::Runtime;
-use plimsoll::groth16::circuit::SquaringChain;
-use plimsoll::groth16::key::KeyFile;
-use plimsoll::groth16::prover::Prover;
-use plimsoll::groth16::r1cs::MatrixFile;
-use plimsoll::groth16::setup::setup;
-use plimsoll::meter::Meter;
-use plimsoll::spill::SpillOptions;
-use rand::SeedableRng;
-use rand_chacha::ChaCha20Rng;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Instant;
+#[path = "groth16/sides.rs"]
+mod sides;
+#[path = "groth16/sweep.rs"]
+mod sweep;
+
+use sides::{Case, Kind, Run};
+use std::path::PathBuf;
 
 /// Rounds of ours and peer, alternating.
 const ROUNDS: usize = 3;
 
-const SEED: u64 = 2024;
-
 /// Domains from this one on are also proved under limits: smaller ones are mostly the program.
 const LIMITED_LOG_N: u32 = 20;
 
-/// Percent of the peer's peak, for the sweep.
-const SWEEP: [f64; 8] = [100.0, 80.0, 60.0, 50.0, 40.0, 25.0, 12.5, 6.0];
+/// Parts of the peer's peak that are limits, and what of its time a proof may take then.
+const LIMITS: [(u64, f64); 2] = [(8, 1.1), (16, 1.25)];
 
-struct Inputs {
-    circuit: SquaringChain,
-    r: Fr,
-    s: Fr,
-}
-
-fn inputs(log_n: u32) -> Inputs {
-    let mut rng = ChaCha20Rng::seed_from_u64(SEED);
-    let circuit = SquaringChain::filling(Fr::rand(&mut rng), log_n);
-    Inputs { circuit, r: Fr::rand(&mut rng), s: Fr::rand(&mut rng) }
-}
-
-fn paths(folder: &Path, log_n: u32) -> (PathBuf, PathBuf) {
-    (folder.join(format!("chain-{log_n}.pk")), folder.join(format!("chain-{log_n}.matrices")))
-}
-
-fn make_key(folder: &Path, log_n: u32) {
-    let (key, matrices) = paths(folder, log_n);
-    let mut rng = ChaCha20Rng::seed_from_u64(SEED);
-    setup(inputs(log_n).circuit, &mut rng, &key, &matrices).expect("setup");
-}
-
-fn prove_ours(folder: &Path, log_n: u32) -> Proof<Bn254> {
-    let (key, matrices) = paths(folder, log_n);
-    let inputs = inputs(log_n);
-    let mut builder = Runtime::builder();
-    if let Ok(limit) = std::env::var("PLIMSOLL_BENCH_LIMIT") {
-        let folder = std::env::var_os("PLIMSOLL_BENCH_SPILL").unwrap_or("/var/tmp".into());
-        let limit = limit.parse().expect("bytes");
-        builder = builder.limit_bytes(limit).spill(SpillOptions::new(folder));
-    }
-    let runtime = builder.build().expect("runtime");
-    let key = KeyFile::open_arkworks(&key).expect("key");
-    let matrices = MatrixFile::open(&matrices).expect("matrices");
-    let prover = Prover::new(&runtime, &key, Some(&matrices)).expect("prover");
-    let assignment = prover.assign_circuit(inputs.circuit).expect("assignment");
-    let proof = prover.prove(assignment, inputs.r, inputs.s).expect("proof");
-    for stage in runtime.take_stages() {
-        eprintln!(
-            "#   {:<9} {:>7.3} s  cpu {:>4.0}%  peak {:>6} MiB  faults {:>6}  spilled {:>4} MiB  \
-             brought back {:>4} MiB  stalled {:.2} s",
-            stage.name,
-            stage.wall_seconds,
-            stage.cpu_use * 100.0,
-            stage.peak_bytes >> 20,
-            stage.minor_faults,
-            stage.spilled_bytes >> 20,
-            stage.loaded_bytes >> 20,
-            stage.stalled_seconds,
-        );
-    }
-    proof
-}
-
-fn prove_peer(folder: &Path, log_n: u32) -> Proof<Bn254> {
-    let inputs = inputs(log_n);
-    let file = std::fs::File::open(paths(folder, log_n).0).expect("key");
-    let reader = std::io::BufReader::with_capacity(1 << 20, file);
-    let key = ProvingKey::<Bn254>::deserialize_uncompressed_unchecked(reader).expect("key");
-    Groth16::<Bn254>::create_proof_with_reduction(inputs.circuit, &key, inputs.r, inputs.s)
-        .expect("proof")
-}
-
-/// Runs one side in this process and prints what the parent reads.
-fn child(side: &str, folder: &Path, log_n: u32) {
-    let started = Instant::now();
-    let proof = match side {
-        "setup" => return make_key(folder, log_n),
-        "ours" => prove_ours(folder, log_n),
-        _ => prove_peer(folder, log_n),
-    };
-    let seconds = started.elapsed().as_secs_f64();
-    let peak = Meter::live().and_then(|meter| meter.peak_rss_bytes()).expect("VmHWM");
-    let mut bytes = Vec::new();
-    proof.serialize_compressed(&mut bytes).expect("bytes of a proof");
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    println!("{seconds} {peak} {hex}");
-}
-
-struct Run {
-    seconds: f64,
-    peak: f64,
-    proof: String,
-}
-
-fn run(side: &str, folder: &Path, log_n: u32, limit: Option<u64>) -> Option<Run> {
-    let program = std::env::current_exe().expect("this program");
-    let mut command = Command::new(program);
-    if let Some(limit) = limit {
-        command.env("PLIMSOLL_BENCH_LIMIT", limit.to_string());
-    }
-    let output = command
-        .env("PLIMSOLL_BENCH_CHILD", side)
-        .env("PLIMSOLL_BENCH_FOLDER", folder)
-        .env("PLIMSOLL_BENCH_LOG_N", log_n.to_string())
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .expect("a child process");
-    assert!(output.status.success(), "{side} failed at 2^{log_n}");
-    let text = String::from_utf8(output.stdout).expect("text");
-    let mut words = text.split_whitespace();
-    Some(Run {
-        seconds: words.next()?.parse().expect("seconds"),
-        peak: words.next()?.parse().expect("bytes"),
-        proof: words.next()?.to_owned(),
-    })
-}
+/// What of the peer's time and peak a proof in core may take.
+const TARGET_TIME: f64 = 1.0;
+const TARGET_PEAK: f64 = 0.6;
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-fn line(case: &str, unit: &str, ours: f64, peer: f64) {
+pub(crate) fn line(case: &str, unit: &str, ours: f64, peer: f64) {
     let ratio = ours / peer;
     println!(
         "bench=groth16 case={case} ours={ours:.3} peer={peer:.3} ratio={ratio:.3} unit={unit} \
          peer_name=ark-groth16"
     );
+}
+
+/// Prints a figure that has a target, and whether it was missed.
+fn judged(case: &str, unit: &str, (ours, peer): (f64, f64), ratio_max: f64) {
+    line(case, unit, ours, peer);
+    if ours > ratio_max * peer {
+        println!("# missed: {case} is {:.3} of the peer's, not {ratio_max}", ours / peer);
+    }
 }
 
 fn seconds(runs: &[Run]) -> f64 {
@@ -176,112 +72,45 @@ fn check_same(runs: &[Run], proof: &str) {
     assert!(runs.iter().all(|run| run.proof == proof), "the proofs differ");
 }
 
-fn compare(folder: &Path, log_n: u32, rounds: usize) {
-    run("setup", folder, log_n, None);
+fn compare(case: &Case, rounds: usize) {
+    case.run("setup", None);
+    let log_n = case.log_n;
+    let limits = if log_n < LIMITED_LOG_N { &[][..] } else { &LIMITS[..] };
     let (mut ours, mut peers) = (Vec::new(), Vec::new());
+    let mut limited = vec![Vec::new(); limits.len()];
     for _ in 0..rounds {
-        ours.push(run("ours", folder, log_n, None).expect("a result"));
-        peers.push(run("peer", folder, log_n, None).expect("a result"));
+        ours.push(case.run("ours", None).expect("a result"));
+        peers.push(case.run("peer", None).expect("a result"));
+        for ((part, _), runs) in limits.iter().zip(&mut limited) {
+            // Of the first peak: a limit is one number.
+            let limit = peers[0].peak as u64 / part;
+            let run = case.run("ours", Some(limit)).expect("a result");
+            assert!(run.peak <= limit as f64, "{} bytes under a limit of {limit}", run.peak);
+            runs.push(run);
+        }
     }
     check_same(&ours, &peers[0].proof);
-    let case = format!("in-core/2^{log_n}");
-    line(&case, "s", seconds(&ours), seconds(&peers));
-    line(&case, "bytes", peak(&ours), peak(&peers));
-    if log_n < LIMITED_LOG_N {
-        return;
+    let name = format!("in-core/2^{log_n}");
+    judged(&name, "s", (seconds(&ours), seconds(&peers)), TARGET_TIME);
+    judged(&name, "bytes", (peak(&ours), peak(&peers)), TARGET_PEAK);
+    for ((part, ratio_max), runs) in limits.iter().zip(&limited) {
+        check_same(runs, &peers[0].proof);
+        let name = format!("limit-P/{part}/2^{log_n}");
+        judged(&name, "s", (seconds(runs), seconds(&peers)), *ratio_max);
+        line(&name, "bytes", peak(runs), peak(&peers));
+        println!("# limit {} bytes, kept in every run", peers[0].peak as u64 / part);
     }
-    for part in [8, 16] {
-        let limit = peak(&peers) as u64 / part;
-        let once = |_| run("ours", folder, log_n, Some(limit)).expect("a result");
-        let limited: Vec<Run> = (0..rounds).map(once).collect();
-        check_same(&limited, &peers[0].proof);
-        let case = format!("limit-P/{part}/2^{log_n}");
-        line(&case, "s", seconds(&limited), seconds(&peers));
-        line(&case, "bytes", peak(&limited), peak(&peers));
-        let kept = peak(&limited) <= limit as f64;
-        println!("# limit {limit} bytes, kept: {kept}");
-        assert!(kept, "the limit was not kept");
-    }
-}
-
-/// Proves at every share of the peer's peak; prints a line for each, and draws them.
-fn sweep(folder: &Path, log_n: u32, picture: Option<&Path>) {
-    run("setup", folder, log_n, None);
-    let peer = run("peer", folder, log_n, None).expect("a result");
-    let mut points = Vec::new();
-    for share in SWEEP {
-        let limit = (peer.peak * share / 100.0) as u64;
-        let ours = run("ours", folder, log_n, Some(limit)).expect("a result");
-        assert_eq!(ours.proof, peer.proof, "the proofs differ");
-        assert!(ours.peak <= limit as f64, "the limit was not kept");
-        let case = format!("limit-{share}%/2^{log_n}");
-        line(&case, "s", ours.seconds, peer.seconds);
-        line(&case, "bytes", ours.peak, peer.peak);
-        points.push((share, ours.seconds / peer.seconds, ours.peak / peer.peak * 100.0));
-    }
-    for (share, time, _) in &points {
-        println!("# {share:>5} %  {:<60} {time:.2}", "=".repeat((time * 40.0) as usize));
-    }
-    if let Some(path) = picture {
-        std::fs::write(path, curve(log_n, &points)).expect("the picture is written");
-    }
-}
-
-/// Draws time and peak, of ark-groth16's, over the limit, in percent of its peak.
-fn curve(log_n: u32, points: &[(f64, f64, f64)]) -> String {
-    let (left, bottom, wide, high) = (60.0, 280.0, 560.0, 240.0);
-    let x = |share: f64| left + wide * (share.ln() - 5f64.ln()) / (100f64.ln() - 5f64.ln());
-    let y = |value: f64| bottom - high * value / 1.25;
-    let path = |value: &dyn Fn(&(f64, f64, f64)) -> f64| {
-        let places = points.iter().map(|p| format!("{:.1},{:.1}", x(p.0), y(value(p))));
-        places.collect::<Vec<_>>().join(" ")
-    };
-    let mut text = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 660 340\" \
-         font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"660\" height=\"340\" fill=\"white\"/>\n\
-         <text x=\"60\" y=\"22\">Groth16, 2^{log_n} constraints: time and peak of ours under a \
-         limit, over ark-groth16's in core</text>\n"
-    );
-    for value in [0.0, 0.25, 0.5, 0.75, 1.0, 1.25] {
-        let at = y(value);
-        text += &format!(
-            "<line x1=\"{left}\" y1=\"{at:.1}\" x2=\"{:.1}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{value}</text>\n",
-            left + wide,
-            left - 8.0,
-            at + 4.0
-        );
-    }
-    for (share, _, _) in points {
-        let at = x(*share);
-        text += &format!(
-            "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{share}%</text>\n",
-            bottom + 18.0
-        );
-    }
-    let (time, memory) = (path(&|p| p.1), path(&|p| p.2 / 100.0));
-    text += &format!(
-        "<polyline points=\"{time}\" fill=\"none\" stroke=\"#c0392b\" stroke-width=\"2\"/>\n\
-         <polyline points=\"{memory}\" fill=\"none\" stroke=\"#2471a3\" stroke-width=\"2\" \
-         stroke-dasharray=\"5 3\"/>\n\
-         <text x=\"60\" y=\"326\">limit, of ark-groth16's peak (log scale)</text>\n\
-         <text x=\"400\" y=\"326\" fill=\"#c0392b\">time</text>\n\
-         <text x=\"450\" y=\"326\" fill=\"#2471a3\">peak memory (dashed)</text>\n</svg>\n"
-    );
-    text
 }
 
 fn main() {
-    if let Ok(side) = std::env::var("PLIMSOLL_BENCH_CHILD") {
-        let folder = PathBuf::from(std::env::var("PLIMSOLL_BENCH_FOLDER").expect("folder"));
-        let log_n = std::env::var("PLIMSOLL_BENCH_LOG_N").expect("size");
-        return child(&side, &folder, log_n.parse().expect("a number"));
+    if sides::child() {
+        return;
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let smoke = std::env::var_os("PLIMSOLL_BENCH_SMOKE").is_some()
-        || arguments.iter().any(|argument| argument == "--test");
+    let has = |word: &str| arguments.iter().any(|argument| argument == word);
+    let smoke = std::env::var_os("PLIMSOLL_BENCH_SMOKE").is_some() || has("--test");
     let mut sizes: Vec<u32> = arguments.iter().filter_map(|a| a.parse().ok()).collect();
+    let asked_log_n = sizes.first().copied().unwrap_or(LIMITED_LOG_N);
     if smoke {
         sizes = vec![12];
     } else if sizes.is_empty() {
@@ -289,13 +118,19 @@ fn main() {
     }
     println!("# threads={}", rayon::current_num_threads());
     let folder = tempfile::tempdir().expect("a folder for keys");
-    if arguments.iter().any(|argument| argument == "sweep") {
+    let case = |kind, log_n| Case { kind, log_n, folder: folder.path().to_owned() };
+    if has("sweep") {
         let at = arguments.iter().position(|argument| argument == "--svg");
         let picture = at.and_then(|at| arguments.get(at + 1)).map(PathBuf::from);
-        let log_n = arguments.iter().find_map(|a| a.parse().ok()).unwrap_or(LIMITED_LOG_N);
-        return sweep(folder.path(), log_n, picture.as_deref());
+        return sweep::of_peer(&case(Kind::Chain, asked_log_n), picture.as_deref());
+    }
+    if has("sweep-sha256") {
+        return sweep::of_ours(&case(Kind::Sha256, asked_log_n));
     }
     for log_n in sizes {
-        compare(folder.path(), log_n, if smoke { 1 } else { ROUNDS });
+        compare(&case(Kind::Chain, log_n), if smoke { 1 } else { ROUNDS });
+    }
+    if smoke {
+        sweep::of_ours(&case(Kind::Sha256, 16));
     }
 }

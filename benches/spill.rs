@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   write/Tt, read/Tt     uniform vectors, T threads, through the store; B/s
-//!   write-sealed/Tt, ..   the same, encrypted
+//!   write-unhinted/Tt, .. the same, and nobody told the store that they are uniform
+//!   write-sealed/Tt, ..   the same, encrypted: what that costs; no target
 //!                         peer of all: o-direct, the same bytes in blocks of one frame's size, by
 //!                         as many threads, in the same rounds
 //!   write-back,           the same through Spillable, by its I/O threads: all are asked to leave,
@@ -55,6 +56,35 @@ const TARGET_DISK_SHARE: f64 = 0.85;
 /// What a pin may cost, in nanoseconds.
 const TARGET_PIN_NANOSECONDS: f64 = 50.0;
 
+/// How vectors go through the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Known to be uniform.
+    Hinted,
+    /// The store finds out.
+    Unhinted,
+    /// Known to be uniform, and encrypted.
+    Sealed,
+}
+
+impl Way {
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Hinted => "",
+            Self::Unhinted => "-unhinted",
+            Self::Sealed => "-sealed",
+        }
+    }
+
+    fn content(self) -> Content {
+        if self == Self::Unhinted { Content::Unknown } else { Content::Uniform }
+    }
+
+    fn encryption(self) -> Encryption {
+        if self == Self::Sealed { Encryption::On } else { Encryption::Off }
+    }
+}
+
 struct Bench {
     rounds: usize,
     vectors: usize,
@@ -97,9 +127,10 @@ impl Bench {
     }
 
     /// The store against the bare disk, on `threads` threads.
-    fn disk(&self, threads: usize, encryption: Encryption) {
-        let store = store(&self.folder, encryption);
-        let frame_bytes = self.frame_bytes(&store);
+    fn disk(&self, threads: usize, way: Way) {
+        let store = store(&self.folder, way.encryption());
+        let content = way.content();
+        let frame_bytes = self.frame_bytes(&store, content);
         let raw = RawFile::new(
             &self.folder,
             frame_bytes,
@@ -108,28 +139,31 @@ impl Bench {
         );
         let sources: Vec<_> = (0..threads as u64).map(|thread| self.uniform(thread)).collect();
         // A file with nothing in it gives its blocks back to the disk; one in use keeps them.
-        let kept = save(&store, &sources[0]);
+        let kept = save(&store, &sources[0], content);
         let mut all = [const { Vec::new() }; 4];
         for _ in 0..=self.rounds {
             let rates = raw.measure(threads);
-            let ours = self.store_once(&store, &sources);
+            let ours = self.store_once(&store, &sources, content);
             let round = [ours.write, rates.write, ours.read, rates.read];
             all.iter_mut().zip(round).for_each(|(all, rate)| all.push(rate));
         }
         drop(kept);
         // The first round takes the space on the disk.
         let median = |index: usize| common::median(&all[index][1..]).expect("a round");
-        let sealed = if encryption == Encryption::On { "-sealed" } else { "" };
-        for (way, at) in [("write", 0), ("read", 2)] {
-            let case = format!("{way}{sealed}/{threads}t");
-            print_against_disk(&case, median(at), median(at + 1));
+        for (verb, at) in [("write", 0), ("read", 2)] {
+            let case = format!("{verb}{}/{threads}t", way.suffix());
+            let figures = (median(at), median(at + 1));
+            match way {
+                Way::Sealed => print(&case, Unit::BytesPerSecond, figures, "o-direct"),
+                Way::Hinted | Way::Unhinted => print_against_disk(&case, figures.0, figures.1),
+            }
         }
     }
 
     /// What a vector takes in the file, for each frame of it.
-    fn frame_bytes(&self, store: &Store) -> usize {
+    fn frame_bytes(&self, store: &Store, content: Content) -> usize {
         let vector = self.uniform(0);
-        let saved = save(store, &vector);
+        let saved = save(store, &vector, content);
         let stats = store.stats();
         drop(saved);
         let raw = VECTOR_BYTES / stats.file_saves.max(1) as usize;
@@ -137,11 +171,11 @@ impl Bench {
         raw
     }
 
-    fn store_once(&self, store: &Store, sources: &[PoolVec<u8>]) -> DiskRates {
+    fn store_once(&self, store: &Store, sources: &[PoolVec<u8>], content: Content) -> DiskRates {
         let each = self.vectors / sources.len();
         let start = Instant::now();
         let saved: Vec<Vec<Saved>> = std::thread::scope(|scope| {
-            let work = |source| move || (0..each).map(|_| save(store, source)).collect();
+            let work = |source| move || (0..each).map(|_| save(store, source, content)).collect();
             let threads: Vec<_> = sources.iter().map(|source| scope.spawn(work(source))).collect();
             threads.into_iter().map(|thread| thread.join().expect("it saves")).collect()
         });
@@ -331,10 +365,8 @@ fn store(folder: &Path, encryption: Encryption) -> Store {
     Store::builder().folder(folder).encryption(encryption).build().expect("a folder on a disk")
 }
 
-fn save(store: &Store, vector: &[u8]) -> Saved {
-    store
-        .save(LaneSpec::Bytes, vector, Content::Uniform, Tiers::FileOnly)
-        .expect("room on the disk")
+fn save(store: &Store, vector: &[u8], content: Content) -> Saved {
+    store.save(LaneSpec::Bytes, vector, content, Tiers::FileOnly).expect("room on the disk")
 }
 
 /// A vector that was not written since it was saved leaves without being written.
@@ -385,9 +417,9 @@ fn main() {
         bench.folder.display()
     );
     for threads in [1, 2] {
-        for (name, encryption) in [("disk", Encryption::Off), ("disk-sealed", Encryption::On)] {
-            if common::wanted(name) {
-                bench.disk(threads, encryption);
+        for way in [Way::Hinted, Way::Unhinted, Way::Sealed] {
+            if common::wanted(&format!("disk{}", way.suffix())) {
+                bench.disk(threads, way);
             }
         }
     }

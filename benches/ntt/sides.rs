@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   parent -- `--child SIDE LOG_N LIMIT FOLDER` --> child: fill, transform (timed), VmHWM, hash
-//!          <-- "seconds peak moved planned spilled block hash" --
+//!          <-- "seconds peak anonymous moved planned spilled block hash" --
 //! ```
 //!
 //! The input is the same on all sides, element by element, and looks random: nothing packs it. The
@@ -32,6 +32,8 @@ pub(crate) struct Run {
     pub(crate) seconds: f64,
     /// VmHWM, and on kernel swap what that took.
     pub(crate) peak_bytes: f64,
+    /// Anonymous memory at its end, vector and tables included.
+    pub(crate) anonymous_bytes: f64,
     /// What the passes loaded and stored.
     pub(crate) moved_bytes: f64,
     /// What the plan says of that.
@@ -49,6 +51,7 @@ impl Run {
         common::send(&[
             self.seconds,
             self.peak_bytes,
+            self.anonymous_bytes,
             self.moved_bytes,
             self.planned_bytes,
             self.spilled_bytes,
@@ -61,11 +64,13 @@ impl Run {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let numbers = text.split_whitespace().map(|word| word.parse().ok());
         let numbers: Vec<f64> = numbers.collect::<Option<_>>()?;
-        let [seconds, peak_bytes, moved_bytes, planned_bytes, spilled_bytes, block_bytes, hash] =
+        let [seconds, peak_bytes, anonymous_bytes, moved_bytes, rest @ ..]: [f64; 8] =
             numbers.try_into().ok()?;
+        let [planned_bytes, spilled_bytes, block_bytes, hash] = rest;
         Some(Self {
             seconds,
             peak_bytes,
+            anonymous_bytes,
             moved_bytes,
             planned_bytes,
             spilled_bytes,
@@ -149,8 +154,8 @@ fn in_core(log_n: u32) -> Run {
     let kernel = Radix2::new(log_n, zeroed(twiddle_len(log_n))).expect("a domain");
     kernel.fft(&mut values).expect("a slice of the domain's size");
     let seconds = start.elapsed().as_secs_f64();
-    let peak_bytes = peak();
-    Run { seconds, peak_bytes, hash: short(hash(0, &values)), ..Run::default() }
+    let (peak_bytes, anonymous_bytes) = (peak(), common::anonymous_bytes() as f64);
+    Run { seconds, peak_bytes, anonymous_bytes, hash: short(hash(0, &values)), ..Run::default() }
 }
 
 fn ark_poly(log_n: u32) -> Run {
@@ -160,8 +165,8 @@ fn ark_poly(log_n: u32) -> Run {
     let domain = Radix2EvaluationDomain::<Fr>::new(1 << log_n).expect("a domain");
     domain.fft_in_place(&mut values);
     let seconds = start.elapsed().as_secs_f64();
-    let peak_bytes = peak();
-    Run { seconds, peak_bytes, hash: short(hash(0, &values)), ..Run::default() }
+    let (peak_bytes, anonymous_bytes) = (peak(), common::anonymous_bytes() as f64);
+    Run { seconds, peak_bytes, anonymous_bytes, hash: short(hash(0, &values)), ..Run::default() }
 }
 
 fn out_of_core(log_n: u32, limit_bytes: usize, folder: &Path) -> Run {
@@ -188,6 +193,7 @@ fn out_of_core(log_n: u32, limit_bytes: usize, folder: &Path) -> Run {
     Run {
         seconds,
         peak_bytes,
+        anonymous_bytes: common::anonymous_bytes() as f64,
         moved_bytes: (moved.read_bytes + moved.written_bytes) as f64,
         planned_bytes: (planned.read_bytes + planned.written_bytes) as f64,
         spilled_bytes: spilled as f64,
