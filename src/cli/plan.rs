@@ -24,6 +24,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<(), Failure> {
             domain_size: shape.domain_size,
             plan: fitted.as_ref().unwrap_or(&smallest),
             limit_bytes: runtime.limit_bytes(),
+            can_pack: args.spill.can_pack(),
             smallest: &smallest,
         };
         print(&if args.json { report.json()? } else { report.table() })?;

@@ -127,7 +127,10 @@ struct StageRow {
     before_bytes: u64,
     need_bytes: u64,
     peak_bytes: u64,
+    resident_bytes: u64,
     away_bytes: u64,
+    packed_bytes_max: u64,
+    spilled_bytes_max: u64,
     written_bytes: u64,
     read_bytes: u64,
 }
@@ -155,6 +158,8 @@ pub(super) struct PlanReport<'a> {
     pub(super) domain_size: usize,
     pub(super) plan: &'a ProofPlan,
     pub(super) limit_bytes: Option<usize>,
+    /// Whether packed vectors may take any memory.
+    pub(super) can_pack: bool,
     pub(super) smallest: &'a ProofPlan,
 }
 
@@ -163,20 +168,22 @@ impl PlanReport<'_> {
         let limit = self.limit_bytes.unwrap_or(usize::MAX);
         let plan = self.plan;
         let split = plan.split();
+        // Nothing is moved where everything finds room; what left in one stage comes back in another.
+        let moves = plan.stages().iter().any(|stage| plan.away_bytes(stage, limit) > 0);
         let stage = |stage: &PlannedStage| {
-            let away_bytes = plan.away_bytes(stage, limit);
-            // Nothing is moved where everything finds room.
-            let moved = if away_bytes > 0 || plan.peak_bytes(stage) > limit {
-                stage.moved
-            } else {
-                Moved::default()
-            };
+            let away = plan.away_bytes(stage, limit);
+            let moved = if moves { stage.moved } else { Moved::default() };
+            let alive = stage.before_bytes + stage.need_bytes + stage.made_bytes;
+            let packed = if self.can_pack { away.min(stage.packable_bytes) } else { 0 };
             StageRow {
                 name: stage.name.text(),
                 before_bytes: stage.before_bytes as u64,
                 need_bytes: stage.need_bytes as u64,
-                peak_bytes: (plan.peak_bytes(stage) - away_bytes) as u64,
-                away_bytes: away_bytes as u64,
+                peak_bytes: (plan.peak_bytes(stage) - away) as u64,
+                resident_bytes: (alive - away) as u64,
+                away_bytes: away as u64,
+                packed_bytes_max: packed as u64,
+                spilled_bytes_max: away as u64,
                 written_bytes: moved.written_bytes,
                 read_bytes: moved.read_bytes,
             }
@@ -208,30 +215,35 @@ impl PlanReport<'_> {
         let row = self.row();
         let way = if row.out_of_core { "out of core" } else { "in core" };
         let mut text = format!(
-            "domain of {} points, {} threads, {way}\n\n{:<10} {:>12} {:>12} {:>12}",
-            row.domain_size, row.threads, "stage", "held before", "need", "peak"
+            "domain of {} points, {} threads, {way}\n\n{:<10}",
+            row.domain_size, row.threads, "stage"
         );
-        if row.out_of_core {
-            text += &format!(" {:>12} {:>12} {:>12}", "not in RAM", "written", "read");
-        }
+        let heads: &[&str] = match row.out_of_core {
+            false => &["held before", "need", "peak"],
+            true => &["resident", "packed", "spilled", "peak", "written", "read"],
+        };
+        heads.iter().for_each(|head| text += &format!(" {head:>12}"));
         for stage in &row.stages {
-            text += &format!(
-                "\n{:<10} {:>12} {:>12} {:>12}",
-                stage.name,
-                size(stage.before_bytes),
-                size(stage.need_bytes),
-                size(stage.peak_bytes),
-            );
-            if row.out_of_core {
-                let moved = [stage.away_bytes, stage.written_bytes, stage.read_bytes].map(size);
-                text += &format!(" {:>12} {:>12} {:>12}", moved[0], moved[1], moved[2]);
-            }
+            text += &format!("\n{:<10}", stage.name);
+            let cells: &[u64] = match row.out_of_core {
+                false => &[stage.before_bytes, stage.need_bytes, stage.peak_bytes],
+                true => &[
+                    stage.resident_bytes,
+                    stage.packed_bytes_max,
+                    stage.spilled_bytes_max,
+                    stage.peak_bytes,
+                    stage.written_bytes,
+                    stage.read_bytes,
+                ],
+            };
+            cells.iter().for_each(|bytes| text += &format!(" {:>12}", size(*bytes)));
         }
         text += "\n\n";
         if row.out_of_core {
             text += &format!(
                 "transforms in stripes of {}, blocks of {}; assignment in segments of {}\n\
-                 written and read: at most, were nothing of it to stay in memory or to pack\n\n",
+                 packed: what may pack of what finds no room; spilled: were nothing to pack; written\n\
+                 and read: at most, were nothing of it to stay in memory\n\n",
                 size(row.stripe_bytes),
                 size(row.block_bytes),
                 size((row.segment_variables * size_of::<ark_bn254::Fr>()) as u64),

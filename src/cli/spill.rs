@@ -38,6 +38,11 @@ pub(super) struct SpillArgs {
 }
 
 impl SpillArgs {
+    /// Whether packed vectors may take any memory.
+    pub(super) fn can_pack(&self) -> bool {
+        self.packed_limit != Some(0)
+    }
+
     fn options(&self, folder: Option<PathBuf>) -> SpillOptions {
         let options = folder.map_or_else(SpillOptions::packed_only, SpillOptions::new);
         let packed = self.packed_limit.map_or(usize::MAX, |bytes| bytes as usize);

@@ -11,8 +11,9 @@
 //!                                                    in and going out
 //!   MSM           a chunk of points, buckets         the same, with fewer of both
 //!
-//!   peak of a stage = base + vectors alive + need     vectors alive are spilled where they do not
-//!   minimum         = base + largest need             fit beside the need
+//!   peak of a stage = base + vectors alive and made   vectors alive and made are packed or spilled
+//!                     + need                          where they do not fit beside the need
+//!   minimum         = base + largest need
 //! ```
 //!
 //! In core is taken when it fits. `base` is [`PROGRAM_BYTES`], or what the process uses before the
@@ -182,6 +183,11 @@ pub struct PlannedStage {
     pub before_bytes: usize,
     /// Bytes it adds at most, which stay in memory while it needs them.
     pub need_bytes: usize,
+    /// Bytes of vectors that it makes out of core: in memory wherever they fit beside the need. In
+    /// core they are part of that.
+    pub made_bytes: usize,
+    /// Bytes of the vectors alive and made that may pack: values before a transform mixes them.
+    pub packable_bytes: usize,
     /// Bytes that pass through packing or the spill file, if none of it fits in memory.
     pub moved: Moved,
 }
@@ -242,6 +248,8 @@ impl ProofPlan {
                 name,
                 before_bytes: needs::alive_before(shape, name),
                 need_bytes: needs::need(shape, name, &sizes),
+                made_bytes: needs::made(shape, name, &sizes),
+                packable_bytes: needs::packable(shape, name, &sizes),
                 moved: needs::moved(shape, name, &sizes),
             })
             .collect();
@@ -346,7 +354,7 @@ impl ProofPlan {
     /// Returns the largest memory of the process during a stage if nothing is spilled.
     #[must_use]
     pub fn peak_bytes(&self, stage: &PlannedStage) -> usize {
-        self.least_bytes(stage).saturating_add(stage.before_bytes)
+        self.least_bytes(stage).saturating_add(stage.before_bytes + stage.made_bytes)
     }
 
     /// Returns what the stage keeps in memory at least, the program included.
@@ -359,7 +367,10 @@ impl ProofPlan {
     #[must_use]
     pub fn away_bytes(&self, stage: &PlannedStage, limit_bytes: usize) -> usize {
         match self.split() {
-            Some(_) => self.peak_bytes(stage).saturating_sub(limit_bytes).min(stage.before_bytes),
+            Some(_) => {
+                let over = self.peak_bytes(stage).saturating_sub(limit_bytes);
+                over.min(stage.before_bytes + stage.made_bytes)
+            }
             None => 0,
         }
     }

@@ -296,6 +296,43 @@ fn plan_names_a_size_a_key_and_a_limit_that_is_too_small() {
     assert!(stderr(&output).contains("plimsoll setup"), "{}", stderr(&output));
 }
 
+/// What a proof moves is at most what its plan says, stage by stage, and the plan says that it moves
+/// where it does.
+#[test]
+fn a_proof_moves_no_more_than_its_plan() {
+    let circuit = ["--compressions", "3"];
+    let setup = plimsoll(&[&["setup", "--if-missing"], &circuit[..]].concat());
+    assert_eq!(code(&setup), Some(0), "{}", stderr(&setup));
+    let least = smallest_limit(&circuit);
+    let mut moved = 0;
+    for (limit, packed_limit) in [(least, "0"), (least, "1GiB"), (least + (4 << 20), "0")] {
+        let limit = limit.to_string();
+        let options = ["--limit", &limit, "--packed-limit", packed_limit, "--json"];
+        let plan = json(&plimsoll(&[&["plan"], &circuit[..], &options].concat()));
+        let proof = json(&plimsoll(&[&["prove"], &circuit[..], &options].concat()));
+        let stages = |report: &Value| report["stages"].as_array().expect("stages").clone();
+        for (planned, done) in stages(&plan).iter().zip(stages(&proof)) {
+            assert_eq!(planned["name"], done["name"]);
+            let count = |report: &Value, field: &str| report[field].as_u64().expect("bytes");
+            let (planned, done) = (|f| count(planned, f), |f| count(&done, f));
+            let out = done("packed_bytes") + done("spilled_bytes");
+            assert!(out <= planned("written_bytes"), "{out} written: {plan} {proof}");
+            assert!(done("loaded_bytes") <= planned("read_bytes"), "read: {plan} {proof}");
+            assert!(done("peak_bytes") <= planned("peak_bytes"), "peak: {plan} {proof}");
+            let may_pack = planned("packed_bytes_max") > 0;
+            assert!(may_pack || packed_limit == "0" || out == 0, "packed: {plan}");
+            assert!(done("packed_bytes") == 0 || packed_limit != "0");
+            moved += out;
+        }
+        let text = plimsoll(&[&["plan"], &circuit[..], &options[..4]].concat());
+        let text = String::from_utf8_lossy(&text.stdout).into_owned();
+        for word in ["resident", "packed", "spilled", "written", "read", "smallest limit"] {
+            assert!(text.contains(word), "{word} is missing:\n{text}");
+        }
+    }
+    assert!(moved > 0, "these limits make it move something");
+}
+
 /// A memory cgroup of this machine, removed when dropped.
 struct Capped {
     folder: PathBuf,

@@ -1,6 +1,6 @@
 //! Bytes: what each stage holds alive, needs in memory and moves, in and out of core.
 
-use super::{Shape, StageName};
+use super::{QUOTIENT_VECTORS, Shape, StageName};
 use crate::groth16::circom::zkey::Coefficient;
 use crate::groth16::key::{KeyKind, Query};
 use crate::groth16::quotient::COEFFICIENTS_AT_ONCE;
@@ -60,6 +60,29 @@ pub(super) fn alive_before(shape: &Shape, name: StageName) -> usize {
         | StageName::MsmA
         | StageName::MsmB1
         | StageName::MsmB2 => assignment,
+    }
+}
+
+/// Bytes of vectors a stage makes out of core, which may leave before it ends.
+pub(super) fn made(shape: &Shape, name: StageName, sizes: &Sizes) -> usize {
+    match (name, &sizes.split) {
+        (StageName::Witness, Some(_)) => fr_vector(shape.variables),
+        (StageName::Quotient, Some(split)) => QUOTIENT_VECTORS * split.vector_bytes(),
+        _ => 0,
+    }
+}
+
+/// Bytes of what is alive or made that may pack: the assignment, and rows before their transform.
+pub(super) fn packable(shape: &Shape, name: StageName, sizes: &Sizes) -> usize {
+    match name {
+        StageName::Verify => 0,
+        StageName::Witness => made(shape, name, sizes),
+        StageName::Quotient => alive_before(shape, name) + made(shape, name, sizes),
+        // The scalars of the H query are the last transform's.
+        StageName::MsmH => fr_vector(shape.variables),
+        StageName::MsmL | StageName::MsmA | StageName::MsmB1 | StageName::MsmB2 => {
+            alive_before(shape, name)
+        }
     }
 }
 
