@@ -296,8 +296,7 @@ fn plan_names_a_size_a_key_and_a_limit_that_is_too_small() {
     assert!(stderr(&output).contains("plimsoll setup"), "{}", stderr(&output));
 }
 
-/// What a proof moves is at most what its plan says, stage by stage, and the plan says that it moves
-/// where it does.
+/// What a proof moves is at most what its plan says, stage by stage.
 #[test]
 fn a_proof_moves_no_more_than_its_plan() {
     let circuit = ["--compressions", "3"];
