@@ -17,7 +17,8 @@
 //! is left out, loudly, without.
 //!
 //! `uniform` has a fourth line: the seconds of deciding not to pack, beside those of writing the
-//! column to the spill file, in vectors of 4 MiB as the store does both. The last lines say which targets were missed.
+//! column to the spill file, in vectors of 4 MiB as the store does both. The last lines say which
+//! targets were missed.
 //!
 //! Run: `cargo bench --bench codec`, `-- bits u16` for some columns; short and small: `--test`.
 

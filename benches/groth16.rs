@@ -12,8 +12,8 @@
 //! the spill file, in PLIMSOLL_BENCH_SPILL, default /var/tmp.
 //!
 //! `-- sweep-sha256` does the same with a chain of SHA-256, whose witness is bits, under shares of
-//! *ours* in core, down to the smallest limit of its plan where that is more: what is packed, spilled
-//! and read ahead is printed at each limit, and each must have happened by the last.
+//! *ours* in core, down to the smallest limit of its plan where that is more: what is packed,
+//! spilled and read ahead is printed at each limit, and each must have happened by the last.
 //!
 //! `cargo bench --bench groth16` runs 2^18 in core and 2^20 with limits; `-- 16 18` runs other
 //! sizes; `--test` or PLIMSOLL_BENCH_SMOKE=1 runs 2^12 once, and a small sweep of SHA-256.

@@ -2,8 +2,8 @@
 //! that makes a small machine do.
 //!
 //! ```text
-//!   in-core/2^K             Radix2; s, bytes (VmHWM; anonymous memory, which leaves the program's own
-//!                           code out).                             Peer: ark-poly
+//!   in-core/2^K             Radix2; s, bytes (VmHWM; anonymous memory, which leaves out
+//!                           the program's own code). Peer: ark-poly
 //!   out-of-core/2^K@LIMIT   OutOfCore in a process whose runtime has LIMIT; s, bytes.
 //!                           Peers: ark-poly in core, without any limit; limit (the bytes allowed);
 //!                           plan (bytes moved); o-direct (the disk by itself, same block size);
@@ -13,9 +13,9 @@
 //!
 //! One process a measurement, ours and peers in turns; medians. Every process answers a hash of its
 //! result, and they must be the same. A peer that the kernel kills, or that is not done within the
-//! cap, is printed as such: `peer=killed` or `peer=timeout`, with the ratio as a bound. A limit that
-//! was not kept, or bytes moved that are not the plan's, fail the bench; other targets that are missed
-//! are lines `# missed:`. The disk's is judged where the disk has longer to do than a transform in
+//! cap, is printed as such: `peer=killed` or `peer=timeout`, with the ratio as a bound. A limit
+//! that was not kept, or bytes moved that are not the plan's, fail the bench; other targets that are
+//! missed are lines `# missed:`. The disk's is judged where the disk has longer to do than a transform in
 //! core takes: benches/README.md says how to make it so.
 //! What zram holds in RAM is no part of its cgroup's peak; its line of bytes adds it.
 //!

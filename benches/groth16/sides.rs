@@ -121,8 +121,8 @@ impl Case {
         let proof = prover.prove(assignment, r, s).expect("proof");
         for stage in runtime.take_stages() {
             eprintln!(
-                "#   {:<9} {:>7.3} s  cpu {:>4.0}%  peak {:>6} MiB  faults {:>6}  packed {:>4} MiB  \
-                 spilled {:>4} MiB  brought back {:>4} MiB  stalled {:.2} s",
+                "#   {:<9} {:>7.3} s  cpu {:>4.0}%  peak {:>6} MiB  faults {:>6}  \
+                 packed {:>4} MiB  spilled {:>4} MiB  brought back {:>4} MiB  stalled {:.2} s",
                 stage.name,
                 stage.wall_seconds,
                 stage.cpu_use * 100.0,

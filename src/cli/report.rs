@@ -168,7 +168,7 @@ impl PlanReport<'_> {
         let limit = self.limit_bytes.unwrap_or(usize::MAX);
         let plan = self.plan;
         let split = plan.split();
-        // Nothing is moved where everything finds room; what left in one stage comes back in another.
+        // Nothing is moved where everything finds room; what left in one stage comes back later.
         let moves = plan.stages().iter().any(|stage| plan.away_bytes(stage, limit) > 0);
         let stage = |stage: &PlannedStage| {
             let away = plan.away_bytes(stage, limit);
@@ -242,8 +242,8 @@ impl PlanReport<'_> {
         if row.out_of_core {
             text += &format!(
                 "transforms in stripes of {}, blocks of {}; assignment in segments of {}\n\
-                 packed: what may pack of what finds no room; spilled: were nothing to pack; written\n\
-                 and read: at most, were nothing of it to stay in memory\n\n",
+                 packed: what may pack of what finds no room; spilled: were nothing to pack;\n\
+                 written and read: at most, were nothing of it to stay in memory\n\n",
                 size(row.stripe_bytes),
                 size(row.block_bytes),
                 size((row.segment_variables * size_of::<ark_bn254::Fr>()) as u64),

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A sample is 16 clusters of 512 bytes, spread evenly: of 32-byte lanes that is 256. `choose` asks
-//! whether the clusters pack together; `is_uniform` whether any of them does. So a vector with a tail
-//! of zeroes is not taken for uniform where a cluster falls on it, and on a fourteenth of 4 MiB one
+//! whether the clusters pack together; `is_uniform` whether any of them does. So a vector with a
+//! tail of zeroes is not taken for uniform where a cluster falls on it, and on a fourteenth of 4 MiB one
 //! always does.
 //!
 //! Wrong costs ratio, never a bit. Never: allocate.
@@ -25,8 +25,8 @@ const _: () = assert!(CLUSTER_BYTES / 4 <= pack::ESTIMATE_LANES_MAX);
 /// Bytes that one sample of [`is_uniform`] stands for.
 const STRETCH_BYTES: usize = 4 << 20;
 
-/// A cluster packs if that saves one in so many of its bytes: some uniform lanes are a bit or a byte
-/// short.
+/// A cluster packs if that saves one in so many of its bytes: some uniform lanes are a bit or a
+/// byte short.
 const UNIFORM_GAIN_MAX: usize = 16;
 
 /// Whether nothing in `input` packs, by a sample of every 4 MiB; the first that does ends it.

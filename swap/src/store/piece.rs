@@ -57,8 +57,8 @@ fn front_bytes(bytes: usize, quarters: usize) -> usize {
 }
 
 impl Inner {
-    /// What is known of a vector's bytes once a sample was taken. One of several pieces is asked here,
-    /// once; each piece of one that is not uniform is asked again, and so is a single piece.
+    /// What is known of a vector's bytes once a sample was taken. One of several pieces is asked
+    /// here, once; each piece of one that is not uniform is asked again, and so is a single piece.
     pub(super) fn look(spec: LaneSpec, bytes: &[u8], content: Content) -> Content {
         let is_cut = bytes.len() > FRAME_RAW_BYTES;
         match content {
