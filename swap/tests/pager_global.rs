@@ -150,6 +150,24 @@ fn forever() -> ! {
     }
 }
 
+/// Eight threads that read at random, four times as much as the limit leaves.
+fn thrashing(seconds: u64) {
+    let data: Vec<u64> = (0..128 * MIB / 8).map(|i| word(i, 1)).collect();
+    let started = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let data = &data;
+            scope.spawn(move || {
+                let mut rng = ChaCha8Rng::seed_from_u64(seed() ^ thread);
+                while started.elapsed().as_secs() < seconds {
+                    let at = rng.gen_range(0..data.len());
+                    assert_eq!(data[at], word(at, 1));
+                }
+            });
+        }
+    });
+}
+
 fn commands() {
     let data: Vec<u64> = (0..64 * MIB / 8).map(|i| word(i, 1)).collect();
     for round in 0..20 {
@@ -176,6 +194,8 @@ fn program() {
         "commands" => commands(),
         "limit" => return limited(),
         "forever" => forever(),
+        "thrashing" => thrashing(15),
+        "thrashing for long" => thrashing(90),
         "chains" => chains(seed()),
         "storm" => storm(seed()),
         other => panic!("no program {other}"),
@@ -306,6 +326,26 @@ fn a_quota_that_is_not_understood_is_said_once_and_changes_nothing() {
     let Some((success, text)) = output("commands", "33554432", &quota) else { return };
     assert!(success, "{text}");
     assert_eq!(text.matches("PLIMSOLL_SPILL_QUOTA is not understood").count(), 1, "{text}");
+}
+
+#[test]
+fn a_limit_that_is_too_small_is_said_once_with_a_larger_one() {
+    let Some((success, text)) = output("thrashing", "48MiB", &[]) else { return };
+    assert!(success, "{text}");
+    let said: Vec<_> = text.lines().filter(|line| line.contains("threads wait for")).collect();
+    let [line] = said[..] else { panic!("said {} times: {text}", said.len()) };
+    let number = |line: &str| line.split(' ').next().and_then(|n| n.parse::<u64>().ok());
+    let limit = line.split("with a limit of ").nth(1).and_then(number).expect("a number");
+    assert!(limit > 48 && line.contains("MiB instead of 48;"), "{line}");
+    assert!(line.contains("% of what left memory") && line.contains("PLIMSOLL_FAIL_FAST=1"));
+}
+
+#[test]
+fn fail_fast_from_the_environment_names_a_larger_limit() {
+    let fail_fast = [("PLIMSOLL_FAIL_FAST", "1")];
+    let Some((success, text)) = output("thrashing for long", "48MiB", &fail_fast) else { return };
+    assert!(!success && text.contains("fail-fast is on"), "{text}");
+    assert!(text.contains("MiB instead of 48"), "{text}");
 }
 
 /// A memory cgroup (v1) of this test's own; drop removes it.

@@ -79,6 +79,10 @@ impl ProcessLimit {
         })
     }
 
+    pub(crate) fn limit_bytes(&self) -> usize {
+        self.limit_bytes
+    }
+
     /// Resident bytes of the process; `None` if the kernel will not say.
     fn resident_bytes(&self) -> Option<usize> {
         let mut text = [0u8; 128];

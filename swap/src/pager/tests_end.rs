@@ -171,7 +171,7 @@ fn without_a_leader_the_process_ends() {
 
 #[test]
 fn fail_fast_ends_the_process_and_says_what_would_help() {
-    aborts("fail-fast", "would be gone with a limit of");
+    aborts("fail-fast", "would have stayed with a budget of");
 }
 
 #[test]
