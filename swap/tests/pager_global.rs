@@ -168,6 +168,15 @@ fn thrashing(seconds: u64) {
     });
 }
 
+/// A few blocks, and whether there is a pager.
+fn large_blocks() {
+    for bytes in [MIB / 4, 3 * MIB, 9 * MIB] {
+        let block = std::hint::black_box(vec![7u8; bytes]);
+        assert!(block.iter().all(|byte| *byte == 7));
+    }
+    eprintln!("{} pager", if ALLOC.pages().pager().is_some() { "a" } else { "no" });
+}
+
 fn commands() {
     let data: Vec<u64> = (0..64 * MIB / 8).map(|i| word(i, 1)).collect();
     for round in 0..20 {
@@ -194,6 +203,7 @@ fn program() {
         "commands" => commands(),
         "limit" => return limited(),
         "forever" => forever(),
+        "large blocks" => return large_blocks(),
         "thrashing" => thrashing(15),
         "thrashing for long" => thrashing(90),
         "chains" => chains(seed()),
@@ -346,6 +356,28 @@ fn fail_fast_from_the_environment_names_a_larger_limit() {
     let Some((success, text)) = output("thrashing for long", "48MiB", &fail_fast) else { return };
     assert!(!success && text.contains("fail-fast is on"), "{text}");
     assert!(text.contains("MiB instead of 48"), "{text}");
+}
+
+/// The program with so many addresses at most; what it said.
+fn with_addresses(program: &str, bytes: usize) -> Option<(bool, String)> {
+    let capped = format!("ulimit -v {} && exec \"$@\"", bytes / 1024);
+    let mut command = command(program, "64MiB", &["sh", "-c", &capped, "sh"])?;
+    let output = command.output().expect("a child");
+    Some((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+#[test]
+fn a_pager_that_cannot_be_had_is_said_once() {
+    let Some((success, text)) = with_addresses("large blocks", 230 * MIB) else { return };
+    assert!(success && text.contains("no pager"), "{text}");
+    let said = text.matches("no paging, over the limit memory is only given back").count();
+    assert_eq!(said, 1, "{text}");
+}
+
+#[test]
+fn with_few_addresses_the_range_is_smaller_and_paged() {
+    let Some((success, text)) = with_addresses("commands", 2048 * MIB) else { return };
+    assert!(success && !text.contains("no paging"), "{text}");
 }
 
 /// A memory cgroup (v1) of this test's own; drop removes it.

@@ -59,11 +59,11 @@ impl Drop for FakePages {
 
 // SAFETY: the range is one allocation that stays, zero at first and after `decommit`.
 unsafe impl PageSource for FakePages {
-    fn reserve(&self, bytes: usize) -> Result<NonNull<u8>, OsError> {
+    fn reserve(&self, bytes: usize, _: usize) -> Result<(NonNull<u8>, usize), OsError> {
         let base = self.heap(bytes, 2 << 20)?;
         self.base.store(base.as_ptr() as usize, Relaxed);
         self.bytes.store(bytes, Relaxed);
-        Ok(base)
+        Ok((base, bytes))
     }
     unsafe fn commit(&self, start: NonNull<u8>, bytes: usize, _: Pages) -> Result<(), OsError> {
         self.inside(start, bytes);

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use nix::libc;
 use plimsoll_arena::os::OsError;
 
 use super::core::Core;
@@ -75,6 +76,18 @@ pub enum BuildError {
     /// Neither a folder nor a backend was named.
     #[error("the pager has nowhere to write: name a spill folder on a disk")]
     NoFile,
+}
+
+impl BuildError {
+    /// Whether a smaller range may do: addresses, memory or threads are short.
+    pub(super) fn is_lack_of_room(&self) -> bool {
+        match self {
+            Self::Os(OsError { errno, .. }) | Self::Call { errno, .. } => {
+                [libc::ENOMEM, libc::EAGAIN].contains(errno)
+            }
+            _ => false,
+        }
+    }
 }
 
 impl From<Refused> for BuildError {
