@@ -144,6 +144,13 @@ pub unsafe trait PageSource: Sync {
         0
     }
 
+    /// The process may hold `bytes` from now on (`usize::MAX`: any), says the program. It is told
+    /// before `reserve` too, if it was said before the first block. A source that keeps to a limit
+    /// keeps to this one, and makes room when it is lower.
+    fn limit_set(&self, bytes: usize) {
+        _ = bytes;
+    }
+
     /// What the process holds beside the source has grown. A source that shares a limit with it
     /// makes room.
     fn others_grew(&self) {}

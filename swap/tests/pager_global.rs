@@ -177,6 +177,32 @@ fn large_blocks() {
     eprintln!("{} pager", if ALLOC.pages().pager().is_some() { "a" } else { "no" });
 }
 
+fn resident_bytes() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").expect("statm");
+    text.split(' ').nth(1).and_then(|n| n.parse::<usize>().ok()).expect("pages") * 4096
+}
+
+/// A limit that code lowers and raises while most is resident.
+fn moving_limit() {
+    let data: Vec<u64> = (0..128 * MIB / 8).map(|i| word(i, 1)).collect();
+    let budget = || ALLOC.pages().pager().expect("the test asked for one").stats().budget_bytes;
+    let all_there = || data.iter().enumerate().step_by(501).all(|(i, x)| *x == word(i, 1));
+    assert!(resident_bytes() > 128 * MIB && budget() > 128 << 20);
+    assert_eq!(ALLOC.set_limit(64 * MIB), 256 * MIB);
+    let (resident, lowered) = (resident_bytes(), budget());
+    assert!(resident <= 64 * MIB && lowered < 64 << 20, "{resident} resident, {lowered} allowed");
+    assert!(all_there() && resident_bytes() <= 64 * MIB);
+    assert_eq!(ALLOC.set_limit(400 * MIB), 64 * MIB);
+    assert!(budget() > 300 << 20, "{} allowed", budget());
+    assert!(all_there() && resident_bytes() > 128 * MIB, "{} resident", resident_bytes());
+}
+
+/// A limit that comes from code alone, before anything large.
+fn limit_from_code() {
+    assert_eq!(ALLOC.set_limit(64 * MIB), usize::MAX);
+    commands();
+}
+
 fn commands() {
     let data: Vec<u64> = (0..64 * MIB / 8).map(|i| word(i, 1)).collect();
     for round in 0..20 {
@@ -203,6 +229,8 @@ fn program() {
         "commands" => commands(),
         "limit" => return limited(),
         "forever" => forever(),
+        "moving limit" => moving_limit(),
+        "limit from code" => limit_from_code(),
         "large blocks" => return large_blocks(),
         "thrashing" => thrashing(15),
         "thrashing for long" => thrashing(90),
@@ -356,6 +384,18 @@ fn fail_fast_from_the_environment_names_a_larger_limit() {
     let Some((success, text)) = output("thrashing for long", "48MiB", &fail_fast) else { return };
     assert!(!success && text.contains("fail-fast is on"), "{text}");
     assert!(text.contains("MiB instead of 48"), "{text}");
+}
+
+#[test]
+fn a_limit_set_from_code_reaches_the_pager() {
+    run("moving limit", 256 * MIB);
+}
+
+#[test]
+fn a_limit_set_from_code_before_the_first_block_makes_a_pager() {
+    let Some(mut command) = command("limit from code", "", &[]) else { return };
+    let output = command.env_remove("PLIMSOLL_LIMIT").output().expect("a child");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// The program with so many addresses at most; what it said.

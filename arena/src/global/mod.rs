@@ -172,15 +172,21 @@ impl<A, P> std::fmt::Debug for Global<A, P> {
 impl<A: InnerPurge, P: PageSource> Global<A, P> {
     /// Sets the limit in bytes over everything the process has resident (`usize::MAX` for none)
     /// and returns the old one. It takes the place of [`LIMIT_VARIABLE`]. Lowering it gives cached
-    /// memory back at once.
+    /// memory back at once, and the page source keeps to it.
     pub fn set_limit(&self, bytes: usize) -> usize {
+        let errno = Errno::save();
+        if !self.is_started() {
+            // What the source reserves may depend on it.
+            self.pages.limit_set(bytes);
+        }
         self.is_ready();
         let old = self.policy.limit.swap(bytes, Relaxed);
         if bytes < old {
-            let errno = Errno::save();
             self.enforce_limit();
-            errno.restore();
         }
+        // Cached pages have gone first.
+        self.pages.limit_set(bytes);
+        errno.restore();
         old
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct FakePages {
     pub(crate) reused_bytes: AtomicUsize,
     pub(crate) placed: Mutex<Vec<(usize, usize)>>,
     pub(crate) looks: AtomicU64,
+    /// Each limit, and whether addresses had been reserved.
+    pub(crate) limits: Mutex<Vec<(usize, bool)>>,
     allocations: Mutex<Vec<(AtomicPtr<u8>, Layout)>>,
 }
 
@@ -93,6 +95,10 @@ unsafe impl PageSource for FakePages {
         self.inside(start, bytes);
         let mut placed = self.placed.lock().expect("no panic under this lock");
         placed.push((start.as_ptr() as usize, bytes));
+    }
+    fn limit_set(&self, bytes: usize) {
+        let reserved = self.bytes.load(Relaxed) > 0;
+        self.limits.lock().expect("no panic under this lock").push((bytes, reserved));
     }
     fn others_grew(&self) {
         self.looks.fetch_add(1, Relaxed);

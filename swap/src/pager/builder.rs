@@ -263,7 +263,10 @@ impl PagerBuilder {
             *segment = map.alloc(segment_bytes)?;
         }
         let hash_seed = sys::random_u64();
-        let mut core = Core::new(chunks, frames, (self.budget_bytes / GRANULE_BYTES) as u64)?;
+        // Until somebody looks at what the rest of the process holds.
+        let budget = self.budget_bytes.min(self.process_limit_bytes.unwrap_or(usize::MAX));
+        let budget = (budget / GRANULE_BYTES).max(1) as u64;
+        let mut core = Core::new(chunks, frames, budget)?;
         let key = match self.encryption {
             Encryption::Off => None,
             Encryption::On => {

@@ -352,6 +352,16 @@ impl Pager {
         self.engine.keep_to_budget(None) as usize * GRANULE_BYTES
     }
 
+    /// Sets what the process may hold, where a limit was given to
+    /// [`PagerBuilder::process_limit_bytes`], evicts what is over it now, and returns the old one;
+    /// `None`, and nothing changes, without one.
+    pub fn set_process_limit(&self, bytes: usize) -> Option<usize> {
+        let process = self.engine.process.as_ref().filter(|_| self.is_here())?;
+        let old = process.set_limit_bytes(bytes);
+        self.follow_limit();
+        Some(old)
+    }
+
     /// How hard the budget hurts; not at all in a child process.
     pub fn thrash(&self) -> Thrash {
         if !self.is_here() {

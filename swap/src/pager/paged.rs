@@ -1,7 +1,8 @@
 //! The pager as a source of pages for the global allocator.
 //!
 //! ```text
-//!   reserve   PLIMSOLL_LIMIT and PLIMSOLL_SPILL_DIR set, and userfaultfd to be had:
+//!   reserve   a limit (PLIMSOLL_LIMIT, or set from code before the first block) and
+//!             PLIMSOLL_SPILL_DIR set, and userfaultfd to be had:
 //!                  a pager, whose budget follows the process limit
 //!                  the kernel refuses addresses: half as many, and so on
 //!             otherwise: ordinary pages; why, is said once
@@ -27,7 +28,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use plimsoll_arena::global::{limit_from_environment, size_from_environment};
 use plimsoll_arena::os::OsError;
@@ -49,17 +50,19 @@ const ARRAY_BYTES_MIN: usize = 64 << 20;
 pub struct Paged {
     /// Null while the pages are ordinary ones.
     pager: AtomicPtr<Pager>,
+    /// The last limit that was set from code; 0: none was.
+    limit_bytes: AtomicUsize,
 }
 
 impl Paged {
     /// A source that looks at the environment when it is first asked for addresses.
     pub const fn new() -> Self {
-        Self { pager: AtomicPtr::new(std::ptr::null_mut()) }
+        Self { pager: AtomicPtr::new(std::ptr::null_mut()), limit_bytes: AtomicUsize::new(0) }
     }
 
     /// The pager, if there is one.
     pub fn pager(&self) -> Option<&Pager> {
-        // Acquire: pairs with the release in `reserve`.
+        // Acquire: pairs with the store in `start`.
         let pager = self.pager.load(Ordering::Acquire);
         // SAFETY: null, or a leaked box that lives as long as the process.
         unsafe { pager.as_ref() }
@@ -74,7 +77,9 @@ impl Paged {
     ) -> Option<(NonNull<u8>, usize)> {
         let mut bytes = bytes;
         let pager = loop {
-            let why = match asked.builder().range_bytes(bytes).build() {
+            // A limit may be raised later: all of the range may be resident then.
+            let builder = asked.builder().range_bytes(bytes).budget_bytes(bytes);
+            let why = match builder.build() {
                 Ok(pager) => break pager,
                 Err(why) => why,
             };
@@ -87,10 +92,15 @@ impl Paged {
             }
         };
         let base = pager.base();
-        // Release: pairs with the acquire in `pager`.
         let pager = Box::into_raw(Box::new(pager));
-        self.pager.store(pager, Ordering::Release);
+        // Release: pairs with the acquire in `pager`. SeqCst: with `limit_set`.
+        self.pager.store(pager, Ordering::SeqCst);
         hints::install(pager);
+        // SeqCst: a limit that was set meanwhile is seen here, or saw the pager.
+        let limit_bytes = self.limit_bytes.load(Ordering::SeqCst);
+        if limit_bytes != 0 {
+            _ = self.pager().map(|pager| pager.set_process_limit(limit_bytes));
+        }
         Some((base, bytes))
     }
 }
@@ -122,8 +132,7 @@ impl Asked {
 
     fn builder(&self) -> PagerBuilder {
         let builder = PagerBuilder::new().folder(self.folder).encryption(self.encryption);
-        let limit_bytes = self.limit_bytes;
-        let mut builder = builder.budget_bytes(limit_bytes).process_limit_bytes(limit_bytes);
+        let mut builder = builder.process_limit_bytes(self.limit_bytes);
         if let Some(quota) = self.quota_bytes {
             builder = builder.quota_bytes(quota);
         }
@@ -145,8 +154,12 @@ impl StaticSource for Paged {
 // written reads as zero, and `decommit` drops whole granules and clears the rest.
 unsafe impl PageSource for Paged {
     fn reserve(&self, bytes: usize, least_bytes: usize) -> Result<(NonNull<u8>, usize), OsError> {
+        let limit = match self.limit_bytes.load(Ordering::Relaxed) {
+            0 => limit_from_environment(),
+            set => Some(set).filter(|bytes| *bytes != usize::MAX),
+        };
         let folder = variable(c"PLIMSOLL_SPILL_DIR").filter(|folder| !folder.is_empty());
-        if let (Some(limit), Some(folder)) = (limit_from_environment(), folder) {
+        if let (Some(limit), Some(folder)) = (limit, folder) {
             let asked = Asked::from_environment(limit, folder);
             if let Some(range) = self.start(&asked, bytes, least_bytes) {
                 return Ok(range);
@@ -227,6 +240,16 @@ unsafe impl PageSource for Paged {
 
     fn over_budget(&self, _bytes: usize) -> usize {
         self.pager().map_or(0, Pager::follow_limit)
+    }
+
+    fn limit_set(&self, bytes: usize) {
+        // SeqCst, twice: with `start`. No limit at all is never 0.
+        self.limit_bytes.store(bytes.max(1), Ordering::SeqCst);
+        let pager = self.pager.load(Ordering::SeqCst);
+        // SAFETY: null, or a leaked box that lives as long as the process.
+        if let Some(pager) = unsafe { pager.as_ref() } {
+            pager.set_process_limit(bytes);
+        }
     }
 
     fn others_grew(&self) {
