@@ -28,7 +28,7 @@ use super::sync::{Lock, Signal};
 use super::sys;
 use super::tables::Table;
 use super::thrash::FailFast;
-use super::worker::Lead;
+use super::worker::{Crew, Lead, WORKERS_MAX};
 use crate::Error;
 use crate::backend::Backend;
 use crate::extent::{Extent, ExtentMap};
@@ -203,10 +203,10 @@ impl PagerBuilder {
     }
 
     /// Threads that answer faults, read and write, 1 to 64. The first answers, so of one alone
-    /// every touch waits for the reads and writes before it.
+    /// every touch waits for the reads and writes before it, and nobody notices if it is killed.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
-        self.workers = workers.clamp(1, 64);
+        self.workers = workers.clamp(1, WORKERS_MAX);
         self
     }
 
@@ -295,6 +295,7 @@ impl PagerBuilder {
             stop: AtomicBool::new(false),
             bell: sys::bell().map_err(|errno| BuildError::Call { call: "eventfd", errno })?,
             lead: Lead::default(),
+            crew: Crew::new(),
             key,
             hash_seed,
             fail_fast: self.fail_fast,

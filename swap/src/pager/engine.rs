@@ -28,7 +28,7 @@ use super::sync::{Guard, Lock, Signal};
 use super::sys::now_ns;
 use super::tables::Table;
 use super::thrash::FailFast;
-use super::worker::Lead;
+use super::worker::{Crew, Lead};
 use crate::backend::Backend;
 use crate::extent::Extent;
 use crate::seal::Key;
@@ -70,6 +70,7 @@ pub(crate) struct Engine {
     /// Ends the leader's wait.
     pub(crate) bell: OwnedFd,
     pub(crate) lead: Lead,
+    pub(crate) crew: Crew,
     /// What the file's contents are sealed with, if they are.
     pub(crate) key: Option<Key>,
     pub(crate) hash_seed: u64,

@@ -6,14 +6,16 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use nix::libc;
 
 use super::tests::{built, packing, pattern, words};
 use super::*;
+use crate::Error;
 use crate::backend::{Backend, Fault, FaultPlan, Faulty, Memory};
+use crate::extent::Extent;
 use crate::store::Encryption;
 
 const SCENARIO: &str = "PLIMSOLL_PAGER_SCENARIO";
@@ -40,10 +42,66 @@ fn at(call: u64, fault: Fault) -> Faulty<Memory> {
     Faulty::new(Memory::new(64 * MIB as u64), FaultPlan::At { call, fault })
 }
 
+/// What goes wrong, once the disk has been read or written ten times.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    ReaderVanishes,
+    WriterVanishes,
+}
+
+/// Memory for a disk on which one thing goes wrong.
+struct Troubled {
+    memory: Memory,
+    trouble: Trouble,
+    reads: AtomicU64,
+    writes: AtomicU64,
+}
+
+impl Troubled {
+    fn pager(trouble: Trouble) -> Option<Pager> {
+        let memory = Memory::new(64 * MIB as u64);
+        on(Self { memory, trouble, reads: AtomicU64::new(0), writes: AtomicU64::new(0) })
+    }
+}
+
+impl Backend for Troubled {
+    fn read_at(&self, offset_bytes: u64, out: &mut [u8]) -> Result<(), Error> {
+        let now = self.reads.fetch_add(1, Relaxed) == 10;
+        match self.trouble {
+            Trouble::ReaderVanishes if now => sys::vanish(),
+            _ => {}
+        }
+        self.memory.read_at(offset_bytes, out)
+    }
+
+    fn write_at(&self, offset_bytes: u64, bytes: &[u8]) -> Result<(), Error> {
+        let now = self.writes.fetch_add(1, Relaxed) == 10;
+        match self.trouble {
+            Trouble::WriterVanishes if now => sys::vanish(),
+            _ => {}
+        }
+        self.memory.write_at(offset_bytes, bytes)
+    }
+
+    fn reserve(&self, extent: Extent) -> Result<(), Error> {
+        self.memory.reserve(extent)
+    }
+
+    fn release(&self, extent: Extent) -> Result<(), Error> {
+        self.memory.release(extent)
+    }
+
+    fn len_bytes(&self) -> u64 {
+        self.memory.len_bytes()
+    }
+}
+
 /// What happens in the child. Does nothing in an ordinary run.
 #[test]
 fn scenario() {
     let Ok(scenario) = std::env::var(SCENARIO) else { return };
+    // SAFETY: no preconditions; a child that hangs is ended.
+    unsafe { libc::alarm(60) };
     let pager = match scenario.as_str() {
         "eio" => on(at(40, Fault::Eio)),
         "bit-flip" => {
@@ -64,6 +122,8 @@ fn scenario() {
             pager.engine().lead.vanish.store(true, Relaxed);
             Some(pager)
         }
+        "reader" => Troubled::pager(Trouble::ReaderVanishes),
+        "writer" => Troubled::pager(Trouble::WriterVanishes),
         "fail-fast" => {
             let fail_fast = FailFast { window: Duration::from_millis(600), stalled_percent: 1 };
             let folder = std::env::temp_dir();
@@ -167,6 +227,12 @@ fn a_flipped_bit_of_packed_memory_ends_the_process() {
 #[test]
 fn without_a_leader_the_process_ends() {
     aborts("leader", "was killed");
+}
+
+#[test]
+fn without_a_thread_that_reads_or_writes_the_process_ends() {
+    aborts("reader", "brings and writes pages was killed");
+    aborts("writer", "brings and writes pages was killed");
 }
 
 #[test]

@@ -14,8 +14,8 @@
 //! A fault therefore crosses from thread to thread once, not twice: on a machine whose processors
 //! sleep between faults, waking one takes as long as half a read. At least half of the workers
 //! keep away from write-back, so a demand waits for no write. Workers look around twenty times a
-//! second, under a limit a hundred times: whether the leader still lives, without whom a touch of an
-//! absent page would never end, and how long threads have waited for pages; idle ones also see what
+//! second, under a limit a hundred times: whether all still live, since a touch of what another was
+//! to bring would never end, and how long threads have waited for pages; idle ones also see what
 //! the process holds.
 //!
 //! Must never: take a signal, unwind, or allocate.
@@ -67,6 +67,30 @@ impl Start {
     }
 }
 
+/// The most workers there may be.
+pub(crate) const WORKERS_MAX: usize = 64;
+
+/// The threads that work: an id each, or 0 for one that has not begun or is done.
+#[derive(Debug)]
+pub(crate) struct Crew([AtomicI32; WORKERS_MAX]);
+
+impl Crew {
+    pub(crate) const fn new() -> Self {
+        Self([const { AtomicI32::new(0) }; WORKERS_MAX])
+    }
+
+    /// Relaxed: an id stands for nothing but the thread.
+    fn set(&self, number: usize, thread: i32) {
+        self.0[number].store(thread, Ordering::Relaxed);
+    }
+
+    /// A thread that ended without leaving, if there is one.
+    fn missing(&self) -> Option<i32> {
+        let threads = self.0.iter().map(|thread| thread.load(Ordering::Relaxed));
+        threads.filter(|thread| *thread != 0).find(|thread| !sys::is_alive(*thread))
+    }
+}
+
 /// Who leads: the thread's id, or 0.
 #[derive(Debug, Default)]
 pub(crate) struct Lead {
@@ -104,6 +128,7 @@ extern "C" fn work(raw: *mut c_void) -> *mut c_void {
     let tick = if engine.process.is_some() { TICK_UNDER_LIMIT } else { TICK };
     let mut watch = Watch::new(&start, tick);
     sys::go_first();
+    engine.crew.set(start.number, sys::thread_id());
     while !engine.stopping() {
         let seen = engine.work.count();
         if engine.queued_demand(start.number) {
@@ -116,6 +141,7 @@ extern "C" fn work(raw: *mut c_void) -> *mut c_void {
         // Whoever serves one demand after the other is never idle, which is when it matters.
         watch.look(engine);
     }
+    engine.crew.set(start.number, 0);
     std::ptr::null_mut()
 }
 
@@ -255,7 +281,7 @@ impl Engine {
     }
 }
 
-/// Looks after the leader, and after a limit that is too small.
+/// Looks after the other workers, and after a limit that is too small.
 struct Watch {
     tick: Duration,
     looked_ns: u64,
@@ -275,9 +301,10 @@ impl Watch {
             return;
         }
         self.looked_ns = now;
-        let thread = engine.lead.thread();
-        if thread != 0 && !sys::is_alive(thread) && !engine.stopping() {
-            die(format_args!("the thread that answers faults was killed"));
+        if let Some(thread) = engine.crew.missing() {
+            let leads = thread == engine.lead.thread();
+            let what = if leads { "answers faults" } else { "brings and writes pages" };
+            die(format_args!("the thread that {what} was killed"));
         }
         if let Some(limit) = engine.fail_fast
             && let Some((percent, advice)) = self.end.over(engine, limit, now)
