@@ -5,7 +5,7 @@
 
 #![cfg(all(target_os = "linux", not(miri)))]
 
-use plimsoll_arena::global::Global;
+use plimsoll_arena::global::{Ask, Global, reclaim_process};
 use rayon::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -320,5 +320,11 @@ fn reclaim_case() {
     let live: usize = kept.iter().map(Vec::len).sum();
     let resident = resident_bytes() - before;
     assert!(resident * 20 <= live * 21 + 20 * MIB, "{resident} resident for {live} live");
+    // Who has no reference to it asks through the door.
+    drop(filled(32 * MIB, 1));
+    let freed = reclaim_process(Ask::Cached(8 * MIB)).expect("this allocator");
+    assert!((8 * MIB..32 * MIB).contains(&freed), "{freed}");
+    let rest = reclaim_process(Ask::Everything).expect("this allocator");
+    assert!(rest > 0 && ALLOC.stats().cached_bytes == 0, "{rest}");
     assert_eq!(ALLOC.check(), Ok(()));
 }
