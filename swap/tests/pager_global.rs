@@ -168,6 +168,14 @@ fn thrashing(seconds: u64) {
     });
 }
 
+/// Small numbers, which pack to a fraction, and noise, which must be written.
+fn counters() {
+    let small: Vec<u64> = (0..64 * MIB as u64 / 8).map(|i| i % 1000).collect();
+    let noise: Vec<u64> = (0..64 * MIB / 8).map(|i| word(i, 1)).collect();
+    assert!(small.iter().enumerate().all(|(i, x)| *x == i as u64 % 1000));
+    assert!(noise.iter().enumerate().all(|(i, x)| *x == word(i, 1)));
+}
+
 /// A few blocks, and whether there is a pager.
 fn large_blocks() {
     for bytes in [MIB / 4, 3 * MIB, 9 * MIB] {
@@ -231,6 +239,7 @@ fn program() {
         "forever" => forever(),
         "moving limit" => moving_limit(),
         "limit from code" => limit_from_code(),
+        "counters" => counters(),
         "large blocks" => return large_blocks(),
         "thrashing" => thrashing(15),
         "thrashing for long" => thrashing(90),
@@ -396,6 +405,40 @@ fn a_limit_set_from_code_before_the_first_block_makes_a_pager() {
     let Some(mut command) = command("limit from code", "", &[]) else { return };
     let output = command.env_remove("PLIMSOLL_LIMIT").output().expect("a child");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_spill_folder_without_a_limit_is_said_once_and_does_nothing() {
+    for limit in [None, Some("")] {
+        let Some(mut command) = command("large blocks", "", &[]) else { return };
+        command.env_remove("PLIMSOLL_LIMIT").envs(limit.map(|text| ("PLIMSOLL_LIMIT", text)));
+        let output = command.output().expect("a child");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && text.contains("no pager"), "{text}");
+        assert_eq!(text.matches("PLIMSOLL_SPILL_DIR does nothing").count(), 1, "{text}");
+    }
+}
+
+#[test]
+fn empty_variables_are_none() {
+    let names = ["SPILL_QUOTA", "PACKED_LIMIT", "FAIL_FAST", "ENCRYPT_SPILL"];
+    let names = names.map(|name| format!("PLIMSOLL_{name}"));
+    let empty: Vec<_> = names.iter().map(|name| (name.as_str(), "")).collect();
+    let Some((success, text)) = output("large blocks", "64MiB", &empty) else { return };
+    assert!(success && text.contains("a pager") && !text.contains("PLIMSOLL_"), "{text}");
+}
+
+#[test]
+fn the_environment_bounds_packed_memory() {
+    let packed = |limit: &str| -> Option<u64> {
+        let variables = [("PLIMSOLL_PACKED_LIMIT", limit)];
+        let (success, text) = output("counters", "64MiB", &variables)?;
+        assert!(success, "{limit}: {text}");
+        let number = text.split("packed_bytes: ").nth(1).and_then(|rest| rest.split(',').next());
+        Some(number.expect("a counter").parse().expect("a number"))
+    };
+    assert!(packed("").is_none_or(|bytes| bytes > 0));
+    assert!(packed("0").is_none_or(|bytes| bytes == 0));
 }
 
 /// The program with so many addresses at most; what it said.

@@ -165,6 +165,11 @@ unsafe impl PageSource for Paged {
                 return Ok(range);
             }
         }
+        if limit.is_none() && folder.is_some() {
+            say(format_args!(
+                "PLIMSOLL_SPILL_DIR does nothing without a limit: set PLIMSOLL_LIMIT, too"
+            ));
+        }
         PlainPages.reserve(bytes, least_bytes)
     }
 
