@@ -180,7 +180,8 @@ job_stress() {
     # One at a time: each keeps both processors and the disk busy by itself.
     PLIMSOLL_STRESS=1 cargo test --release -p plimsoll-swap --lib pager -- --test-threads=1
     PLIMSOLL_STRESS=1 cargo test --release -p plimsoll-swap \
-        --test pager_global --test pager_reentrancy -- --test-threads=1 --nocapture
+        --test pager_global --test pager_refused --test pager_reentrancy \
+        -- --test-threads=1 --nocapture
 }
 
 job_peers() {

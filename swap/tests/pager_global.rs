@@ -176,15 +176,6 @@ fn counters() {
     assert!(noise.iter().enumerate().all(|(i, x)| *x == word(i, 1)));
 }
 
-/// A few blocks, and whether there is a pager.
-fn large_blocks() {
-    for bytes in [MIB / 4, 3 * MIB, 9 * MIB] {
-        let block = std::hint::black_box(vec![7u8; bytes]);
-        assert!(block.iter().all(|byte| *byte == 7));
-    }
-    eprintln!("{} pager", if ALLOC.pages().pager().is_some() { "a" } else { "no" });
-}
-
 fn resident_bytes() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").expect("statm");
     text.split(' ').nth(1).and_then(|n| n.parse::<usize>().ok()).expect("pages") * 4096
@@ -240,7 +231,6 @@ fn program() {
         "moving limit" => moving_limit(),
         "limit from code" => limit_from_code(),
         "counters" => counters(),
-        "large blocks" => return large_blocks(),
         "thrashing" => thrashing(15),
         "thrashing for long" => thrashing(90),
         "chains" => chains(seed()),
@@ -408,27 +398,6 @@ fn a_limit_set_from_code_before_the_first_block_makes_a_pager() {
 }
 
 #[test]
-fn a_spill_folder_without_a_limit_is_said_once_and_does_nothing() {
-    for limit in [None, Some("")] {
-        let Some(mut command) = command("large blocks", "", &[]) else { return };
-        command.env_remove("PLIMSOLL_LIMIT").envs(limit.map(|text| ("PLIMSOLL_LIMIT", text)));
-        let output = command.output().expect("a child");
-        let text = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && text.contains("no pager"), "{text}");
-        assert_eq!(text.matches("PLIMSOLL_SPILL_DIR does nothing").count(), 1, "{text}");
-    }
-}
-
-#[test]
-fn empty_variables_are_none() {
-    let names = ["SPILL_QUOTA", "PACKED_LIMIT", "FAIL_FAST", "ENCRYPT_SPILL"];
-    let names = names.map(|name| format!("PLIMSOLL_{name}"));
-    let empty: Vec<_> = names.iter().map(|name| (name.as_str(), "")).collect();
-    let Some((success, text)) = output("large blocks", "64MiB", &empty) else { return };
-    assert!(success && text.contains("a pager") && !text.contains("PLIMSOLL_"), "{text}");
-}
-
-#[test]
 fn the_environment_bounds_packed_memory() {
     let packed = |limit: &str| -> Option<u64> {
         let variables = [("PLIMSOLL_PACKED_LIMIT", limit)];
@@ -441,26 +410,14 @@ fn the_environment_bounds_packed_memory() {
     assert!(packed("0").is_none_or(|bytes| bytes == 0));
 }
 
-/// The program with so many addresses at most; what it said.
-fn with_addresses(program: &str, bytes: usize) -> Option<(bool, String)> {
-    let capped = format!("ulimit -v {} && exec \"$@\"", bytes / 1024);
-    let mut command = command(program, "64MiB", &["sh", "-c", &capped, "sh"])?;
-    let output = command.output().expect("a child");
-    Some((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
-}
-
-#[test]
-fn a_pager_that_cannot_be_had_is_said_once() {
-    let Some((success, text)) = with_addresses("large blocks", 230 * MIB) else { return };
-    assert!(success && text.contains("no pager"), "{text}");
-    let said = text.matches("no paging, over the limit memory is only given back").count();
-    assert_eq!(said, 1, "{text}");
-}
-
 #[test]
 fn with_few_addresses_the_range_is_smaller_and_paged() {
-    let Some((success, text)) = with_addresses("commands", 2048 * MIB) else { return };
-    assert!(success && !text.contains("no paging"), "{text}");
+    let capped = format!("ulimit -v {} && exec \"$@\"", 2 << 20);
+    let capped = ["sh", "-c", &capped, "sh"];
+    let Some(mut command) = command("commands", "64MiB", &capped) else { return };
+    let output = command.output().expect("a child");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !text.contains("no paging"), "{text}");
 }
 
 /// A memory cgroup (v1) of this test's own; drop removes it.
