@@ -8,11 +8,13 @@
 //! under the limit (but for the storms, whose stacks and small blocks are not paged). Each test
 //! says loudly when it cannot run here. `PLIMSOLL_STRESS=1` makes the storms eight times as long.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use plimsoll_arena::global::Global;
 use plimsoll_swap::pager::{Paged, probe};
@@ -176,6 +178,37 @@ fn counters() {
     assert!(noise.iter().enumerate().all(|(i, x)| *x == word(i, 1)));
 }
 
+/// Half of it in a vector that a thread-local's destructor reads and copies, half in one that is
+/// read and copied at exit.
+fn last_words() {
+    static AT_EXIT: OnceLock<Vec<u64>> = OnceLock::new();
+    struct Last(Vec<u64>);
+    impl Drop for Last {
+        fn drop(&mut self) {
+            let copy = std::hint::black_box(self.0.clone());
+            assert!(copy.iter().enumerate().all(|(i, x)| *x == word(i, 2)));
+        }
+    }
+    thread_local!(static LAST: RefCell<Option<Last>> = const { RefCell::new(None) });
+    extern "C" fn at_exit() {
+        let copy = std::hint::black_box(AT_EXIT.get().cloned().unwrap_or_default());
+        if copy.is_empty() || copy.iter().enumerate().any(|(i, x)| *x != word(i, 3)) {
+            std::process::abort();
+        }
+        eprintln!("read at exit");
+    }
+    let fill = |salt| (0..32 * MIB / 8).map(|i| word(i, salt)).collect::<Vec<u64>>();
+    AT_EXIT.set(fill(3)).expect("set once");
+    // SAFETY: the function is sound at any time.
+    assert_eq!(unsafe { nix::libc::atexit(at_exit) }, 0);
+    for _ in 0..4 {
+        let thread = std::thread::spawn(move || {
+            LAST.with_borrow_mut(|last| *last = Some(Last(fill(2))));
+        });
+        thread.join().expect("its destructors, too");
+    }
+}
+
 fn resident_bytes() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").expect("statm");
     text.split(' ').nth(1).and_then(|n| n.parse::<usize>().ok()).expect("pages") * 4096
@@ -205,7 +238,12 @@ fn limit_from_code() {
 fn commands() {
     let data: Vec<u64> = (0..64 * MIB / 8).map(|i| word(i, 1)).collect();
     for round in 0..20 {
-        let output = Command::new("echo").arg(round.to_string()).output();
+        let mut command = Command::new("echo");
+        if round % 2 == 0 {
+            // SAFETY: the function does nothing. With one, a program is started by fork and exec.
+            unsafe { command.pre_exec(|| Ok(())) };
+        }
+        let output = command.arg(round.to_string()).output();
         assert_eq!(output.expect("a program").stdout, format!("{round}\n").into_bytes());
         let at = round * 100_003;
         assert_eq!(data[at], word(at, 1));
@@ -228,6 +266,7 @@ fn program() {
         "commands" => commands(),
         "limit" => return limited(),
         "forever" => forever(),
+        "last words" => last_words(),
         "moving limit" => moving_limit(),
         "limit from code" => limit_from_code(),
         "counters" => counters(),
@@ -240,7 +279,7 @@ fn program() {
     let pager = ALLOC.pages().pager().expect("the test asked for one");
     let stats = pager.stats();
     eprintln!("{stats:?}");
-    assert!(stats.written_bytes > 0 || program == "storm", "nothing was evicted");
+    assert!(stats.written_bytes > 0, "nothing was evicted");
     if std::env::var_os("PLIMSOLL_ENCRYPT_SPILL").is_some() {
         assert!(stats.sealed_bytes > 0 && stats.sealed_bytes == stats.written_bytes);
     }
@@ -383,6 +422,12 @@ fn fail_fast_from_the_environment_names_a_larger_limit() {
     let Some((success, text)) = output("thrashing for long", "48MiB", &fail_fast) else { return };
     assert!(!success && text.contains("fail-fast is on"), "{text}");
     assert!(text.contains("MiB instead of 48"), "{text}");
+}
+
+#[test]
+fn destructors_of_thread_locals_and_functions_at_exit_see_what_was_spilled() {
+    let Some((success, text)) = output("last words", "48MiB", &[]) else { return };
+    assert!(success && text.contains("read at exit"), "{text}");
 }
 
 #[test]

@@ -143,7 +143,7 @@ impl PagerBuilder {
     }
 
     /// The most bytes the whole process may have resident. The budget is then what the rest of the
-    /// process leaves of it, looked at twenty times a second, and never above `budget_bytes`.
+    /// process leaves of it, looked at a hundred times a second, and never above `budget_bytes`.
     #[must_use]
     pub fn process_limit_bytes(mut self, bytes: usize) -> Self {
         self.process_limit_bytes = Some(bytes);

@@ -339,7 +339,7 @@ impl Pager {
 
     /// Sets the budget to what the process limit leaves, where one was given to
     /// [`PagerBuilder::process_limit_bytes`], and evicts what is over it. The pager does this by
-    /// itself twenty times a second, and more often while pages come and go. Returns the bytes
+    /// itself a hundred times a second, and more often while pages come and go. Returns the bytes
     /// given back.
     pub fn follow_limit(&self) -> usize {
         if !self.is_here() {
