@@ -469,12 +469,31 @@ fn with_few_addresses_the_range_is_smaller_and_paged() {
 struct Group(PathBuf);
 
 impl Group {
-    fn new(limit_bytes: usize) -> std::io::Result<Self> {
-        let name = format!("plimsoll-test-{}", std::process::id());
+    /// `None` where the machine does not let us, which is said.
+    fn new(name: &str, limit_bytes: usize) -> Option<Self> {
+        Self::make(name, limit_bytes)
+            .inspect_err(|why| {
+                eprintln!("SKIPPED, nothing was tested: no memory cgroup can be made here: {why}");
+            })
+            .ok()
+    }
+
+    fn make(name: &str, limit_bytes: usize) -> std::io::Result<Self> {
+        let name = format!("plimsoll-test-{name}-{}", std::process::id());
         let group = Self(Path::new("/sys/fs/cgroup/memory").join(name));
         std::fs::create_dir(&group.0)?;
         std::fs::write(group.0.join("memory.limit_in_bytes"), limit_bytes.to_string())?;
         Ok(group)
+    }
+
+    /// A shell's words that enter the group, do `first`, and go on as the command behind them.
+    fn joined(&self, first: &str) -> String {
+        format!("echo $$ > {}/cgroup.procs; {first} exec \"$@\"", self.0.display())
+    }
+
+    fn read(&self, file: &str) -> usize {
+        let text = std::fs::read_to_string(self.0.join(file)).expect("a file of the group");
+        text.trim().parse().expect("a number")
     }
 }
 
@@ -488,22 +507,40 @@ impl Drop for Group {
 
 #[test]
 fn auto_keeps_a_program_inside_its_memory_cgroup() {
-    let group = match Group::new(200 * MIB) {
-        Ok(group) => group,
-        Err(why) => {
-            eprintln!("SKIPPED, nothing was tested: no memory cgroup can be made here: {why}");
-            return;
-        }
-    };
-    let joined = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", group.0.display());
+    let Some(group) = Group::new("auto", 200 * MIB) else { return };
+    let joined = group.joined("");
     let Some(mut command) = command("columns", "auto", &["sh", "-c", &joined, "sh"]) else {
         return;
     };
     let output = command.output().expect("a child");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {text}", output.status);
-    let peak = std::fs::read_to_string(group.0.join("memory.max_usage_in_bytes")).expect("a peak");
-    eprintln!("{text}cgroup's peak: {} of {} bytes", peak.trim(), 200 * MIB);
+    let peak = group.read("memory.max_usage_in_bytes");
+    eprintln!("{text}cgroup's peak: {peak} of {} bytes", 200 * MIB);
+}
+
+/// The group's files in memory fill it; the kernel has to take them away for each page of ours.
+#[test]
+fn a_memory_cgroup_that_is_full_of_cached_files_gives_way() {
+    let Some(group) = Group::new("full", 200 * MIB) else { return };
+    let folder = tempfile::Builder::new().tempdir_in("/var/tmp").expect("a folder");
+    let file = folder.path().join("cached");
+    // What counts is how often the program alone was refused.
+    let joined = group.joined(&format!(
+        "dd if=/dev/zero of={} bs=1M count=300 conv=fsync 2> /dev/null; \
+         echo 0 > {}/memory.failcnt;",
+        file.display(),
+        group.0.display()
+    ));
+    let Some(mut command) = command("columns", "184MiB", &["sh", "-c", &joined, "sh"]) else {
+        return;
+    };
+    let output = command.output().expect("a child");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {text}", output.status);
+    let (refused, peak) = (group.read("memory.failcnt"), group.read("memory.max_usage_in_bytes"));
+    eprintln!("{text}at the cgroup's limit {refused} times, peak {peak}");
+    assert!(refused > 0 && peak > 199 * MIB, "{refused} times, {peak} bytes");
 }
 
 /// A small file system of its own on a disk; drop unmounts it.
