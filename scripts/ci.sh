@@ -17,7 +17,7 @@ usage: scripts/ci.sh [JOB...]
   test      cargo test --workspace: the tests and the documentation's examples
   peaks     a small proof takes no more memory than tests/peaks/prove.json says; 20 runs agree
             (scripts/ci.sh peaks-bless writes that file anew)
-  features  each feature alone, and none, builds without warnings
+  features  each feature alone, and none, builds without warnings; hooks of mimalloc, jemalloc
   benches   every bench is built and makes a short run
   shell     shellcheck on every script
   loom      the free list and the ledger under every interleaving
@@ -87,12 +87,16 @@ job_features() {
     local feature
     local -a only=(cargo clippy --no-default-features)
     "${only[@]}" -p plimsoll -- -D warnings
-    for feature in ark groth16 serde record layer metrics cli; do
+    for feature in ark groth16 serde record layer metrics mimalloc jemalloc cli; do
         "${only[@]}" -p plimsoll --features "$feature" -- -D warnings
     done
     "${only[@]}" -p plimsoll-arena -- -D warnings
-    for feature in parallel ark allocator-api2-02; do
+    for feature in parallel ark allocator-api2-02 mimalloc jemalloc; do
         "${only[@]}" -p plimsoll-arena --features "$feature" -- -D warnings
+    done
+    # Their hooks, which no other test builds.
+    for feature in mimalloc jemalloc; do
+        cargo test -p plimsoll-arena --features "$feature" --test "global_$feature"
     done
     # A library user who leaves `cli` out pulls in neither a command line nor ark-groth16.
     local tree
@@ -180,7 +184,8 @@ job_stress() {
     # One at a time: each keeps both processors and the disk busy by itself.
     PLIMSOLL_STRESS=1 cargo test --release -p plimsoll-swap --lib pager -- --test-threads=1
     PLIMSOLL_STRESS=1 cargo test --release -p plimsoll-swap \
-        --test pager_global --test pager_reentrancy -- --test-threads=1 --nocapture
+        --test pager_global --test pager_refused --test pager_reentrancy \
+        -- --test-threads=1 --nocapture
 }
 
 job_peers() {

@@ -19,8 +19,9 @@
 //! | `PLIMSOLL_FAIL_FAST` | not `0`: end the process when it does little but wait for pages |
 //!
 //! They are read at the first large allocation, without allocating. [`Allocator::set_limit`] sets a
-//! limit from code, for giving back; the pager takes its limit from the environment only. What is
-//! not understood, or cannot be had, is reported once on standard error and changes nothing.
+//! limit from code in the place of `PLIMSOLL_LIMIT`, and the pager follows it; whether there is one
+//! is decided at the first large allocation, by the limit of that moment. What is not understood,
+//! or cannot be had, is reported once on standard error and changes nothing.
 //!
 //! What is paged goes to a file without a name, mode 0600, as it is in memory, or sealed with a key
 //! of this process: set `PLIMSOLL_ENCRYPT_SPILL` where the witness must never reach a disk in the

@@ -24,8 +24,8 @@
 //!
 //! Features: `ark` (types and kernels of arkworks; default), `groth16` (the prover), `cli` (the
 //! binary; default, implies `groth16`), `record` (timelines and reports of a run), `layer` (the
-//! same for programs that use `tracing`; default), `metrics` (gauges for exporters). They only add;
-//! none changes what another does.
+//! same for programs that use `tracing`; default), `metrics` (gauges for exporters), `mimalloc` and
+//! `jemalloc` (the global allocator over them). They only add; none changes what another does.
 
 #![forbid(unsafe_code)]
 

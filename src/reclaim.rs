@@ -2,11 +2,13 @@
 //!
 //! ```text
 //!   short of N bytes
-//!     rung 1  cached blocks     pools give free blocks back, largest and oldest first
+//!     rung 1  cached blocks     pools give free blocks back, largest and oldest first; then the
+//!                               global allocator its cached pages, if it is ours
 //!     rung 2  holders           registered caches give up what they can make again
 //!     rung 3  spillable         unpinned vectors are packed or spilled, the least wanted first
 //!     rung 4  paged blocks      the pager under the global allocator, if there is one, evicts
-//!     rung 5  heap trim         the C library returns the pages of freed small objects
+//!     rung 5  heap trim         what serves small objects returns the pages of freed ones: the
+//!                               allocator inside ours, otherwise the C library
 //! ```
 //!
 //! Cheapest first, and a rung is climbed only while bytes are short. Once climbing, a little more
@@ -27,6 +29,7 @@
 use crate::meter::Meter;
 use crate::spill::Spill;
 use crate::thrash::{OnThrash, Thrash};
+use plimsoll_arena::global::{Ask, reclaim_process};
 use plimsoll_arena::{Ledger, Pool, Pressure, os};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,15 +90,17 @@ pub struct EnforcementCounts {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Freed {
-    /// By cached blocks.
+    /// By cached blocks of pools.
     pub cached_bytes: usize,
+    /// By cached pages of the global allocator.
+    pub allocator_bytes: usize,
     /// By registered holders.
     pub holder_bytes: usize,
     /// By spillable vectors, packed or spilled.
     pub spilled_bytes: usize,
     /// By the pager under the global allocator.
     pub paged_bytes: usize,
-    /// By the C library's heap.
+    /// By the heap of small objects.
     pub heap_bytes: usize,
 }
 
@@ -104,7 +109,7 @@ impl Freed {
     #[must_use]
     pub fn total_bytes(&self) -> usize {
         let ours = self.cached_bytes + self.holder_bytes + self.spilled_bytes;
-        ours + self.paged_bytes + self.heap_bytes
+        ours + self.allocator_bytes + self.paged_bytes + self.heap_bytes
     }
 }
 
@@ -315,6 +320,10 @@ impl Ladder {
         self.count(cause);
         let target = short_bytes.saturating_add(slack_bytes(ledger.limit_bytes()));
         freed.cached_bytes += self.reclaim_cached(target);
+        if freed.total_bytes() < target {
+            let left = target - freed.total_bytes();
+            freed.allocator_bytes += reclaim_process(Ask::Cached(left)).unwrap_or(0);
+        }
         for holder in self.live_holders() {
             let left = target.saturating_sub(freed.total_bytes());
             if left > 0 {
@@ -335,7 +344,8 @@ impl Ladder {
             freed.paged_bytes += pager.reclaim(target - freed.total_bytes());
         }
         if freed.total_bytes() < short_bytes {
-            freed.heap_bytes += self.trim_heap(&ledger, foreign_before);
+            let known = freed.allocator_bytes + freed.paged_bytes;
+            freed.heap_bytes += self.trim_heap(&ledger, foreign_before).saturating_sub(known);
         }
         self.thrash.note(started, Instant::now());
         freed
@@ -356,10 +366,13 @@ impl Ladder {
         spill.map_or(0, |spill| spill.reclaim(target_bytes))
     }
 
-    /// Has the C library return free pages; what the climb itself left on the heap does not count
-    /// as freed, or a climb that frees nothing else would look like one that does.
+    /// Has the allocator of small objects return free pages. Returns what is foreign less than
+    /// before the climb: what the climb itself left on the heap does not count as freed, or one
+    /// that frees nothing else would look like one that does.
     fn trim_heap(&self, ledger: &Ledger, foreign_before: usize) -> usize {
-        os::trim_heap();
+        if reclaim_process(Ask::Everything).is_none() {
+            os::trim_heap();
+        }
         ledger.sample();
         foreign_before.saturating_sub(ledger.stats().foreign_bytes)
     }

@@ -52,7 +52,7 @@ pub use watermark::Watermark;
 #[cfg(not(loom))]
 mod rooms {
     pub use crate::bump::{Bump, Rewind};
-    pub use crate::page_source::{Moved, PageSource, Pages, PlainPages, StaticSource};
+    pub use crate::page_source::{Moved, PageSource, Pages, PlainPages, StaticSource, half_range};
     pub use crate::plain::{Plain, bytes_of, bytes_of_mut};
     pub use crate::pool::{OverLimitRelease, Pool, PoolBuilder, Prefault, Wipe};
     pub use crate::stats::PoolStats;

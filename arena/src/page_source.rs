@@ -56,13 +56,14 @@ pub enum Moved {
 /// block in use keeps its contents; committed memory that was never written, or was decommitted,
 /// reads as zero.
 pub unsafe trait PageSource: Sync {
-    /// Reserves `bytes` of addresses, aligned to 2 MiB, without memory. The allocator calls it
-    /// once, and once more with half the size when it fails, and so on.
+    /// Reserves addresses, aligned to 2 MiB, without memory: `bytes`, or where the kernel refuses
+    /// as many, half of it and so on, down to `least_bytes`. Returns the first and how many there
+    /// are. All three numbers are multiples of 2 MiB. The allocator calls it once.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses that much address space.
-    fn reserve(&self, bytes: usize) -> Result<NonNull<u8>, OsError>;
+    /// When the kernel refuses the least, too.
+    fn reserve(&self, bytes: usize, least_bytes: usize) -> Result<(NonNull<u8>, usize), OsError>;
 
     /// Allows access to a part of the range, before any block is handed out of it. Parts are
     /// multiples of 2 MiB; each is committed once, and parts of one page size lie side by side.
@@ -143,6 +144,13 @@ pub unsafe trait PageSource: Sync {
         0
     }
 
+    /// The process may hold `bytes` from now on (`usize::MAX`: any), says the program. It is told
+    /// before `reserve` too, if it was said before the first block. A source that keeps to a limit
+    /// keeps to this one, and makes room when it is lower.
+    fn limit_set(&self, bytes: usize) {
+        _ = bytes;
+    }
+
     /// What the process holds beside the source has grown. A source that shares a limit with it
     /// makes room.
     fn others_grew(&self) {}
@@ -199,6 +207,13 @@ pub unsafe trait PageSource: Sync {
     }
 }
 
+/// Half of a range in whole huge pages, if that is no less than the least there may be.
+#[must_use]
+pub fn half_range(bytes: usize, least_bytes: usize) -> Option<usize> {
+    let half = (bytes / 2).next_multiple_of(crate::size::HUGE_BYTES);
+    (half < bytes && half >= least_bytes).then_some(half)
+}
+
 /// A source that a `static` can be made of.
 pub trait StaticSource: PageSource + Sized {
     /// The source before anything was asked of it.
@@ -215,8 +230,14 @@ impl StaticSource for PlainPages {
 
 // SAFETY: as `Linux` keeps the contract of `Os`; a reservation is never released.
 unsafe impl PageSource for PlainPages {
-    fn reserve(&self, bytes: usize) -> Result<NonNull<u8>, OsError> {
-        Linux.reserve(bytes, crate::size::HUGE_BYTES)
+    fn reserve(&self, bytes: usize, least_bytes: usize) -> Result<(NonNull<u8>, usize), OsError> {
+        let mut bytes = bytes;
+        loop {
+            match Linux.reserve(bytes, crate::size::HUGE_BYTES) {
+                Ok(base) => return Ok((base, bytes)),
+                Err(why) => bytes = half_range(bytes, least_bytes).ok_or(why)?,
+            }
+        }
     }
 
     unsafe fn commit(&self, start: NonNull<u8>, bytes: usize, pages: Pages) -> Result<(), OsError> {

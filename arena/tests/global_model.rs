@@ -348,7 +348,7 @@ fn a_machine_without_addresses_is_served_by_the_inner_allocator() {
     struct Nothing;
     // SAFETY: it never gives anything.
     unsafe impl PageSource for Nothing {
-        fn reserve(&self, bytes: usize) -> Result<NonNull<u8>, OsError> {
+        fn reserve(&self, bytes: usize, _: usize) -> Result<(NonNull<u8>, usize), OsError> {
             Err(out_of_memory(bytes))
         }
         unsafe fn commit(&self, _: NonNull<u8>, n: usize, _: Pages) -> Result<(), OsError> {

@@ -5,14 +5,14 @@
 
 #![cfg(all(target_os = "linux", not(miri)))]
 
-use plimsoll_arena::global::Global;
+use plimsoll_arena::global::{Ask, Global, reclaim_process};
 use rayon::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::process::{Command, Output};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock};
 
 #[global_allocator]
 static ALLOC: Global = Global::system();
@@ -87,6 +87,7 @@ fn the_child() {
         Ok("faults") => faults_case(),
         Ok("reclaim") => reclaim_case(),
         Ok("atexit") => atexit_case(),
+        Ok("before main") => before_main_case(),
         Ok("plain") => churn(10),
         _ => {}
     }
@@ -221,6 +222,35 @@ fn the_error_number_survives() {
     assert_eq!(unsafe { errno.read() }, 77);
 }
 
+/// What was allocated before `main`, `None` if it was not as written.
+static BEFORE_MAIN: OnceLock<Option<Vec<u8>>> = OnceLock::new();
+
+extern "C" fn before_main() {
+    if std::env::var_os("PLIMSOLL_CASE").is_none_or(|case| case != "before main") {
+        return;
+    }
+    let mut block = filled(3 * MIB, 8);
+    block.resize(5 * MIB, 8);
+    _ = BEFORE_MAIN.set(Some(block).filter(|block| is_filled(block, 8)));
+}
+
+// SAFETY: the loader calls what is in this section once, before `main`, with the C library set up;
+// the function allocates, and takes no arguments where the loader passes some.
+#[unsafe(link_section = ".init_array")]
+#[used]
+static INIT: extern "C" fn() = before_main;
+
+#[test]
+fn blocks_are_allocated_before_main() {
+    passed("before main", &[]);
+    passed("before main", &[("PLIMSOLL_LIMIT", "64MiB")]);
+}
+
+fn before_main_case() {
+    let block = BEFORE_MAIN.get().and_then(Option::as_ref).expect("called, and as it was written");
+    assert!(block.len() == 5 * MIB && is_filled(block, 8) && ALLOC.owns(block.as_ptr()));
+}
+
 #[test]
 fn blocks_are_allocated_at_exit() {
     passed("atexit", &[]);
@@ -320,5 +350,11 @@ fn reclaim_case() {
     let live: usize = kept.iter().map(Vec::len).sum();
     let resident = resident_bytes() - before;
     assert!(resident * 20 <= live * 21 + 20 * MIB, "{resident} resident for {live} live");
+    // Who has no reference to it asks through the door.
+    drop(filled(32 * MIB, 1));
+    let freed = reclaim_process(Ask::Cached(8 * MIB)).expect("this allocator");
+    assert!((8 * MIB..32 * MIB).contains(&freed), "{freed}");
+    let rest = reclaim_process(Ask::Everything).expect("this allocator");
+    assert!(rest > 0 && ALLOC.stats().cached_bytes == 0, "{rest}");
     assert_eq!(ALLOC.check(), Ok(()));
 }

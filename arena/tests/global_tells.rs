@@ -1,5 +1,5 @@
-//! What the global allocator tells its source of pages: where blocks are, and that small blocks of
-//! the inner allocator grew under a limit.
+//! What the global allocator tells its source of pages: where blocks are, what the limit is, and
+//! that small blocks of the inner allocator grew under one.
 
 #![expect(clippy::multiple_unsafe_ops_per_block, reason = "short programs of allocator calls")]
 
@@ -45,6 +45,15 @@ fn where_a_block_is_and_what_it_grows_and_shrinks_to() {
     // Nothing follows the block, so it stays where it is.
     assert_eq!(placed, [(first, 3 * mib), (first, 9 * mib), (first, 4 * mib)]);
     free(&tested, start, 4 * mib);
+}
+
+#[test]
+fn a_limit_is_told_before_addresses_are_reserved_and_whenever_it_changes() {
+    let tested = global();
+    tested.set_limit(1 << 30);
+    tested.set_limit(1 << 20);
+    let limits = tested.pages().limits.lock().expect("no panic under this lock").clone();
+    assert_eq!(limits, [(1 << 30, false), (1 << 30, true), (1 << 20, true)]);
 }
 
 #[test]

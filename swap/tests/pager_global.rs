@@ -8,11 +8,13 @@
 //! under the limit (but for the storms, whose stacks and small blocks are not paged). Each test
 //! says loudly when it cannot run here. `PLIMSOLL_STRESS=1` makes the storms eight times as long.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use plimsoll_arena::global::Global;
 use plimsoll_swap::pager::{Paged, probe};
@@ -150,10 +152,98 @@ fn forever() -> ! {
     }
 }
 
+/// Eight threads that read at random, four times as much as the limit leaves.
+fn thrashing(seconds: u64) {
+    let data: Vec<u64> = (0..128 * MIB / 8).map(|i| word(i, 1)).collect();
+    let started = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let data = &data;
+            scope.spawn(move || {
+                let mut rng = ChaCha8Rng::seed_from_u64(seed() ^ thread);
+                while started.elapsed().as_secs() < seconds {
+                    let at = rng.gen_range(0..data.len());
+                    assert_eq!(data[at], word(at, 1));
+                }
+            });
+        }
+    });
+}
+
+/// Small numbers, which pack to a fraction, and noise, which must be written.
+fn counters() {
+    let small: Vec<u64> = (0..64 * MIB as u64 / 8).map(|i| i % 1000).collect();
+    let noise: Vec<u64> = (0..64 * MIB / 8).map(|i| word(i, 1)).collect();
+    assert!(small.iter().enumerate().all(|(i, x)| *x == i as u64 % 1000));
+    assert!(noise.iter().enumerate().all(|(i, x)| *x == word(i, 1)));
+}
+
+/// Half of it in a vector that a thread-local's destructor reads and copies, half in one that is
+/// read and copied at exit.
+fn last_words() {
+    static AT_EXIT: OnceLock<Vec<u64>> = OnceLock::new();
+    struct Last(Vec<u64>);
+    impl Drop for Last {
+        fn drop(&mut self) {
+            let copy = std::hint::black_box(self.0.clone());
+            assert!(copy.iter().enumerate().all(|(i, x)| *x == word(i, 2)));
+        }
+    }
+    thread_local!(static LAST: RefCell<Option<Last>> = const { RefCell::new(None) });
+    extern "C" fn at_exit() {
+        let copy = std::hint::black_box(AT_EXIT.get().cloned().unwrap_or_default());
+        if copy.is_empty() || copy.iter().enumerate().any(|(i, x)| *x != word(i, 3)) {
+            std::process::abort();
+        }
+        eprintln!("read at exit");
+    }
+    let fill = |salt| (0..32 * MIB / 8).map(|i| word(i, salt)).collect::<Vec<u64>>();
+    AT_EXIT.set(fill(3)).expect("set once");
+    // SAFETY: the function is sound at any time.
+    assert_eq!(unsafe { nix::libc::atexit(at_exit) }, 0);
+    for _ in 0..4 {
+        let thread = std::thread::spawn(move || {
+            LAST.with_borrow_mut(|last| *last = Some(Last(fill(2))));
+        });
+        thread.join().expect("its destructors, too");
+    }
+}
+
+fn resident_bytes() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").expect("statm");
+    text.split(' ').nth(1).and_then(|n| n.parse::<usize>().ok()).expect("pages") * 4096
+}
+
+/// A limit that code lowers and raises while most is resident.
+fn moving_limit() {
+    let data: Vec<u64> = (0..128 * MIB / 8).map(|i| word(i, 1)).collect();
+    let budget = || ALLOC.pages().pager().expect("the test asked for one").stats().budget_bytes;
+    let all_there = || data.iter().enumerate().step_by(501).all(|(i, x)| *x == word(i, 1));
+    assert!(resident_bytes() > 128 * MIB && budget() > 128 << 20);
+    assert_eq!(ALLOC.set_limit(64 * MIB), 256 * MIB);
+    let (resident, lowered) = (resident_bytes(), budget());
+    assert!(resident <= 64 * MIB && lowered < 64 << 20, "{resident} resident, {lowered} allowed");
+    assert!(all_there() && resident_bytes() <= 64 * MIB);
+    assert_eq!(ALLOC.set_limit(400 * MIB), 64 * MIB);
+    assert!(budget() > 300 << 20, "{} allowed", budget());
+    assert!(all_there() && resident_bytes() > 128 * MIB, "{} resident", resident_bytes());
+}
+
+/// A limit that comes from code alone, before anything large.
+fn limit_from_code() {
+    assert_eq!(ALLOC.set_limit(64 * MIB), usize::MAX);
+    commands();
+}
+
 fn commands() {
     let data: Vec<u64> = (0..64 * MIB / 8).map(|i| word(i, 1)).collect();
     for round in 0..20 {
-        let output = Command::new("echo").arg(round.to_string()).output();
+        let mut command = Command::new("echo");
+        if round % 2 == 0 {
+            // SAFETY: the function does nothing. With one, a program is started by fork and exec.
+            unsafe { command.pre_exec(|| Ok(())) };
+        }
+        let output = command.arg(round.to_string()).output();
         assert_eq!(output.expect("a program").stdout, format!("{round}\n").into_bytes());
         let at = round * 100_003;
         assert_eq!(data[at], word(at, 1));
@@ -176,6 +266,12 @@ fn program() {
         "commands" => commands(),
         "limit" => return limited(),
         "forever" => forever(),
+        "last words" => last_words(),
+        "moving limit" => moving_limit(),
+        "limit from code" => limit_from_code(),
+        "counters" => counters(),
+        "thrashing" => thrashing(15),
+        "thrashing for long" => thrashing(90),
         "chains" => chains(seed()),
         "storm" => storm(seed()),
         other => panic!("no program {other}"),
@@ -183,7 +279,7 @@ fn program() {
     let pager = ALLOC.pages().pager().expect("the test asked for one");
     let stats = pager.stats();
     eprintln!("{stats:?}");
-    assert!(stats.written_bytes > 0 || program == "storm", "nothing was evicted");
+    assert!(stats.written_bytes > 0, "nothing was evicted");
     if std::env::var_os("PLIMSOLL_ENCRYPT_SPILL").is_some() {
         assert!(stats.sealed_bytes > 0 && stats.sealed_bytes == stats.written_bytes);
     }
@@ -308,16 +404,96 @@ fn a_quota_that_is_not_understood_is_said_once_and_changes_nothing() {
     assert_eq!(text.matches("PLIMSOLL_SPILL_QUOTA is not understood").count(), 1, "{text}");
 }
 
+#[test]
+fn a_limit_that_is_too_small_is_said_once_with_a_larger_one() {
+    let Some((success, text)) = output("thrashing", "48MiB", &[]) else { return };
+    assert!(success, "{text}");
+    let said: Vec<_> = text.lines().filter(|line| line.contains("threads wait for")).collect();
+    let [line] = said[..] else { panic!("said {} times: {text}", said.len()) };
+    let number = |line: &str| line.split(' ').next().and_then(|n| n.parse::<u64>().ok());
+    let limit = line.split("with a limit of ").nth(1).and_then(number).expect("a number");
+    assert!(limit > 48 && line.contains("MiB instead of 48;"), "{line}");
+    assert!(line.contains("% of what left memory") && line.contains("PLIMSOLL_FAIL_FAST=1"));
+}
+
+#[test]
+fn fail_fast_from_the_environment_names_a_larger_limit() {
+    let fail_fast = [("PLIMSOLL_FAIL_FAST", "1")];
+    let Some((success, text)) = output("thrashing for long", "48MiB", &fail_fast) else { return };
+    assert!(!success && text.contains("fail-fast is on"), "{text}");
+    assert!(text.contains("MiB instead of 48"), "{text}");
+}
+
+#[test]
+fn destructors_of_thread_locals_and_functions_at_exit_see_what_was_spilled() {
+    let Some((success, text)) = output("last words", "48MiB", &[]) else { return };
+    assert!(success && text.contains("read at exit"), "{text}");
+}
+
+#[test]
+fn a_limit_set_from_code_reaches_the_pager() {
+    run("moving limit", 256 * MIB);
+}
+
+#[test]
+fn a_limit_set_from_code_before_the_first_block_makes_a_pager() {
+    let Some(mut command) = command("limit from code", "", &[]) else { return };
+    let output = command.env_remove("PLIMSOLL_LIMIT").output().expect("a child");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_environment_bounds_packed_memory() {
+    let packed = |limit: &str| -> Option<u64> {
+        let variables = [("PLIMSOLL_PACKED_LIMIT", limit)];
+        let (success, text) = output("counters", "64MiB", &variables)?;
+        assert!(success, "{limit}: {text}");
+        let number = text.split("packed_bytes: ").nth(1).and_then(|rest| rest.split(',').next());
+        Some(number.expect("a counter").parse().expect("a number"))
+    };
+    assert!(packed("").is_none_or(|bytes| bytes > 0));
+    assert!(packed("0").is_none_or(|bytes| bytes == 0));
+}
+
+#[test]
+fn with_few_addresses_the_range_is_smaller_and_paged() {
+    let capped = format!("ulimit -v {} && exec \"$@\"", 2 << 20);
+    let capped = ["sh", "-c", &capped, "sh"];
+    let Some(mut command) = command("commands", "64MiB", &capped) else { return };
+    let output = command.output().expect("a child");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !text.contains("no paging"), "{text}");
+}
+
 /// A memory cgroup (v1) of this test's own; drop removes it.
 struct Group(PathBuf);
 
 impl Group {
-    fn new(limit_bytes: usize) -> std::io::Result<Self> {
-        let name = format!("plimsoll-test-{}", std::process::id());
+    /// `None` where the machine does not let us, which is said.
+    fn new(name: &str, limit_bytes: usize) -> Option<Self> {
+        Self::make(name, limit_bytes)
+            .inspect_err(|why| {
+                eprintln!("SKIPPED, nothing was tested: no memory cgroup can be made here: {why}");
+            })
+            .ok()
+    }
+
+    fn make(name: &str, limit_bytes: usize) -> std::io::Result<Self> {
+        let name = format!("plimsoll-test-{name}-{}", std::process::id());
         let group = Self(Path::new("/sys/fs/cgroup/memory").join(name));
         std::fs::create_dir(&group.0)?;
         std::fs::write(group.0.join("memory.limit_in_bytes"), limit_bytes.to_string())?;
         Ok(group)
+    }
+
+    /// A shell's words that enter the group, do `first`, and go on as the command behind them.
+    fn joined(&self, first: &str) -> String {
+        format!("echo $$ > {}/cgroup.procs; {first} exec \"$@\"", self.0.display())
+    }
+
+    fn read(&self, file: &str) -> usize {
+        let text = std::fs::read_to_string(self.0.join(file)).expect("a file of the group");
+        text.trim().parse().expect("a number")
     }
 }
 
@@ -331,22 +507,40 @@ impl Drop for Group {
 
 #[test]
 fn auto_keeps_a_program_inside_its_memory_cgroup() {
-    let group = match Group::new(200 * MIB) {
-        Ok(group) => group,
-        Err(why) => {
-            eprintln!("SKIPPED, nothing was tested: no memory cgroup can be made here: {why}");
-            return;
-        }
-    };
-    let joined = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", group.0.display());
+    let Some(group) = Group::new("auto", 200 * MIB) else { return };
+    let joined = group.joined("");
     let Some(mut command) = command("columns", "auto", &["sh", "-c", &joined, "sh"]) else {
         return;
     };
     let output = command.output().expect("a child");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {text}", output.status);
-    let peak = std::fs::read_to_string(group.0.join("memory.max_usage_in_bytes")).expect("a peak");
-    eprintln!("{text}cgroup's peak: {} of {} bytes", peak.trim(), 200 * MIB);
+    let peak = group.read("memory.max_usage_in_bytes");
+    eprintln!("{text}cgroup's peak: {peak} of {} bytes", 200 * MIB);
+}
+
+/// The group's files in memory fill it; the kernel has to take them away for each page of ours.
+#[test]
+fn a_memory_cgroup_that_is_full_of_cached_files_gives_way() {
+    let Some(group) = Group::new("full", 200 * MIB) else { return };
+    let folder = tempfile::Builder::new().tempdir_in("/var/tmp").expect("a folder");
+    let file = folder.path().join("cached");
+    // What counts is how often the program alone was refused.
+    let joined = group.joined(&format!(
+        "dd if=/dev/zero of={} bs=1M count=300 conv=fsync 2> /dev/null; \
+         echo 0 > {}/memory.failcnt;",
+        file.display(),
+        group.0.display()
+    ));
+    let Some(mut command) = command("columns", "184MiB", &["sh", "-c", &joined, "sh"]) else {
+        return;
+    };
+    let output = command.output().expect("a child");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {text}", output.status);
+    let (refused, peak) = (group.read("memory.failcnt"), group.read("memory.max_usage_in_bytes"));
+    eprintln!("{text}at the cgroup's limit {refused} times, peak {peak}");
+    assert!(refused > 0 && peak > 199 * MIB, "{refused} times, {peak} bytes");
 }
 
 /// A small file system of its own on a disk; drop unmounts it.

@@ -46,7 +46,8 @@ pub fn limit_from_environment() -> Option<usize> {
     Some(limit_bytes()).filter(|bytes| *bytes != usize::MAX)
 }
 
-/// The size that another variable asks for, such as `512MiB`; `None` without the variable.
+/// The size that another variable asks for, such as `512MiB`; `None` without the variable, and when
+/// it is empty.
 ///
 /// A value that is not understood is reported on standard error at each call. Allocates nothing.
 pub fn size_from_environment(name: &str) -> Option<usize> {
@@ -94,8 +95,8 @@ pub(super) fn os_page_bytes() -> usize {
     usize::try_from(bytes).ok().filter(|bytes| bytes.is_power_of_two()).unwrap_or(4096)
 }
 
-/// The value of a variable, straight from the process's environment. `getenv` would do as well,
-/// but promises less about what it takes on the way.
+/// The value of a variable, if it is not empty, straight from the process's environment. `getenv`
+/// would do as well, but promises less about what it takes on the way.
 fn variable(name: &[u8]) -> Option<&'static [u8]> {
     unsafe extern "C" {
         static environ: *const *const libc::c_char;
@@ -115,7 +116,7 @@ fn variable(name: &[u8]) -> Option<&'static [u8]> {
         // from another thread just now, which no reader of it survives.
         let text = unsafe { CStr::from_ptr(text) }.to_bytes();
         if let Some(value) = text.strip_prefix(name).and_then(|rest| rest.strip_prefix(b"=")) {
-            return Some(value);
+            return Some(value).filter(|value| !value.trim_ascii().is_empty());
         }
         // SAFETY: the entry was not the last, null one.
         at = unsafe { at.add(1) };

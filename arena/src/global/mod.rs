@@ -17,6 +17,7 @@
 //! | `policy` | when cached pages go: the ceiling and the limit |
 //! | `start` | first use, fork |
 //! | `resize` | `realloc` |
+//! | `ask` | reclaim points, which have no reference to the allocator |
 //!
 //! Invariants: a pointer is a block's iff its address is in the range; `held` is an upper bound of
 //! the blocks' resident bytes; the most ever held is the most ever live and little more (`policy`).
@@ -25,6 +26,7 @@
 //! panic, use a thread-local that has a destructor or that its first use would allocate, wait for a
 //! thread that may be gone.
 
+mod ask;
 mod bins;
 mod env;
 mod extents;
@@ -40,6 +42,7 @@ mod stats;
 mod table;
 mod whole;
 
+pub use ask::{Ask, reclaim_process};
 pub use env::{LIMIT_VARIABLE, limit_from_environment, size_from_environment};
 pub use inner::{Hooked, InnerPurge};
 pub use stats::GlobalStats;
@@ -172,15 +175,21 @@ impl<A, P> std::fmt::Debug for Global<A, P> {
 impl<A: InnerPurge, P: PageSource> Global<A, P> {
     /// Sets the limit in bytes over everything the process has resident (`usize::MAX` for none)
     /// and returns the old one. It takes the place of [`LIMIT_VARIABLE`]. Lowering it gives cached
-    /// memory back at once.
+    /// memory back at once, and the page source keeps to it.
     pub fn set_limit(&self, bytes: usize) -> usize {
+        let errno = Errno::save();
+        if !self.is_started() {
+            // What the source reserves may depend on it.
+            self.pages.limit_set(bytes);
+        }
         self.is_ready();
         let old = self.policy.limit.swap(bytes, Relaxed);
         if bytes < old {
-            let errno = Errno::save();
             self.enforce_limit();
-            errno.restore();
         }
+        // Cached pages have gone first.
+        self.pages.limit_set(bytes);
+        errno.restore();
         old
     }
 
@@ -289,6 +298,7 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
             let errno = Errno::save();
             self.heap_of(start).release(&self.pages, start);
             self.settle_freed();
+            self.answer();
             errno.restore();
         }
     }

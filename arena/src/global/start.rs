@@ -109,21 +109,15 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         if self.policy.limit.load(Relaxed) == usize::MAX {
             self.policy.limit.store(env::limit_bytes(), Relaxed);
         }
-        let mut bytes = match self.start.reserve_bytes {
+        let bytes = match self.start.reserve_bytes {
             0 => env::physical_bytes()
                 .saturating_mul(RESERVE_PER_BYTE)
                 .clamp(RESERVE_BYTES_MIN, RESERVE_BYTES_MAX),
             asked => asked.clamp(16 * HUGE_BYTES, RESERVE_BYTES_MAX),
         };
-        let least = bytes.min(RESERVE_BYTES_LEAST);
-        let base = loop {
-            bytes = bytes.next_multiple_of(HUGE_BYTES);
-            match self.pages.reserve(bytes) {
-                Ok(base) => break base,
-                Err(_) if bytes / 2 >= least => bytes /= 2,
-                Err(_) => return false,
-            }
-        };
+        let bytes = bytes.next_multiple_of(HUGE_BYTES);
+        let least_bytes = bytes.min(RESERVE_BYTES_LEAST);
+        let Ok((base, bytes)) = self.pages.reserve(bytes, least_bytes) else { return false };
         let small_bytes = (bytes / SMALL_SHARE).next_multiple_of(HUGE_BYTES);
         let page_log2 = env::os_page_bytes().ilog2();
         // SAFETY: the front of the range just reserved; this is the only thread here.

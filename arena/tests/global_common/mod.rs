@@ -23,6 +23,8 @@ pub(crate) struct FakePages {
     pub(crate) reused_bytes: AtomicUsize,
     pub(crate) placed: Mutex<Vec<(usize, usize)>>,
     pub(crate) looks: AtomicU64,
+    /// Each limit, and whether addresses had been reserved.
+    pub(crate) limits: Mutex<Vec<(usize, bool)>>,
     allocations: Mutex<Vec<(AtomicPtr<u8>, Layout)>>,
 }
 
@@ -59,11 +61,11 @@ impl Drop for FakePages {
 
 // SAFETY: the range is one allocation that stays, zero at first and after `decommit`.
 unsafe impl PageSource for FakePages {
-    fn reserve(&self, bytes: usize) -> Result<NonNull<u8>, OsError> {
+    fn reserve(&self, bytes: usize, _: usize) -> Result<(NonNull<u8>, usize), OsError> {
         let base = self.heap(bytes, 2 << 20)?;
         self.base.store(base.as_ptr() as usize, Relaxed);
         self.bytes.store(bytes, Relaxed);
-        Ok(base)
+        Ok((base, bytes))
     }
     unsafe fn commit(&self, start: NonNull<u8>, bytes: usize, _: Pages) -> Result<(), OsError> {
         self.inside(start, bytes);
@@ -93,6 +95,10 @@ unsafe impl PageSource for FakePages {
         self.inside(start, bytes);
         let mut placed = self.placed.lock().expect("no panic under this lock");
         placed.push((start.as_ptr() as usize, bytes));
+    }
+    fn limit_set(&self, bytes: usize) {
+        let reserved = self.bytes.load(Relaxed) > 0;
+        self.limits.lock().expect("no panic under this lock").push((bytes, reserved));
     }
     fn others_grew(&self) {
         self.looks.fetch_add(1, Relaxed);

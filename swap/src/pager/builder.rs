@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use nix::libc;
 use plimsoll_arena::os::OsError;
 
 use super::core::Core;
@@ -27,7 +28,7 @@ use super::sync::{Lock, Signal};
 use super::sys;
 use super::tables::Table;
 use super::thrash::FailFast;
-use super::worker::Lead;
+use super::worker::{Crew, Lead, WORKERS_MAX};
 use crate::Error;
 use crate::backend::Backend;
 use crate::extent::{Extent, ExtentMap};
@@ -75,6 +76,18 @@ pub enum BuildError {
     /// Neither a folder nor a backend was named.
     #[error("the pager has nowhere to write: name a spill folder on a disk")]
     NoFile,
+}
+
+impl BuildError {
+    /// Whether a smaller range may do: addresses, memory or threads are short.
+    pub(super) fn is_lack_of_room(&self) -> bool {
+        match self {
+            Self::Os(OsError { errno, .. }) | Self::Call { errno, .. } => {
+                [libc::ENOMEM, libc::EAGAIN].contains(errno)
+            }
+            _ => false,
+        }
+    }
 }
 
 impl From<Refused> for BuildError {
@@ -130,7 +143,7 @@ impl PagerBuilder {
     }
 
     /// The most bytes the whole process may have resident. The budget is then what the rest of the
-    /// process leaves of it, looked at twenty times a second, and never above `budget_bytes`.
+    /// process leaves of it, looked at a hundred times a second, and never above `budget_bytes`.
     #[must_use]
     pub fn process_limit_bytes(mut self, bytes: usize) -> Self {
         self.process_limit_bytes = Some(bytes);
@@ -190,10 +203,10 @@ impl PagerBuilder {
     }
 
     /// Threads that answer faults, read and write, 1 to 64. The first answers, so of one alone
-    /// every touch waits for the reads and writes before it.
+    /// every touch waits for the reads and writes before it, and nobody notices if it is killed.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
-        self.workers = workers.clamp(1, 64);
+        self.workers = workers.clamp(1, WORKERS_MAX);
         self
     }
 
@@ -250,7 +263,10 @@ impl PagerBuilder {
             *segment = map.alloc(segment_bytes)?;
         }
         let hash_seed = sys::random_u64();
-        let mut core = Core::new(chunks, frames, (self.budget_bytes / GRANULE_BYTES) as u64)?;
+        // Until somebody looks at what the rest of the process holds.
+        let budget = self.budget_bytes.min(self.process_limit_bytes.unwrap_or(usize::MAX));
+        let budget = (budget / GRANULE_BYTES).max(1) as u64;
+        let mut core = Core::new(chunks, frames, budget)?;
         let key = match self.encryption {
             Encryption::Off => None,
             Encryption::On => {
@@ -279,9 +295,11 @@ impl PagerBuilder {
             stop: AtomicBool::new(false),
             bell: sys::bell().map_err(|errno| BuildError::Call { call: "eventfd", errno })?,
             lead: Lead::default(),
+            crew: Crew::new(),
             key,
             hash_seed,
             fail_fast: self.fail_fast,
+            told: AtomicBool::new(false),
         };
         Pager::start(Arc::new(engine), self.workers, door)
     }

@@ -28,7 +28,7 @@ use super::sync::{Guard, Lock, Signal};
 use super::sys::now_ns;
 use super::tables::Table;
 use super::thrash::FailFast;
-use super::worker::Lead;
+use super::worker::{Crew, Lead};
 use crate::backend::Backend;
 use crate::extent::Extent;
 use crate::seal::Key;
@@ -70,10 +70,13 @@ pub(crate) struct Engine {
     /// Ends the leader's wait.
     pub(crate) bell: OwnedFd,
     pub(crate) lead: Lead,
+    pub(crate) crew: Crew,
     /// What the file's contents are sealed with, if they are.
     pub(crate) key: Option<Key>,
     pub(crate) hash_seed: u64,
     pub(crate) fail_fast: Option<FailFast>,
+    /// It has been said that the process's limit is too small.
+    pub(crate) told: AtomicBool,
 }
 
 /// What came of an attempt to evict.

@@ -1,8 +1,10 @@
 //! The pager as a source of pages for the global allocator.
 //!
 //! ```text
-//!   reserve   PLIMSOLL_LIMIT and PLIMSOLL_SPILL_DIR set, and userfaultfd to be had:
+//!   reserve   a limit (PLIMSOLL_LIMIT, or set from code before the first block) and
+//!             PLIMSOLL_SPILL_DIR set, and userfaultfd to be had:
 //!                  a pager, whose budget follows the process limit
+//!                  the kernel refuses addresses: half as many, and so on
 //!             otherwise: ordinary pages; why, is said once
 //!   freed     contents dead: dropped first, never written
 //!   reused    live again
@@ -26,11 +28,11 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use plimsoll_arena::global::{limit_from_environment, size_from_environment};
 use plimsoll_arena::os::OsError;
-use plimsoll_arena::{Moved, PageSource, Pages, PlainPages, StaticSource};
+use plimsoll_arena::{Moved, PageSource, Pages, PlainPages, StaticSource, half_range};
 
 use super::builder::PagerBuilder;
 use super::face::Pager;
@@ -48,53 +50,98 @@ const ARRAY_BYTES_MIN: usize = 64 << 20;
 pub struct Paged {
     /// Null while the pages are ordinary ones.
     pager: AtomicPtr<Pager>,
+    /// The last limit that was set from code; 0: none was.
+    limit_bytes: AtomicUsize,
 }
 
 impl Paged {
     /// A source that looks at the environment when it is first asked for addresses.
     pub const fn new() -> Self {
-        Self { pager: AtomicPtr::new(std::ptr::null_mut()) }
+        Self { pager: AtomicPtr::new(std::ptr::null_mut()), limit_bytes: AtomicUsize::new(0) }
     }
 
     /// The pager, if there is one.
     pub fn pager(&self) -> Option<&Pager> {
-        // Acquire: pairs with the release in `reserve`.
+        // Acquire: pairs with the store in `start`.
         let pager = self.pager.load(Ordering::Acquire);
         // SAFETY: null, or a leaked box that lives as long as the process.
         unsafe { pager.as_ref() }
     }
 
-    fn start(&self, bytes: usize, limit_bytes: usize, folder: &[u8]) -> Option<NonNull<u8>> {
-        let folder = Path::new(std::ffi::OsStr::from_bytes(folder));
-        let builder = PagerBuilder::new().range_bytes(bytes).folder(folder);
-        let mut builder = builder.budget_bytes(limit_bytes).process_limit_bytes(limit_bytes);
-        let quota = size_from_environment("PLIMSOLL_SPILL_QUOTA");
-        if let Some(quota) = quota.filter(|quota| *quota > 0) {
-            builder = builder.quota_bytes(quota as u64);
+    /// Makes the pager, with the largest range that the kernel allows.
+    fn start(
+        &self,
+        asked: &Asked,
+        bytes: usize,
+        least_bytes: usize,
+    ) -> Option<(NonNull<u8>, usize)> {
+        let mut bytes = bytes;
+        let pager = loop {
+            // A limit may be raised later: all of the range may be resident then.
+            let builder = asked.builder().range_bytes(bytes).budget_bytes(bytes);
+            let why = match builder.build() {
+                Ok(pager) => break pager,
+                Err(why) => why,
+            };
+            match half_range(bytes, least_bytes).filter(|_| why.is_lack_of_room()) {
+                Some(half) => bytes = half,
+                None => {
+                    say(format_args!("no paging, over the limit memory is only given back: {why}"));
+                    return None;
+                }
+            }
+        };
+        let base = pager.base();
+        let pager = Box::into_raw(Box::new(pager));
+        // Release: pairs with the acquire in `pager`. SeqCst: with `limit_set`.
+        self.pager.store(pager, Ordering::SeqCst);
+        hints::install(pager);
+        // SeqCst: a limit that was set meanwhile is seen here, or saw the pager.
+        let limit_bytes = self.limit_bytes.load(Ordering::SeqCst);
+        if limit_bytes != 0 {
+            _ = self.pager().map(|pager| pager.set_process_limit(limit_bytes));
         }
-        if let Some(limit) = size_from_environment("PLIMSOLL_PACKED_LIMIT") {
+        Some((base, bytes))
+    }
+}
+
+/// What the environment asks for, read once: what is not understood is said when it is read.
+struct Asked {
+    limit_bytes: usize,
+    folder: &'static Path,
+    quota_bytes: Option<u64>,
+    packed_limit_bytes: Option<usize>,
+    encryption: Encryption,
+    fail_fast: Option<FailFast>,
+}
+
+impl Asked {
+    fn from_environment(limit_bytes: usize, folder: &'static [u8]) -> Self {
+        let quota = size_from_environment("PLIMSOLL_SPILL_QUOTA").filter(|quota| *quota > 0);
+        let is_on = |name| variable(name).is_some_and(|value| value != b"0" && !value.is_empty());
+        let encrypted = is_on(c"PLIMSOLL_ENCRYPT_SPILL");
+        Self {
+            limit_bytes,
+            folder: Path::new(std::ffi::OsStr::from_bytes(folder)),
+            quota_bytes: quota.map(|quota| quota as u64),
+            packed_limit_bytes: size_from_environment("PLIMSOLL_PACKED_LIMIT"),
+            encryption: if encrypted { Encryption::On } else { Encryption::Off },
+            fail_fast: is_on(c"PLIMSOLL_FAIL_FAST").then(FailFast::default),
+        }
+    }
+
+    fn builder(&self) -> PagerBuilder {
+        let builder = PagerBuilder::new().folder(self.folder).encryption(self.encryption);
+        let mut builder = builder.process_limit_bytes(self.limit_bytes);
+        if let Some(quota) = self.quota_bytes {
+            builder = builder.quota_bytes(quota);
+        }
+        if let Some(limit) = self.packed_limit_bytes {
             builder = builder.packed_limit_bytes(limit);
         }
-        let is_on = |name| variable(name).is_some_and(|value| value != b"0" && !value.is_empty());
-        if is_on(c"PLIMSOLL_ENCRYPT_SPILL") {
-            builder = builder.encryption(Encryption::On);
-        }
-        if is_on(c"PLIMSOLL_FAIL_FAST") {
-            builder = builder.fail_fast(FailFast::default());
-        }
-        match builder.build() {
-            Ok(pager) => {
-                let base = pager.base();
-                // Release: pairs with the acquire in `pager`.
-                let pager = Box::into_raw(Box::new(pager));
-                self.pager.store(pager, Ordering::Release);
-                hints::install(pager);
-                Some(base)
-            }
-            Err(why) => {
-                say(format_args!("no paging, over the limit memory is only given back: {why}"));
-                None
-            }
+        match self.fail_fast {
+            Some(fail_fast) => builder.fail_fast(fail_fast),
+            None => builder,
         }
     }
 }
@@ -106,14 +153,24 @@ impl StaticSource for Paged {
 // SAFETY: the pager's range is one anonymous mapping that is never given back; what was not
 // written reads as zero, and `decommit` drops whole granules and clears the rest.
 unsafe impl PageSource for Paged {
-    fn reserve(&self, bytes: usize) -> Result<NonNull<u8>, OsError> {
+    fn reserve(&self, bytes: usize, least_bytes: usize) -> Result<(NonNull<u8>, usize), OsError> {
+        let limit = match self.limit_bytes.load(Ordering::Relaxed) {
+            0 => limit_from_environment(),
+            set => Some(set).filter(|bytes| *bytes != usize::MAX),
+        };
         let folder = variable(c"PLIMSOLL_SPILL_DIR").filter(|folder| !folder.is_empty());
-        if let (Some(limit), Some(folder)) = (limit_from_environment(), folder)
-            && let Some(base) = self.start(bytes, limit, folder)
-        {
-            return Ok(base);
+        if let (Some(limit), Some(folder)) = (limit, folder) {
+            let asked = Asked::from_environment(limit, folder);
+            if let Some(range) = self.start(&asked, bytes, least_bytes) {
+                return Ok(range);
+            }
         }
-        PlainPages.reserve(bytes)
+        if limit.is_none() && folder.is_some() {
+            say(format_args!(
+                "PLIMSOLL_SPILL_DIR does nothing without a limit: set PLIMSOLL_LIMIT, too"
+            ));
+        }
+        PlainPages.reserve(bytes, least_bytes)
     }
 
     unsafe fn commit(&self, start: NonNull<u8>, bytes: usize, pages: Pages) -> Result<(), OsError> {
@@ -190,6 +247,16 @@ unsafe impl PageSource for Paged {
         self.pager().map_or(0, Pager::follow_limit)
     }
 
+    fn limit_set(&self, bytes: usize) {
+        // SeqCst, twice: with `start`. No limit at all is never 0.
+        self.limit_bytes.store(bytes.max(1), Ordering::SeqCst);
+        let pager = self.pager.load(Ordering::SeqCst);
+        // SAFETY: null, or a leaked box that lives as long as the process.
+        if let Some(pager) = unsafe { pager.as_ref() } {
+            pager.set_process_limit(bytes);
+        }
+    }
+
     fn others_grew(&self) {
         _ = self.pager().map(Pager::follow_limit);
     }
@@ -206,7 +273,8 @@ mod tests {
     #[test]
     fn without_variables_pages_are_ordinary() {
         let source = Paged::new();
-        let base = source.reserve(4 << 20).expect("addresses");
+        let (base, bytes) = source.reserve(4 << 20, 4 << 20).expect("addresses");
+        assert_eq!(bytes, 4 << 20);
         // SAFETY: inside the reservation, in whole pages, used by this test alone.
         unsafe { source.commit(base, 4 << 20, Pages::Huge) }.expect("committed");
         // SAFETY: committed above.

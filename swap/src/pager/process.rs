@@ -21,7 +21,7 @@
 //! Must never: allocate. The file stays open and is read into the stack.
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::core::Core;
 use super::engine::Engine;
@@ -39,7 +39,7 @@ const LOOK_NS: u64 = 2_000_000;
 #[derive(Debug)]
 pub(crate) struct ProcessLimit {
     statm: OwnedFd,
-    limit_bytes: usize,
+    limit_bytes: AtomicUsize,
     budget_bytes_max: usize,
     /// When somebody last looked because time had come.
     looked_ns: AtomicU64,
@@ -72,11 +72,21 @@ impl ProcessLimit {
     pub(crate) fn new(limit_bytes: usize, budget_bytes_max: usize) -> Result<Self, i32> {
         Ok(Self {
             statm: sys::open_for_reading(c"/proc/self/statm")?,
-            limit_bytes,
+            limit_bytes: AtomicUsize::new(limit_bytes),
             budget_bytes_max,
             looked_ns: AtomicU64::new(0),
             looks: AtomicU64::new(1),
         })
+    }
+
+    pub(crate) fn limit_bytes(&self) -> usize {
+        self.limit_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Sets the limit and returns the old one. Who looks at it next goes by it.
+    pub(crate) fn set_limit_bytes(&self, bytes: usize) -> usize {
+        // Relaxed: a number that stands for nothing but itself; the lock orders budgets.
+        self.limit_bytes.swap(bytes, Ordering::Relaxed)
     }
 
     /// Resident bytes of the process; `None` if the kernel will not say.
@@ -125,7 +135,7 @@ impl Engine {
         // Pages that came or went between the two looks are not taken for the pager's.
         let held = there(&core).min(before) as usize * GRANULE_BYTES;
         let foreign = resident.saturating_sub(held);
-        let limit = process.limit_bytes;
+        let limit = process.limit_bytes();
         let margin = (limit / 16).min(MARGIN_BYTES) + limit / 256;
         let growth = core.looked.growth(foreign, sys::now_ns()).min(MARGIN_BYTES);
         let room = limit.saturating_sub(foreign + growth + margin);

@@ -6,14 +6,16 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use nix::libc;
 
 use super::tests::{built, packing, pattern, words};
 use super::*;
+use crate::Error;
 use crate::backend::{Backend, Fault, FaultPlan, Faulty, Memory};
+use crate::extent::Extent;
 use crate::store::Encryption;
 
 const SCENARIO: &str = "PLIMSOLL_PAGER_SCENARIO";
@@ -36,21 +38,101 @@ fn on(backend: impl Backend + 'static) -> Option<Pager> {
     built(builder.backend(Box::new(backend)))
 }
 
-fn at(call: u64, fault: Fault) -> Faulty<Memory> {
-    Faulty::new(Memory::new(64 * MIB as u64), FaultPlan::At { call, fault })
+/// What goes wrong, once the disk has been read or written ten times.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    /// EIO.
+    ReadFails,
+    WriteFails,
+    /// One bit changes on its way, and nobody says so.
+    ReadFlips,
+    WriteFlips,
+    /// The second half is not written, and nobody says so.
+    WriteTears,
+    ReaderVanishes,
+    WriterVanishes,
+}
+
+/// Memory for a disk on which one thing goes wrong.
+struct Troubled {
+    memory: Memory,
+    trouble: Trouble,
+    reads: AtomicU64,
+    writes: AtomicU64,
+}
+
+impl Troubled {
+    fn pager(trouble: Trouble) -> Option<Pager> {
+        let memory = Memory::new(64 * MIB as u64);
+        on(Self { memory, trouble, reads: AtomicU64::new(0), writes: AtomicU64::new(0) })
+    }
+}
+
+fn eio(what: &'static str, offset_bytes: u64, bytes: usize) -> Error {
+    Error::Io { what, offset_bytes, bytes: bytes as u64, os_error: libc::EIO }
+}
+
+impl Backend for Troubled {
+    fn read_at(&self, offset_bytes: u64, out: &mut [u8]) -> Result<(), Error> {
+        let now = self.reads.fetch_add(1, Relaxed) == 10;
+        match self.trouble {
+            Trouble::ReaderVanishes if now => sys::vanish(),
+            Trouble::ReadFails if now => return Err(eio("read", offset_bytes, out.len())),
+            _ => {}
+        }
+        self.memory.read_at(offset_bytes, out)?;
+        if now && self.trouble == Trouble::ReadFlips {
+            out[out.len() / 2] ^= 4;
+        }
+        Ok(())
+    }
+
+    fn write_at(&self, offset_bytes: u64, bytes: &[u8]) -> Result<(), Error> {
+        let now = self.writes.fetch_add(1, Relaxed) == 10;
+        match self.trouble {
+            Trouble::WriterVanishes if now => sys::vanish(),
+            Trouble::WriteFails if now => return Err(eio("write", offset_bytes, bytes.len())),
+            Trouble::WriteTears if now => {
+                return self.memory.write_at(offset_bytes, &bytes[..bytes.len() / 2]);
+            }
+            Trouble::WriteFlips if now => {
+                let mut bytes = bytes.to_vec();
+                bytes[0] ^= 4;
+                return self.memory.write_at(offset_bytes, &bytes);
+            }
+            _ => {}
+        }
+        self.memory.write_at(offset_bytes, bytes)
+    }
+
+    fn reserve(&self, extent: Extent) -> Result<(), Error> {
+        self.memory.reserve(extent)
+    }
+
+    fn release(&self, extent: Extent) -> Result<(), Error> {
+        self.memory.release(extent)
+    }
+
+    fn len_bytes(&self) -> u64 {
+        self.memory.len_bytes()
+    }
 }
 
 /// What happens in the child. Does nothing in an ordinary run.
 #[test]
 fn scenario() {
     let Ok(scenario) = std::env::var(SCENARIO) else { return };
+    // SAFETY: no preconditions; a child that hangs is ended.
+    unsafe { libc::alarm(60) };
     let pager = match scenario.as_str() {
-        "eio" => on(at(40, Fault::Eio)),
-        "bit-flip" => {
-            on(Faulty::new(Memory::new(64 * MIB as u64), FaultPlan::Seeded { seed: 3, one_in: 1 }))
-        }
+        "read-fails" => Troubled::pager(Trouble::ReadFails),
+        "write-fails" => Troubled::pager(Trouble::WriteFails),
+        "read-flips" => Troubled::pager(Trouble::ReadFlips),
+        "write-flips" => Troubled::pager(Trouble::WriteFlips),
+        "write-tears" => Troubled::pager(Trouble::WriteTears),
         "sealed-flip" => {
-            let backend = at(40, Fault::BitFlip);
+            let plan = FaultPlan::At { call: 40, fault: Fault::BitFlip };
+            let backend = Faulty::new(Memory::new(64 * MIB as u64), plan);
             let builder = Pager::builder().range_bytes(64 * MIB).budget_bytes(4 * MIB);
             built(builder.backend(Box::new(backend)).encryption(Encryption::On))
         }
@@ -64,6 +146,8 @@ fn scenario() {
             pager.engine().lead.vanish.store(true, Relaxed);
             Some(pager)
         }
+        "reader" => Troubled::pager(Trouble::ReaderVanishes),
+        "writer" => Troubled::pager(Trouble::WriterVanishes),
         "fail-fast" => {
             let fail_fast = FailFast { window: Duration::from_millis(600), stalled_percent: 1 };
             let folder = std::env::temp_dir();
@@ -141,7 +225,8 @@ fn aborts(scenario: &str, because: &str) {
 
 #[test]
 fn a_failing_disk_ends_the_process() {
-    aborts("eio", "of the spill file");
+    aborts("read-fails", "cannot read ");
+    aborts("write-fails", "cannot write ");
 }
 
 #[test]
@@ -150,8 +235,10 @@ fn a_full_disk_ends_the_process() {
 }
 
 #[test]
-fn faults_of_all_kinds_end_the_process_and_are_never_read() {
-    aborts("bit-flip", "the pager cannot go on");
+fn bytes_of_a_plain_file_that_are_not_what_was_written_are_never_seen() {
+    for scenario in ["read-flips", "write-flips", "write-tears"] {
+        aborts(scenario, "not what was written there");
+    }
 }
 
 #[test]
@@ -170,8 +257,14 @@ fn without_a_leader_the_process_ends() {
 }
 
 #[test]
+fn without_a_thread_that_reads_or_writes_the_process_ends() {
+    aborts("reader", "brings and writes pages was killed");
+    aborts("writer", "brings and writes pages was killed");
+}
+
+#[test]
 fn fail_fast_ends_the_process_and_says_what_would_help() {
-    aborts("fail-fast", "would be gone with a limit of");
+    aborts("fail-fast", "would have stayed with a budget of");
 }
 
 #[test]

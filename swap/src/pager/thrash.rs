@@ -10,10 +10,14 @@
 //! The estimate is for a queue in order of arrival, which is what the pager has; see Denning, "The
 //! working set model for program behavior", CACM 1968, for distances in general.
 //!
+//! What is said names the process's limit where there is one: the budget is a part of it, and who
+//! set the limit has never heard of the other number.
+//!
 //! Invariant: the histogram's sum is the refaulted granules. All numbers only grow.
 //!
 //! Must never: divide by zero on a pager that did nothing.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::space::GRANULE_BYTES;
@@ -113,6 +117,37 @@ impl Thrash {
     }
 }
 
+/// What may be said of a limit that is too small. Shown, it is a part of a sentence.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Advice {
+    pub(crate) thrash: Thrash,
+    pub(crate) budget_bytes: u64,
+    /// What the whole process may hold, if that was said.
+    pub(crate) limit_bytes: Option<u64>,
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(helpful) = self.thrash.helpful_budget_bytes else {
+            return f.write_str("nothing that left memory was wanted again");
+        };
+        let percent = (self.thrash.refault_share() * 100.0) as u32;
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let growth = helpful.saturating_sub(self.budget_bytes);
+        let (what, now) = match self.limit_bytes {
+            Some(limit) => ("limit", limit),
+            None => ("budget", self.budget_bytes),
+        };
+        write!(
+            f,
+            "{percent} % of what left memory was wanted again; half of that would have stayed with \
+             a {what} of {} MiB instead of {}",
+            mib(now.saturating_add(growth)),
+            mib(now),
+        )
+    }
+}
+
 /// When to give up on a limit that is too small: threads have waited for pages for
 /// `stalled_percent` of the processors' time, over `window`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,5 +178,24 @@ mod tests {
         let thrash = counters.report(80, 100);
         assert_eq!(thrash.helpful_budget_bytes, Some((100 + 1024) * GRANULE_BYTES as u64));
         assert!((thrash.refault_share() - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn advice_names_the_limit_of_the_process_where_there_is_one() {
+        let mut counters = Counters::default();
+        let told = |counters: &Counters, limit_bytes| {
+            let thrash = counters.report(1200, 100);
+            let budget_bytes = 100 * GRANULE_BYTES as u64;
+            Advice { thrash, budget_bytes, limit_bytes }.to_string()
+        };
+        assert_eq!(told(&counters, None), "nothing that left memory was wanted again");
+        // 1024 granules more, 64 MiB.
+        counters.refault(900, 1000);
+        let with_limit = told(&counters, Some(80 << 20));
+        assert!(with_limit.starts_with("75 % of "), "{with_limit}");
+        assert!(with_limit.ends_with("a limit of 144 MiB instead of 80"), "{with_limit}");
+        // 100 granules are 6.25 MiB.
+        let without = told(&counters, None);
+        assert!(without.ends_with("a budget of 71 MiB instead of 7"), "{without}");
     }
 }

@@ -13,9 +13,10 @@
 //!
 //! A fault therefore crosses from thread to thread once, not twice: on a machine whose processors
 //! sleep between faults, waking one takes as long as half a read. At least half of the workers
-//! keep away from write-back, so a demand waits for no write. Idle workers look around twenty times
-//! a second, under a limit a hundred times: whether the leader still lives, without whom a touch of
-//! an absent page would never end, and what the process holds.
+//! keep away from write-back, so a demand waits for no write. Workers look around twenty times a
+//! second, under a limit a hundred times: whether all still live, since a touch of what another was
+//! to bring would never end, and how long threads have waited for pages; idle ones also see what
+//! the process holds.
 //!
 //! Must never: take a signal, unwind, or allocate.
 
@@ -29,18 +30,21 @@ use nix::libc;
 use super::core::Core;
 use super::engine::Engine;
 use super::entry::Demand;
-use super::space::{CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, run};
+use super::space::{GRANULE_BYTES, GRANULES, Mask, run};
 use super::state::{Answer, State, answer};
 use super::streams::Streams;
-use super::sys::{self, die, now_ns};
-use super::thrash::FailFast;
+use super::sys::{self, die, now_ns, say};
+use super::thrash::{Advice, FailFast};
 
-/// How often an idle worker looks around.
+/// How often a worker looks around.
 const TICK: Duration = Duration::from_millis(50);
 
 /// The same where the process has a limit: nothing else says that small blocks come. With 50 ms
 /// ark-groth16 was over by some MB (`scripts/ci.sh peers`, groth16 under a third of its peak).
 const TICK_UNDER_LIMIT: Duration = Duration::from_millis(10);
+
+/// When a limit of the process is said to be too small: half of the time was spent waiting.
+const TELL: FailFast = FailFast { window: Duration::from_secs(10), stalled_percent: 50 };
 
 /// What a thread is started with.
 pub(crate) struct Start {
@@ -60,6 +64,30 @@ impl Start {
             // SAFETY: no thread has been started, so the box is still ours.
             drop(unsafe { Box::from_raw(raw) });
         })
+    }
+}
+
+/// The most workers there may be.
+pub(crate) const WORKERS_MAX: usize = 64;
+
+/// The threads that work: an id each, or 0 for one that has not begun or is done.
+#[derive(Debug)]
+pub(crate) struct Crew([AtomicI32; WORKERS_MAX]);
+
+impl Crew {
+    pub(crate) const fn new() -> Self {
+        Self([const { AtomicI32::new(0) }; WORKERS_MAX])
+    }
+
+    /// Relaxed: an id stands for nothing but the thread.
+    fn set(&self, number: usize, thread: i32) {
+        self.0[number].store(thread, Ordering::Relaxed);
+    }
+
+    /// A thread that ended without leaving, if there is one.
+    fn missing(&self) -> Option<i32> {
+        let threads = self.0.iter().map(|thread| thread.load(Ordering::Relaxed));
+        threads.filter(|thread| *thread != 0).find(|thread| !sys::is_alive(*thread))
     }
 }
 
@@ -100,6 +128,7 @@ extern "C" fn work(raw: *mut c_void) -> *mut c_void {
     let tick = if engine.process.is_some() { TICK_UNDER_LIMIT } else { TICK };
     let mut watch = Watch::new(&start, tick);
     sys::go_first();
+    engine.crew.set(start.number, sys::thread_id());
     while !engine.stopping() {
         let seen = engine.work.count();
         if engine.queued_demand(start.number) {
@@ -107,9 +136,12 @@ extern "C" fn work(raw: *mut c_void) -> *mut c_void {
             engine.lead_on(start.number);
         } else if !engine.background(start.number, start.workers) {
             engine.work.wait(seen, tick);
-            watch.look(engine);
+            engine.follow_limit_closely(start.number);
         }
+        // Whoever serves one demand after the other is never idle, which is when it matters.
+        watch.look(engine);
     }
+    engine.crew.set(start.number, 0);
     std::ptr::null_mut()
 }
 
@@ -249,21 +281,18 @@ impl Engine {
     }
 }
 
-/// Looks after the leader, and after a limit that is too small.
+/// Looks after the other workers, and after a limit that is too small.
 struct Watch {
-    /// The worker's, who looks.
-    number: usize,
     tick: Duration,
     looked_ns: u64,
-    window_ns: u64,
-    stalled_ns: u64,
-    processors: u64,
+    tell: Stalls,
+    end: Stalls,
 }
 
 impl Watch {
     fn new(start: &Start, tick: Duration) -> Self {
-        let Start { number, processors, .. } = *start;
-        Self { number, tick, looked_ns: now_ns(), window_ns: now_ns(), stalled_ns: 0, processors }
+        let stalls = Stalls { since_ns: now_ns(), stalled_ns: 0, processors: start.processors };
+        Self { tick, looked_ns: now_ns(), tell: stalls, end: stalls }
     }
 
     fn look(&mut self, engine: &Engine) {
@@ -272,36 +301,67 @@ impl Watch {
             return;
         }
         self.looked_ns = now;
-        let thread = engine.lead.thread();
-        if thread != 0 && !sys::is_alive(thread) && !engine.stopping() {
-            die(format_args!("the thread that answers faults was killed"));
+        if let Some(thread) = engine.crew.missing() {
+            let leads = thread == engine.lead.thread();
+            let what = if leads { "answers faults" } else { "brings and writes pages" };
+            die(format_args!("the thread that {what} was killed"));
         }
-        engine.follow_limit_closely(self.number);
-        if let Some(limit) = engine.fail_fast {
-            self.judge(engine, limit, now);
-        }
-    }
-
-    fn judge(&mut self, engine: &Engine, limit: FailFast, now: u64) {
-        let elapsed = now - self.window_ns;
-        if elapsed < limit.window.as_nanos() as u64 {
-            return;
-        }
-        let (thrash, stalled_ns) = {
-            let core = engine.core.lock();
-            (core.counters.report(core.evictions, core.budget), core.counters.stalled_ns)
-        };
-        let stalled = stalled_ns - self.stalled_ns;
-        (self.window_ns, self.stalled_ns) = (now, stalled_ns);
-        if stalled / self.processors > elapsed / 100 * u64::from(limit.stalled_percent) {
+        if let Some(limit) = engine.fail_fast
+            && let Some((percent, advice)) = self.end.over(engine, limit, now)
+        {
             die(format_args!(
-                "threads wait for pages {} % of the time, and fail-fast is on; half of the \
-                 refaults would be gone with a limit of {} MiB (chunks of {} KiB, granules of {})",
-                stalled / self.processors * 100 / elapsed.max(1),
-                thrash.helpful_budget_bytes.unwrap_or(0) >> 20,
-                CHUNK_BYTES >> 10,
-                GRANULE_BYTES >> 10,
+                "threads wait for pages {percent} % of the time, and fail-fast is on; {advice}"
             ));
         }
+        self.tell(engine, now);
+    }
+
+    /// Says once that the limit of the process is too small.
+    fn tell(&mut self, engine: &Engine, now: u64) {
+        // Relaxed, both: a flag that stands for nothing but itself.
+        if engine.process.is_none() || engine.told.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Some((percent, advice)) = self.tell.over(engine, TELL, now)
+            && advice.thrash.refaulted_bytes > 0
+            && !engine.told.swap(true, Ordering::Relaxed)
+        {
+            say(format_args!(
+                "threads wait for pages {percent} % of the time: the limit is small; {advice}; \
+                 PLIMSOLL_FAIL_FAST=1 ends a process that does little else"
+            ));
+        }
+    }
+}
+
+/// How long threads have waited since a moment.
+#[derive(Clone, Copy)]
+struct Stalls {
+    since_ns: u64,
+    /// What all had waited then, added up.
+    stalled_ns: u64,
+    processors: u64,
+}
+
+impl Stalls {
+    /// Once a window is over: the percentage of it that threads waited, if that is more than there
+    /// may be, and what would help.
+    fn over(&mut self, engine: &Engine, limit: FailFast, now: u64) -> Option<(u64, Advice)> {
+        let elapsed = now - self.since_ns;
+        if elapsed < limit.window.as_nanos() as u64 {
+            return None;
+        }
+        let limit_bytes = engine.process.as_ref().map(|process| process.limit_bytes() as u64);
+        let (advice, stalled_ns) = {
+            let core = engine.core.lock();
+            let thrash = core.counters.report(core.evictions, core.budget);
+            let budget_bytes = core.budget * GRANULE_BYTES as u64;
+            (Advice { thrash, budget_bytes, limit_bytes }, core.counters.stalled_ns)
+        };
+        let stalled = (stalled_ns - self.stalled_ns) / self.processors;
+        (self.since_ns, self.stalled_ns) = (now, stalled_ns);
+        // A thread that waits takes no processor: there may be more of them than processors.
+        let percent = (stalled * 100 / elapsed.max(1)).min(100);
+        (stalled > elapsed / 100 * u64::from(limit.stalled_percent)).then_some((percent, advice))
     }
 }
