@@ -11,7 +11,9 @@ use ark_bn254::Fr;
 use ark_ff::{One, UniformRand};
 use ark_relations::gr1cs::ConstraintSynthesizer;
 use plimsoll::groth16::assignment::Assignment;
+use plimsoll::groth16::circom::wtns::WitnessFile;
 use plimsoll::groth16::circuit::{Sha256Chain, SquaringChain};
+use plimsoll::groth16::key::KeyFile;
 use plimsoll::groth16::plan::{CHUNK_LEN_MIN, ProofPlan, Shape};
 use plimsoll::groth16::prover::{ProveError, Prover};
 use plimsoll::meter::Meter;
@@ -22,6 +24,7 @@ use plimsoll_swap::file::{RamDisk, SpillFile};
 use plimsoll_swap::store::Encryption;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use support::{Keys, ark_proof, bytes, randomness, threads};
 
@@ -170,6 +173,32 @@ fn an_unsatisfied_witness_is_named_out_of_core_too() {
     }
 }
 
+/// The assignment of a circom fixture in segments of `segment_len`: in more than one, it is not
+/// brought together, and the quotient is made out of core.
+fn circom_proof(name: &str, segment_len: usize) -> Vec<u8> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/circom");
+    let key = KeyFile::open_zkey(&fixtures.join(format!("{name}.zkey"))).expect("a key");
+    let witness = WitnessFile::open(&fixtures.join(format!("{name}.wtns"))).expect("a witness");
+    let runtime = Runtime::builder().build().expect("a runtime");
+    let prover = Prover::new(&runtime, &key, None).expect("prover");
+    let assignment = Assignment::try_fill(&runtime, witness.len(), segment_len, |start, values| {
+        Ok(witness.read(start, values)?)
+    });
+    let (r, s) = randomness(1);
+    bytes(&prover.prove(assignment.expect("assignment"), r, s).expect("a proof that verifies"))
+}
+
+#[test]
+fn circom_proofs_are_the_same_from_an_assignment_in_segments() {
+    let _alone = alone();
+    for name in ["multiplier", "publics"] {
+        let expected = circom_proof(name, usize::MAX);
+        for segment_len in [1, 2, 5] {
+            assert_eq!(circom_proof(name, segment_len), expected, "{name}, {segment_len}");
+        }
+    }
+}
+
 /// Whether a proof ended in one of the errors that a failing disk may give.
 fn is_disk_error(error: &ProveError) -> bool {
     let text = error.to_string();
@@ -192,6 +221,7 @@ fn a_failing_disk_gives_an_error_or_the_right_proof() {
     let folder = folder();
     let (mut proved, mut failed) = (0, 0);
     for seed in 0..12 {
+        println!("SEED={seed}");
         // From a fault in every tenth call to one in some ten thousand.
         let plan = FaultPlan::Seeded { seed, one_in: 10 << seed };
         let file = SpillFile::open(folder.path(), RamDisk::Refuse).expect("a spill file");
