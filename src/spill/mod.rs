@@ -156,6 +156,14 @@ impl Spill {
         })
     }
 
+    /// Bytes of buffers beyond those of the usual number of I/O threads, which plans count as the
+    /// program's own.
+    #[cfg(feature = "groth16")]
+    pub(crate) fn extra_scratch_bytes(&self) -> usize {
+        let extra = self.io_threads.saturating_sub(options::IO_THREADS);
+        self.store().map_or(0, |_| extra * plimsoll_swap::store::SCRATCH_BYTES)
+    }
+
     fn store(&self) -> Option<&Store> {
         self.store.as_ref()
     }

@@ -10,7 +10,9 @@ use plimsoll_swap::{Error, codec::field::BN254_FR, codec::field::FieldSpec};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 const PROGRAMS: u64 = 2_000;
 
@@ -354,6 +356,86 @@ fn a_fault_in_either_part_of_a_long_piece_is_an_error_or_right_bytes() {
         }
     }
     assert!(happened > 20, "{happened} faults");
+}
+
+/// A disk whose writes wait until it is opened.
+struct Gate {
+    memory: Memory,
+    open: Mutex<bool>,
+    opened: Condvar,
+    waiting: AtomicUsize,
+}
+
+impl Gate {
+    fn new() -> Self {
+        let (open, opened, waiting) = (Mutex::new(true), Condvar::new(), AtomicUsize::new(0));
+        Self { memory: Memory::new(64 << 20), open, opened, waiting }
+    }
+
+    fn set(&self, open: bool) {
+        *self.open.lock().expect("no panic under it") = open;
+        self.opened.notify_all();
+    }
+}
+
+impl Backend for Gate {
+    fn read_at(&self, offset_bytes: u64, out: &mut [u8]) -> Result<(), Error> {
+        self.memory.read_at(offset_bytes, out)
+    }
+    fn write_at(&self, offset_bytes: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let open = self.open.lock().expect("no panic under it");
+        drop(self.opened.wait_while(open, |open| !*open).expect("no panic under it"));
+        self.memory.write_at(offset_bytes, bytes)
+    }
+    fn reserve(&self, extent: plimsoll_swap::extent::Extent) -> Result<(), Error> {
+        self.memory.reserve(extent)
+    }
+    fn release(&self, extent: plimsoll_swap::extent::Extent) -> Result<(), Error> {
+        self.memory.release(extent)
+    }
+    fn len_bytes(&self) -> u64 {
+        self.memory.len_bytes()
+    }
+}
+
+#[test]
+fn who_waits_for_bytes_does_not_wait_for_what_io_threads_write() {
+    for io_threads in [1, 2, 5] {
+        let disk = Arc::new(Gate::new());
+        let backend = Arc::clone(&disk) as Arc<dyn Backend>;
+        let store = Store::builder().backend(backend).io_threads(io_threads).build();
+        let store = store.expect("a store");
+        let bytes = vec![7; 100_000];
+        let save = |store: &Store| {
+            let tiers = Tiers::FileOnly;
+            store.save(LaneSpec::U64, &bytes, Content::Uniform, tiers).expect("there is room")
+        };
+        let saved = save(&store);
+        disk.set(false);
+        disk.waiting.store(0, Ordering::Relaxed);
+        let came = std::thread::scope(|scope| {
+            for _ in 0..io_threads {
+                scope.spawn(|| save(&store));
+            }
+            while disk.waiting.load(Ordering::Relaxed) < io_threads {
+                std::thread::yield_now();
+            }
+            let (loaded, came) = std::sync::mpsc::channel();
+            let (store, saved, bytes) = (&store, &saved, &bytes);
+            scope.spawn(move || {
+                let mut out = vec![0; bytes.len()];
+                let done = store.load(saved, &mut out).map(|()| out == *bytes);
+                // Nobody listens after the time is up.
+                let _ = loaded.send(done);
+            });
+            let came = came.recv_timeout(Duration::from_secs(20));
+            disk.set(true);
+            came
+        });
+        let same = came.expect("it waits for a write").expect("it is there");
+        assert!(same, "{io_threads} I/O threads: other bytes");
+    }
 }
 
 #[test]
