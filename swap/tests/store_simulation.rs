@@ -86,15 +86,18 @@ fn program(seed: u64, reached: &mut Reached) -> u64 {
     let one_in = [0, 4, 20, 100][seed as usize % 4];
     let disk = Arc::new(Faulty::new(Memory::new(8 << 20), FaultPlan::Seeded { seed, one_in }));
     let encryption = [Encryption::Off, Encryption::On][usize::from(seed.is_multiple_of(3))];
+    let packed_limit = [usize::MAX, 20_000][usize::from(seed.is_multiple_of(7))];
     let store = Store::builder()
         .backend(Arc::clone(&disk) as Arc<dyn Backend>)
         .quota_bytes([u64::MAX, 1 << 20][usize::from(seed.is_multiple_of(5))])
-        .packed_limit_bytes([usize::MAX, 20_000][usize::from(seed.is_multiple_of(7))])
+        .packed_limit_bytes(packed_limit)
         .encryption(encryption)
         .build()
         .expect("no folder to fail");
     let mut live: HashMap<u64, (Saved, Vec<u8>)> = HashMap::new();
     for step in 0..24 {
+        let packed = store.stats().packed_bytes;
+        assert!(packed <= packed_limit as u64, "seed {seed} step {step}: {packed} bytes packed");
         let at = rng.gen_range(0..8);
         match (rng.gen_range(0..6), live.remove(&at)) {
             (0..=2, _) => {
@@ -154,6 +157,7 @@ fn programs_give_the_bytes_back_or_an_error() {
     let seeds = seeds(PROGRAMS);
     let all = seeds.len() as u64 == PROGRAMS;
     for seed in seeds {
+        println!("SEED={seed}"); // shown when a program fails, or the store panics
         faults += program(seed, &mut reached);
     }
     let counts = [
@@ -174,6 +178,7 @@ fn two_hands_give_the_bytes_back_or_an_error_and_keep_nothing_of_a_failed_save()
     let (mut whole, mut failed, mut lost) = (0, 0, 0);
     let (seeds, all) = (seeds(60), std::env::var_os("SEED").is_none());
     for seed in seeds {
+        println!("SEED={seed}");
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let plan = FaultPlan::Seeded { seed, one_in: [0, 4, 12][seed as usize % 3] };
         let disk = Faulty::new(Memory::new(64 << 20), plan).delayed(seed, 3, 200);
