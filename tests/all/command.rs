@@ -201,6 +201,38 @@ fn where_cold_memory_goes_is_what_the_options_say() {
 }
 
 #[test]
+fn setup_names_its_floor_and_keeps_to_it() {
+    for (compressions, threads) in [("1", "2"), ("2", "2"), ("2", "1")] {
+        let folder = tempfile::tempdir().expect("folder");
+        let key_dir = folder.path().to_str().expect("UTF-8");
+        let setup = |limit: &str| {
+            let sizes = ["--compressions", compressions, "--threads", threads];
+            plimsoll(&[&["setup", "--key-dir", key_dir, "--limit", limit], &sizes[..]].concat())
+        };
+        let refused = setup("20MiB");
+        let text = stderr(&refused);
+        assert_eq!(code(&refused), Some(1), "{text}");
+        let floor = text.split(' ').find(|word| word.ends_with("MiB,")).expect("the floor");
+        let floor = floor.trim_end_matches(',').to_owned();
+        let keys = std::fs::read_dir(folder.path()).expect("a folder");
+        let keys = keys.filter(|file| {
+            file.as_ref().expect("a file").path().extension().is_some_and(|e| e == "pk")
+        });
+        assert_eq!(keys.count(), 0, "a key in spite of it");
+        let made = setup(&floor);
+        let text = String::from_utf8_lossy(&made.stdout).into_owned();
+        assert_eq!(code(&made), Some(0), "{floor}: {}", stderr(&made));
+        assert!(text.contains(&format!("--limit takes {floor} and more")), "{text}");
+        // VmHWM, as the command read it at its end.
+        let peak = text.split("peak ").nth(1).and_then(|rest| rest.split(" MiB").next());
+        let peak: f64 = peak.and_then(|number| number.parse().ok()).expect("a peak in MiB");
+        let floor: f64 = floor.trim_end_matches("MiB").parse().expect("MiB");
+        assert!(peak <= floor, "{peak} MiB, over the floor of {floor}");
+        assert!(peak * 1.6 > floor, "the floor of {floor} MiB is far too high for {peak}");
+    }
+}
+
+#[test]
 fn nonsense_limits_exit_with_2_and_name_the_text() {
     for text in ["", "12XiB", "-5GiB", "0", "110%", "many", "99999999999999999999TiB", "1 2"] {
         let argument = format!("--limit={text}");
