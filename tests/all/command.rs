@@ -180,6 +180,14 @@ fn where_cold_memory_goes_is_what_the_options_say() {
     let expected = proof();
     assert!(sum(&both, "packed_bytes") > 0 && sum(&both, "spilled_bytes") > 0, "{both}");
     assert!(sum(&both, "read_ahead_hits") > 0, "{both}");
+    assert!(sum(&both, "stalls") > 0, "{both}");
+    let table = ["prove", "--seed", "1", "--limit", &least];
+    let table = plimsoll(&[&table, &circuit[..]].concat());
+    let text = String::from_utf8_lossy(&table.stdout);
+    assert_eq!(code(&table), Some(0), "{}", stderr(&table));
+    for column in ["packed", "spilled", "brought back", "ahead of use", "stalls", "stalled"] {
+        assert!(text.contains(column), "{column} is missing:\n{text}");
+    }
     for options in [&["--packed-limit", "0"][..], &["--packed-limit", "0", "--encrypt-spill"]] {
         let file_only = json(&prove(options));
         assert_eq!(sum(&file_only, "packed_bytes"), 0, "{file_only}");
