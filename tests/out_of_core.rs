@@ -11,9 +11,11 @@ use ark_bn254::Fr;
 use ark_ff::{One, UniformRand};
 use ark_relations::gr1cs::ConstraintSynthesizer;
 use plimsoll::groth16::assignment::Assignment;
+use plimsoll::groth16::circom::wtns::WitnessFile;
 use plimsoll::groth16::circuit::{Sha256Chain, SquaringChain};
+use plimsoll::groth16::key::KeyFile;
 use plimsoll::groth16::plan::{CHUNK_LEN_MIN, ProofPlan, Shape};
-use plimsoll::groth16::prover::{ProveError, Prover};
+use plimsoll::groth16::prover::{Progress, ProveError, Prover};
 use plimsoll::meter::Meter;
 use plimsoll::spill::{SpillOptions, SpillStats};
 use plimsoll::{Error, Runtime};
@@ -22,6 +24,10 @@ use plimsoll_swap::file::{RamDisk, SpillFile};
 use plimsoll_swap::store::Encryption;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
+use std::collections::HashSet;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use support::{Keys, ark_proof, bytes, randomness, threads};
 
@@ -170,6 +176,116 @@ fn an_unsatisfied_witness_is_named_out_of_core_too() {
     }
 }
 
+/// The assignment of a circom fixture in segments of `segment_len`: in more than one, it is not
+/// brought together, and the quotient is made out of core.
+fn circom_proof(name: &str, segment_len: usize) -> Vec<u8> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/circom");
+    let key = KeyFile::open_zkey(&fixtures.join(format!("{name}.zkey"))).expect("a key");
+    let witness = WitnessFile::open(&fixtures.join(format!("{name}.wtns"))).expect("a witness");
+    let runtime = Runtime::builder().build().expect("a runtime");
+    let prover = Prover::new(&runtime, &key, None).expect("prover");
+    let assignment = Assignment::try_fill(&runtime, witness.len(), segment_len, |start, values| {
+        Ok(witness.read(start, values)?)
+    });
+    let (r, s) = randomness(1);
+    bytes(&prover.prove(assignment.expect("assignment"), r, s).expect("a proof that verifies"))
+}
+
+#[test]
+fn circom_proofs_are_the_same_from_an_assignment_in_segments() {
+    let _alone = alone();
+    for name in ["multiplier", "publics"] {
+        let expected = circom_proof(name, usize::MAX);
+        for segment_len in [1, 2, 5] {
+            assert_eq!(circom_proof(name, segment_len), expected, "{name}, {segment_len}");
+        }
+    }
+}
+
+/// Looks at every stage for elements of the witness in the spill file, by its descriptor.
+struct Spy {
+    folder: PathBuf,
+    witness: HashSet<[u8; 32]>,
+    /// Bytes of the file that were looked at, and elements found in them.
+    seen: AtomicU64,
+    found: AtomicU64,
+}
+
+impl Spy {
+    fn new(folder: &Path, witness: HashSet<[u8; 32]>) -> Self {
+        let folder = folder.canonicalize().expect("a folder");
+        Self { folder, witness, seen: AtomicU64::new(0), found: AtomicU64::new(0) }
+    }
+
+    /// Looks at the file as it is now, a little at a time: the limit counts the test's memory too.
+    fn look(&self) {
+        let descriptors = std::fs::read_dir("/proc/self/fd").expect("procfs");
+        let ours = |path: &PathBuf| {
+            std::fs::read_link(path).is_ok_and(|target| target.starts_with(&self.folder))
+        };
+        let file = descriptors.map(|entry| entry.expect("an entry").path()).find(ours);
+        let file = std::fs::File::open(file.expect("the spill file")).expect("readable");
+        let (mut part, mut at) = (vec![0; 64 << 10], 0);
+        loop {
+            let bytes = file.read_at(&mut part, at).expect("its bytes");
+            if bytes == 0 {
+                break;
+            }
+            // A payload begins at a multiple of 32, and its elements are as in memory.
+            let lanes = part[..bytes].chunks_exact(32);
+            let found = lanes.filter(|lane| self.witness.contains(*lane)).count();
+            self.found.fetch_add(found as u64, Ordering::Relaxed);
+            at += bytes as u64;
+        }
+        self.seen.fetch_max(at, Ordering::Relaxed);
+    }
+}
+
+impl Progress for Spy {
+    fn stage(&self, _name: &str, _index: usize, _count: usize) {
+        self.look();
+    }
+    fn advance(&self, _done: usize, _total: usize) {}
+}
+
+/// Some hundred elements of an assignment, as they are in memory.
+fn sample(assignment: &Assignment) -> HashSet<[u8; 32]> {
+    let mut lanes = HashSet::new();
+    let taken = assignment.for_each_piece(10..assignment.len(), 512, |_, piece| {
+        let limbs = piece[0].0.0.map(u64::to_le_bytes);
+        lanes.insert(limbs.concat().try_into().expect("four limbs of eight bytes"));
+        Ok(())
+    });
+    taken.expect("it can be read");
+    lanes
+}
+
+#[test]
+fn the_spill_file_shows_the_witness_only_without_encryption() {
+    let _alone = alone();
+    let keys = uniform_keys();
+    let (r, s) = randomness(1);
+    for (encryption, readable) in [(Encryption::Off, true), (Encryption::On, false)] {
+        let folder = folder();
+        let options = SpillOptions::new(folder.path()).encryption(encryption);
+        let runtime = runtime(limit(keys, 10), options);
+        let (key, matrices) = keys.open();
+        let prover = Prover::new(&runtime, &key, Some(&matrices)).expect("prover");
+        assert!(prover.plan().split().is_some(), "out of core");
+        let assignment = prover.assign_circuit(uniform()).expect("assignment");
+        let spy = Spy::new(folder.path(), sample(&assignment));
+        let prover = prover.progress(&spy);
+        prover.prove(assignment, r, s).expect("proof");
+        spy.look();
+        assert!(runtime.spill_stats().spilled_total > 0 && spy.witness.len() > 100);
+        assert!(
+            spy.seen.load(Ordering::Relaxed) > 1 << 20,
+            "{encryption:?}: the file was not seen"
+        );
+        assert_eq!(spy.found.load(Ordering::Relaxed) > 0, readable, "{encryption:?}");
+    }
+}
+
 /// Whether a proof ended in one of the errors that a failing disk may give.
 fn is_disk_error(error: &ProveError) -> bool {
     let text = error.to_string();
@@ -192,6 +308,7 @@ fn a_failing_disk_gives_an_error_or_the_right_proof() {
     let folder = folder();
     let (mut proved, mut failed) = (0, 0);
     for seed in 0..12 {
+        println!("SEED={seed}");
         // From a fault in every tenth call to one in some ten thousand.
         let plan = FaultPlan::Seeded { seed, one_in: 10 << seed };
         let file = SpillFile::open(folder.path(), RamDisk::Refuse).expect("a spill file");

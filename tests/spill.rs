@@ -72,7 +72,9 @@ fn program(seed: u64) -> SpillStats {
     let runtime = runtime(24 * MIB, SpillOptions::new(folder.path()).packed_limit_bytes(MIB));
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let mut live: Vec<(Spillable<u64>, Model)> = Vec::new();
+    let mut packed_max = 0;
     for step in 0..400 {
+        packed_max = packed_max.max(runtime.spill_stats().packed_bytes);
         let at = rng.gen_range(0..live.len().max(1));
         match rng.gen_range(0..10) {
             0..=3 if live.len() < 200 => live.push(vector(&runtime, seed * 1000 + step)),
@@ -108,6 +110,7 @@ fn program(seed: u64) -> SpillStats {
         assert_eq!(*handle.read().expect("pinned"), *model.values(), "seed {seed} at the end");
     }
     let stats = runtime.spill_stats();
+    assert!(packed_max <= MIB as u64, "seed {seed}: {packed_max} bytes packed at once");
     assert_eq!(stats.resident_bytes, 0, "seed {seed}: all were dropped");
     assert_eq!((stats.packed_bytes, stats.file_bytes), (0, 0), "seed {seed}: nothing is kept");
     assert!(runtime.pool().check());
@@ -119,6 +122,7 @@ fn programs_agree_with_plain_copies() {
     let _alone = alone();
     let mut sum = SpillStats::default();
     for seed in seeds(12) {
+        println!("SEED={seed}");
         let stats = program(seed);
         sum.packed_total += stats.packed_total;
         sum.spilled_total += stats.spilled_total;
@@ -264,6 +268,25 @@ fn a_vector_that_can_be_made_again_is_never_written() {
     assert_eq!(*vector.read().expect("made again"), *model);
     let stats = runtime.spill_stats();
     assert_eq!((stats.recomputed, stats.spilled_total, stats.packed_total), (1, 0, 0));
+}
+
+#[test]
+fn a_vector_that_is_said_to_be_uniform_is_not_packed_though_it_could_be() {
+    let _alone = alone();
+    for hint in [None, Some(Hint::Uniform)] {
+        let folder = folder();
+        let runtime = runtime(8 * MIB, SpillOptions::new(folder.path()));
+        // Seed 1 is of bits.
+        let (handle, model) = vector(&runtime, 1);
+        hint.into_iter().for_each(|hint| handle.hint(hint));
+        let limit = runtime.set_limit_bytes(runtime.ledger().counted_bytes() - MIB);
+        runtime.set_limit_bytes(limit);
+        assert!(!handle.is_resident());
+        let stats = runtime.spill_stats();
+        let moved = (stats.packed_total > 0, stats.spilled_total > 0);
+        assert_eq!(moved, (hint.is_none(), hint.is_some()), "{hint:?}: {stats:?}");
+        assert_eq!(*handle.read().expect("it comes"), *model.values());
+    }
 }
 
 #[test]

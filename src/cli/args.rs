@@ -140,7 +140,8 @@ pub(super) struct SetupArgs {
     #[arg(long, value_name = "DIR")]
     pub(super) key_dir: Option<PathBuf>,
 
-    /// Refuse to begin if the generator, which keeps the whole key on the heap, needs more.
+    /// Refuse to begin if the generator, which keeps the whole key on the heap, needs more. That is
+    /// 16 MiB and 0.8 to 1 KiB a constraint; the report and the refusal say it in MiB.
     #[arg(long, value_name = "SIZE")]
     pub(super) limit: Option<LimitSpec>,
 

@@ -22,15 +22,18 @@ pub(super) fn run(args: &SetupArgs) -> Result<(), Failure> {
     let mut random = Random::new(args.seed);
     // The generator never asks for the values of a circuit, only for its shape.
     let circuit = Sha256Chain::new([0; DIGEST_BYTES], args.compressions as usize);
+    let floor_bytes = floor_bytes(circuit.clone())?;
     if let Some(limit) = args.limit {
-        check_limit(limit, circuit.clone())?;
+        check_limit(limit, floor_bytes)?;
     }
     let made = on_threads(args.threads.map(|n| n as usize), || {
         setup(circuit, random.rng(), &paths.key, &paths.matrices)
     })??;
     random.wipe();
+    let peak_bytes = Runtime::builder().build()?.meter().peak_rss_bytes();
     print(&format!(
-        "key for {} compressions: {} constraints, {} variables\n  {} ({})\n  {} ({})\n",
+        "key for {} compressions: {} constraints, {} variables\n  {} ({})\n  {} ({})\n\
+         peak {}; --limit takes {}MiB and more\n",
         args.compressions,
         made.constraints,
         made.variables,
@@ -38,22 +41,23 @@ pub(super) fn run(args: &SetupArgs) -> Result<(), Failure> {
         format_bytes(made.key_bytes),
         paths.matrices.display(),
         format_bytes(made.matrix_bytes),
+        format_bytes(peak_bytes.map_err(crate::Error::from)?),
+        floor_bytes.div_ceil(1 << 20),
     ))
 }
 
 /// Refuses a limit below what the generator takes.
-fn check_limit(limit: LimitSpec, circuit: Sha256Chain) -> Result<(), Failure> {
+fn check_limit(limit: LimitSpec, floor_bytes: u64) -> Result<(), Failure> {
     let runtime = Runtime::builder().limit(limit).build()?;
     let limit = runtime.limit_bytes().map_or(u64::MAX, |bytes| bytes as u64);
-    let floor = floor_bytes(circuit)?;
-    if floor <= limit {
+    if floor_bytes <= limit {
         return Ok(());
     }
     Err(Failure::NoProof(format!(
-        "making this key takes about {}, over the limit of {}: ark-groth16's generator holds all \
-         of it at once; make the key on a larger machine and copy both files, or choose fewer \
+        "making this key takes {}MiB, over the limit of {}: ark-groth16's generator holds all of \
+         it at once; make the key on a larger machine and copy both files, or choose fewer \
          --compressions",
-        format_bytes(floor),
+        floor_bytes.div_ceil(1 << 20),
         format_bytes(limit),
     )))
 }

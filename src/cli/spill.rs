@@ -81,3 +81,19 @@ impl SpillArgs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::{Arguments, Command};
+    use clap::Parser;
+
+    #[test]
+    fn what_is_spilled_is_encrypted_if_asked_for() {
+        for (word, expected) in [("--encrypt-spill", "encryption: On"), ("-q", "encryption: Off")] {
+            let arguments = Arguments::try_parse_from(["plimsoll", "prove", word]).unwrap();
+            let Command::Prove(args) = arguments.command else { unreachable!("it says prove") };
+            let options = format!("{:?}", args.spill.options(Some("/var/tmp".into())));
+            assert!(options.contains(expected), "{word}: {options}");
+        }
+    }
+}

@@ -440,9 +440,10 @@ fn base_bytes(used_bytes: usize, threads: usize) -> usize {
     program.saturating_add(threads.saturating_mul(THREAD_BYTES))
 }
 
-/// Returns what the process uses before the first stage and cannot give back.
+/// Returns what the process uses before the first stage and cannot give back, and what more I/O
+/// threads than usual come to use.
 fn used_bytes(runtime: &Runtime) -> Result<usize, Error> {
     let rss = usize::try_from(runtime.meter().rss_bytes()?).unwrap_or(usize::MAX);
     let cached = runtime.pool().stats().cached_bytes + runtime.secret_pool().stats().cached_bytes;
-    Ok(rss.saturating_sub(cached))
+    Ok(rss.saturating_sub(cached) + runtime.spill().extra_scratch_bytes())
 }

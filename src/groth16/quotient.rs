@@ -21,6 +21,8 @@
 //! reductions as ark-groth16 0.6 and snarkjs 0.7 define them.
 
 mod out_of_core;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use out_of_core::{out_of_core, piece_len};
 

@@ -1,8 +1,8 @@
 //! Every form equals the definition on small sizes and ark-poly on larger ones, on 1 and 2 threads.
 
 use super::{
-    NttError, Radix2, bit_reverse, naive, reverse_bits, scale_powers, scale_powers_bit_reversed,
-    twiddle_len,
+    NttError, Radix2, Transform, bit_reverse, naive, reverse_bits, scale_powers,
+    scale_powers_bit_reversed, twiddle_len,
 };
 use ark_ff::{AdditiveGroup, FftField, Field, Fp64, MontBackend, MontConfig, PrimeField};
 use ark_poly::{EvaluationDomain, Radix2EvaluationDomain};
@@ -41,6 +41,43 @@ impl Random {
 
     pub(super) fn elements<F: PrimeField>(&mut self, len: usize) -> Vec<F> {
         (0..len).map(|_| self.element()).collect()
+    }
+}
+
+/// A transform of a slice.
+type Operation<'a, F, E> = dyn Fn(&mut [F]) -> Result<(), E> + 'a;
+
+/// All five operations through the trait equal ark-poly's.
+fn through_the_trait<F, T>(transform: &T, values: &[F], offset: F)
+where
+    F: PrimeField,
+    T: Transform<F, Values = [F]>,
+    T::Error: std::fmt::Debug,
+{
+    let subgroup = Radix2EvaluationDomain::<F>::new(values.len()).unwrap();
+    let coset = subgroup.get_coset(offset).unwrap();
+    let run = |operation: &Operation<'_, F, T::Error>| {
+        let mut values = values.to_vec();
+        operation(&mut values).unwrap();
+        values
+    };
+    assert!(run(&|v| transform.fft(v)) == subgroup.fft(values), "fft");
+    assert!(run(&|v| transform.ifft(v)) == subgroup.ifft(values), "ifft");
+    assert!(run(&|v| transform.coset_fft(v, offset)) == coset.fft(values), "coset_fft");
+    assert!(run(&|v| transform.coset_ifft(v, offset)) == coset.ifft(values), "coset_ifft");
+    let shifted = coset.fft(&subgroup.ifft(values));
+    assert!(run(&|v| transform.shift_to_coset(v, offset)) == shifted, "shift_to_coset");
+    assert!(transform.coset_fft(&mut values.to_vec(), F::ZERO).is_err(), "a zero offset");
+}
+
+#[test]
+fn the_trait_is_the_transforms_of_its_names() {
+    let mut random = Random::from_env();
+    for log_n in [0, 1, 4, 10] {
+        let (values, offset) = (random.elements::<Bn254>(1 << log_n), random.element());
+        through_the_trait(&domain(log_n), &values, offset);
+        let (values, offset) = (random.elements::<Goldilocks>(1 << log_n), random.element());
+        through_the_trait(&domain(log_n), &values, offset);
     }
 }
 

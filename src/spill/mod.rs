@@ -111,7 +111,8 @@ pub(crate) struct Spill {
     clock: AtomicU64,
     ids: AtomicU64,
     counters: Counters,
-    failure: Mutex<Option<plimsoll_swap::Error>>,
+    /// Why a vector could not be saved, and its bytes.
+    failure: Mutex<Option<(usize, plimsoll_swap::Error)>>,
     /// Write-backs queued or running: the ladder waits for them before it gives up.
     leaving: Mutex<usize>,
     left: Condvar,
@@ -156,6 +157,14 @@ impl Spill {
         })
     }
 
+    /// Bytes of buffers beyond those of the usual number of I/O threads, which plans count as the
+    /// program's own.
+    #[cfg(feature = "groth16")]
+    pub(crate) fn extra_scratch_bytes(&self) -> usize {
+        let extra = self.io_threads.saturating_sub(options::IO_THREADS);
+        self.store().map_or(0, |_| extra * plimsoll_swap::store::SCRATCH_BYTES)
+    }
+
     fn store(&self) -> Option<&Store> {
         self.store.as_ref()
     }
@@ -195,6 +204,9 @@ impl Spill {
         let spilled = saved.raw_bytes() - packed;
         self.counters.packed_total.fetch_add(packed as u64, Ordering::Relaxed);
         self.counters.spilled_total.fetch_add(spilled as u64, Ordering::Relaxed);
+        if spilled > 0 {
+            self.note_written(saved.raw_bytes());
+        }
     }
 
     /// Says whether vectors of `bytes` need not leave yet: behind a stream that makes and drops
@@ -204,14 +216,24 @@ impl Spill {
         self.ledger.headroom_bytes() > reserve
     }
 
-    /// Keeps the first failure, to explain later why there is no room.
-    fn note_failure(&self, error: plimsoll_swap::Error) {
-        lock(&self.failure).get_or_insert(error);
+    /// Keeps the first failure to save `bytes`, to explain later why there is no room.
+    fn note_failure(&self, bytes: usize, error: plimsoll_swap::Error) {
+        lock(&self.failure).get_or_insert((bytes, error));
+    }
+
+    /// Forgets a failure that is over: as many bytes as could not be saved went to the file. After
+    /// a failed write it takes no more, and that stays the reason.
+    fn note_written(&self, bytes: usize) {
+        let mut failure = lock(&self.failure);
+        let is_over = failure.as_ref().is_some_and(|(failed, _)| *failed <= bytes);
+        if is_over && !self.store().is_some_and(Store::poisoned) {
+            *failure = None;
+        }
     }
 
     /// Says why nothing can leave memory any more, if so.
     pub(crate) fn failure(&self) -> Option<String> {
-        lock(&self.failure).as_ref().map(ToString::to_string)
+        lock(&self.failure).as_ref().map(|(_, error)| error.to_string())
     }
 
     fn explain(&self, error: plimsoll_arena::Error) -> Error {

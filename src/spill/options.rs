@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// I/O threads by default: one reads while one writes.
-const IO_THREADS: usize = 2;
+pub(super) const IO_THREADS: usize = 2;
 
 /// Settings of the spill tier of a [`Runtime`](crate::Runtime).
 #[derive(Clone)]
@@ -109,6 +109,7 @@ impl SpillOptions {
             .quota_bytes(self.quota_bytes)
             .packed_limit_bytes(self.packed_limit_bytes)
             .encryption(self.encryption)
+            .io_threads(self.io_threads)
             .ram_disk(self.ram_disk);
         if let Some(backend) = &self.backend {
             builder = builder.backend(Arc::clone(backend));

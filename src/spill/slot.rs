@@ -312,7 +312,7 @@ impl<T: Lanes> Slot<T> {
                 true
             }
             Err(error) => {
-                self.spill.note_failure(error);
+                self.spill.note_failure(self.signs.raw_bytes, error);
                 false
             }
         }
@@ -373,11 +373,12 @@ impl<T: Lanes> Evict for Slot<T> {
         match store.demote(saved) {
             Ok(saved) => {
                 *copy = Some(saved);
+                self.spill.note_written(self.signs.raw_bytes);
                 bytes
             }
             Err((saved, error)) => {
                 *copy = Some(saved);
-                self.spill.note_failure(error);
+                self.spill.note_failure(self.signs.raw_bytes, error);
                 0
             }
         }

@@ -136,6 +136,7 @@ fn a_failing_disk_never_gives_a_wrong_byte() {
     let one = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
     let (mut kept, mut failed) = (0, 0);
     for seed in one.map_or(0..2000, |seed| seed..seed + 1) {
+        println!("SEED={seed}");
         let plan = FaultPlan::Seeded { seed, one_in: 8 };
         let backend = Faulty::new(Memory::new(1 << 20), plan);
         let outcome = run(&backend, seed);

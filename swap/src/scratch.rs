@@ -18,6 +18,10 @@ pub(crate) const FRAME_RAW_BYTES: usize = 512 << 10;
 /// What an encoder may write beyond its input before it gives up.
 const ENCODE_SLACK_BYTES: usize = 64 << 10;
 
+/// Bytes of a set.
+pub(crate) const SET_BYTES: usize =
+    2 * FRAME_RAW_BYTES + 3 * FRAME_ALIGN_BYTES + ENCODE_SLACK_BYTES;
+
 /// One set of buffers.
 pub(crate) struct Scratch {
     /// A header in a block of its own.

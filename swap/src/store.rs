@@ -42,8 +42,12 @@ use saved::{Piece, Place};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Sets of scratch buffers: two I/O threads and one who waits for his bytes.
-const SCRATCHES: usize = 3;
+/// Threads that save and load behind somebody's back, where the builder is not told.
+const IO_THREADS: usize = 2;
+
+/// Memory that a set of scratch buffers comes to take. A store has one for each I/O thread, and one
+/// more, so that who waits for his bytes never waits for what the I/O threads write.
+pub const SCRATCH_BYTES: usize = crate::scratch::SET_BYTES;
 
 /// What is known of the bytes to save.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,9 @@ use plimsoll_swap::{Error, codec::field::BN254_FR, codec::field::FieldSpec};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 const PROGRAMS: u64 = 2_000;
 
@@ -84,15 +86,18 @@ fn program(seed: u64, reached: &mut Reached) -> u64 {
     let one_in = [0, 4, 20, 100][seed as usize % 4];
     let disk = Arc::new(Faulty::new(Memory::new(8 << 20), FaultPlan::Seeded { seed, one_in }));
     let encryption = [Encryption::Off, Encryption::On][usize::from(seed.is_multiple_of(3))];
+    let packed_limit = [usize::MAX, 20_000][usize::from(seed.is_multiple_of(7))];
     let store = Store::builder()
         .backend(Arc::clone(&disk) as Arc<dyn Backend>)
         .quota_bytes([u64::MAX, 1 << 20][usize::from(seed.is_multiple_of(5))])
-        .packed_limit_bytes([usize::MAX, 20_000][usize::from(seed.is_multiple_of(7))])
+        .packed_limit_bytes(packed_limit)
         .encryption(encryption)
         .build()
         .expect("no folder to fail");
     let mut live: HashMap<u64, (Saved, Vec<u8>)> = HashMap::new();
     for step in 0..24 {
+        let packed = store.stats().packed_bytes;
+        assert!(packed <= packed_limit as u64, "seed {seed} step {step}: {packed} bytes packed");
         let at = rng.gen_range(0..8);
         match (rng.gen_range(0..6), live.remove(&at)) {
             (0..=2, _) => {
@@ -152,6 +157,7 @@ fn programs_give_the_bytes_back_or_an_error() {
     let seeds = seeds(PROGRAMS);
     let all = seeds.len() as u64 == PROGRAMS;
     for seed in seeds {
+        println!("SEED={seed}"); // shown when a program fails, or the store panics
         faults += program(seed, &mut reached);
     }
     let counts = [
@@ -172,6 +178,7 @@ fn two_hands_give_the_bytes_back_or_an_error_and_keep_nothing_of_a_failed_save()
     let (mut whole, mut failed, mut lost) = (0, 0, 0);
     let (seeds, all) = (seeds(60), std::env::var_os("SEED").is_none());
     for seed in seeds {
+        println!("SEED={seed}");
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let plan = FaultPlan::Seeded { seed, one_in: [0, 4, 12][seed as usize % 3] };
         let disk = Faulty::new(Memory::new(64 << 20), plan).delayed(seed, 3, 200);
@@ -354,6 +361,86 @@ fn a_fault_in_either_part_of_a_long_piece_is_an_error_or_right_bytes() {
         }
     }
     assert!(happened > 20, "{happened} faults");
+}
+
+/// A disk whose writes wait until it is opened.
+struct Gate {
+    memory: Memory,
+    open: Mutex<bool>,
+    opened: Condvar,
+    waiting: AtomicUsize,
+}
+
+impl Gate {
+    fn new() -> Self {
+        let (open, opened, waiting) = (Mutex::new(true), Condvar::new(), AtomicUsize::new(0));
+        Self { memory: Memory::new(64 << 20), open, opened, waiting }
+    }
+
+    fn set(&self, open: bool) {
+        *self.open.lock().expect("no panic under it") = open;
+        self.opened.notify_all();
+    }
+}
+
+impl Backend for Gate {
+    fn read_at(&self, offset_bytes: u64, out: &mut [u8]) -> Result<(), Error> {
+        self.memory.read_at(offset_bytes, out)
+    }
+    fn write_at(&self, offset_bytes: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let open = self.open.lock().expect("no panic under it");
+        drop(self.opened.wait_while(open, |open| !*open).expect("no panic under it"));
+        self.memory.write_at(offset_bytes, bytes)
+    }
+    fn reserve(&self, extent: plimsoll_swap::extent::Extent) -> Result<(), Error> {
+        self.memory.reserve(extent)
+    }
+    fn release(&self, extent: plimsoll_swap::extent::Extent) -> Result<(), Error> {
+        self.memory.release(extent)
+    }
+    fn len_bytes(&self) -> u64 {
+        self.memory.len_bytes()
+    }
+}
+
+#[test]
+fn who_waits_for_bytes_does_not_wait_for_what_io_threads_write() {
+    for io_threads in [1, 2, 5] {
+        let disk = Arc::new(Gate::new());
+        let backend = Arc::clone(&disk) as Arc<dyn Backend>;
+        let store = Store::builder().backend(backend).io_threads(io_threads).build();
+        let store = store.expect("a store");
+        let bytes = vec![7; 100_000];
+        let save = |store: &Store| {
+            let tiers = Tiers::FileOnly;
+            store.save(LaneSpec::U64, &bytes, Content::Uniform, tiers).expect("there is room")
+        };
+        let saved = save(&store);
+        disk.set(false);
+        disk.waiting.store(0, Ordering::Relaxed);
+        let came = std::thread::scope(|scope| {
+            for _ in 0..io_threads {
+                scope.spawn(|| save(&store));
+            }
+            while disk.waiting.load(Ordering::Relaxed) < io_threads {
+                std::thread::yield_now();
+            }
+            let (loaded, came) = std::sync::mpsc::channel();
+            let (store, saved, bytes) = (&store, &saved, &bytes);
+            scope.spawn(move || {
+                let mut out = vec![0; bytes.len()];
+                let done = store.load(saved, &mut out).map(|()| out == *bytes);
+                // Nobody listens after the time is up.
+                let _ = loaded.send(done);
+            });
+            let came = came.recv_timeout(Duration::from_secs(20));
+            disk.set(true);
+            came
+        });
+        let same = came.expect("it waits for a write").expect("it is there");
+        assert!(same, "{io_threads} I/O threads: other bytes");
+    }
 }
 
 #[test]

@@ -180,6 +180,14 @@ fn where_cold_memory_goes_is_what_the_options_say() {
     let expected = proof();
     assert!(sum(&both, "packed_bytes") > 0 && sum(&both, "spilled_bytes") > 0, "{both}");
     assert!(sum(&both, "read_ahead_hits") > 0, "{both}");
+    assert!(sum(&both, "stalls") > 0, "{both}");
+    let table = ["prove", "--seed", "1", "--limit", &least];
+    let table = plimsoll(&[&table, &circuit[..]].concat());
+    let text = String::from_utf8_lossy(&table.stdout);
+    assert_eq!(code(&table), Some(0), "{}", stderr(&table));
+    for column in ["packed", "spilled", "brought back", "ahead of use", "stalls", "stalled"] {
+        assert!(text.contains(column), "{column} is missing:\n{text}");
+    }
     for options in [&["--packed-limit", "0"][..], &["--packed-limit", "0", "--encrypt-spill"]] {
         let file_only = json(&prove(options));
         assert_eq!(sum(&file_only, "packed_bytes"), 0, "{file_only}");
@@ -197,6 +205,38 @@ fn where_cold_memory_goes_is_what_the_options_say() {
         let text = stderr(&refused);
         assert_eq!(code(&refused), Some(exit), "{options:?}: {text}");
         assert!(text.contains(word), "{options:?}: {text}");
+    }
+}
+
+#[test]
+fn setup_names_its_floor_and_keeps_to_it() {
+    for (compressions, threads) in [("1", "2"), ("2", "2"), ("2", "1")] {
+        let folder = tempfile::tempdir().expect("folder");
+        let key_dir = folder.path().to_str().expect("UTF-8");
+        let setup = |limit: &str| {
+            let sizes = ["--compressions", compressions, "--threads", threads];
+            plimsoll(&[&["setup", "--key-dir", key_dir, "--limit", limit], &sizes[..]].concat())
+        };
+        let refused = setup("20MiB");
+        let text = stderr(&refused);
+        assert_eq!(code(&refused), Some(1), "{text}");
+        let floor = text.split(' ').find(|word| word.ends_with("MiB,")).expect("the floor");
+        let floor = floor.trim_end_matches(',').to_owned();
+        let keys = std::fs::read_dir(folder.path()).expect("a folder");
+        let keys = keys.filter(|file| {
+            file.as_ref().expect("a file").path().extension().is_some_and(|e| e == "pk")
+        });
+        assert_eq!(keys.count(), 0, "a key in spite of it");
+        let made = setup(&floor);
+        let text = String::from_utf8_lossy(&made.stdout).into_owned();
+        assert_eq!(code(&made), Some(0), "{floor}: {}", stderr(&made));
+        assert!(text.contains(&format!("--limit takes {floor} and more")), "{text}");
+        // VmHWM, as the command read it at its end.
+        let peak = text.split("peak ").nth(1).and_then(|rest| rest.split(" MiB").next());
+        let peak: f64 = peak.and_then(|number| number.parse().ok()).expect("a peak in MiB");
+        let floor: f64 = floor.trim_end_matches("MiB").parse().expect("MiB");
+        assert!(peak <= floor, "{peak} MiB, over the floor of {floor}");
+        assert!(peak * 1.6 > floor, "the floor of {floor} MiB is far too high for {peak}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Settings of a store.
 
-use super::{Counters, Encryption, Inner, SCRATCHES, Store};
+use super::{Counters, Encryption, IO_THREADS, Inner, Store};
 use crate::Error;
 use crate::backend::Backend;
 use crate::file::{RamDisk, SpillFile};
@@ -22,6 +22,7 @@ pub struct StoreBuilder {
     packed_limit_bytes: Option<usize>,
     ledger: Option<Arc<Ledger>>,
     encryption: Encryption,
+    io_threads: Option<usize>,
 }
 
 impl std::fmt::Debug for StoreBuilder {
@@ -81,6 +82,14 @@ impl StoreBuilder {
         self
     }
 
+    /// Says how many threads save and load behind the back of who waits for bytes; two by default.
+    /// Each finds buffers of its own, and so does one who waits.
+    #[must_use]
+    pub fn io_threads(mut self, threads: usize) -> Self {
+        self.io_threads = Some(threads);
+        self
+    }
+
     /// Opens the store.
     ///
     /// # Errors
@@ -99,7 +108,7 @@ impl StoreBuilder {
             backend,
             space: Mutex::new(Space::new(self.quota_bytes.unwrap_or(u64::MAX))),
             key: (self.encryption == Encryption::On).then(Key::draw).transpose()?,
-            scratches: Scratches::new(SCRATCHES),
+            scratches: Scratches::new(self.io_threads.unwrap_or(IO_THREADS).saturating_add(1)),
             poison: Mutex::new(None),
             packed_limit_bytes: self.packed_limit_bytes.unwrap_or(usize::MAX),
             packed_bytes: AtomicUsize::new(0),
