@@ -14,8 +14,8 @@
 //! One process a measurement, ours and peers in turns; medians. Every process answers a hash of its
 //! result, and they must be the same. A peer that the kernel kills, or that is not done within the
 //! cap, is printed as such: `peer=killed` or `peer=timeout`, with the ratio as a bound. A limit
-//! that was not kept, or bytes moved that are not the plan's, fail the bench; other targets that are
-//! missed are lines `# missed:`. The disk's is judged where the disk has longer to do than a
+//! that was not kept, or bytes moved that are not the plan's, fail the bench; other targets that
+//! are missed are lines `# missed:`. The disk's is judged where the disk has longer to do than a
 //! transform in core takes: benches/README.md says how to make it so.
 //! What zram holds in RAM is no part of its cgroup's peak; its line of bytes adds it.
 //!

@@ -7,8 +7,8 @@
 //!
 //! A sample is 16 clusters of 512 bytes, spread evenly: of 32-byte lanes that is 256. `choose` asks
 //! whether the clusters pack together; `is_uniform` whether any of them does. So a vector with a
-//! tail of zeroes is not taken for uniform where a cluster falls on it, and on a fourteenth of 4 MiB
-//! one always does.
+//! tail of zeroes is not taken for uniform where a cluster falls on it, and on a fourteenth of 4
+//! MiB one always does.
 //!
 //! Wrong costs ratio, never a bit. Never: allocate.
 
