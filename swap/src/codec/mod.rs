@@ -9,8 +9,8 @@
 //!
 //! Uniform data (after a transform, or a random combination) fails both tests ([`is_uniform`] asks
 //! for a whole vector) and is not touched again: the answer is `Raw` and borrows the input. A
-//! choice that turns out wrong costs ratio: a payload that would not be smaller than the input becomes
-//! `Raw`.
+//! choice that turns out wrong costs ratio: a payload that would not be smaller than the input
+//! becomes `Raw`.
 //!
 //! Invariants:
 //!
