@@ -84,7 +84,7 @@ pub(super) fn make_in_child(
     match status {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(Failure::Input(format!(
-            "making the key failed ({status}); it takes about 0.8 KiB of memory a constraint: run \
+            "making the key failed ({status}); it takes about 1 KiB of memory a constraint: run \
              `plimsoll setup --compressions {compressions}` where there is that much"
         ))),
         Err(why) => Err(Failure::Input(format!("the setup process did not start: {why}"))),

@@ -187,6 +187,20 @@ impl Drop for SmallDisk {
 }
 
 #[test]
+fn a_read_only_file_system_is_refused_when_the_store_is_made() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(disk.path()).status();
+    assert!(
+        remounted.is_ok_and(|status| status.success()),
+        "what was mounted can be mounted again"
+    );
+    let refused = Store::builder().folder(&disk.path()).build();
+    let error = refused.expect_err("nothing can be written there");
+    let expected = Error::Open { folder: disk.path().display().to_string(), os_error: 30 };
+    assert_eq!(error, expected, "30 is EROFS");
+}
+
+#[test]
 fn a_full_disk_is_an_error_that_loses_nothing() {
     let Some(disk) = SmallDisk::mount() else { return };
     let store = Store::builder().folder(&disk.path()).build().expect("a store");

@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PROGRAMS: u64 = 2_000;
 
@@ -423,7 +423,12 @@ fn who_waits_for_bytes_does_not_wait_for_what_io_threads_write() {
             for _ in 0..io_threads {
                 scope.spawn(|| save(&store));
             }
+            let until = Instant::now() + Duration::from_secs(20);
             while disk.waiting.load(Ordering::Relaxed) < io_threads {
+                // The scope waits for writers that the gate holds: it is opened first.
+                let in_time = Instant::now() < until;
+                disk.set(!in_time);
+                assert!(in_time, "{io_threads} I/O threads: one of them has no buffers");
                 std::thread::yield_now();
             }
             let (loaded, came) = std::sync::mpsc::channel();
