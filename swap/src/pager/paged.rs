@@ -165,7 +165,9 @@ unsafe impl PageSource for Paged {
                 return Ok(range);
             }
         }
-        if limit.is_none() && folder.is_some() {
+        // One that is not understood was reported as such.
+        let named = variable(c"PLIMSOLL_LIMIT").is_some_and(|text| !text.trim_ascii().is_empty());
+        if limit.is_none() && folder.is_some() && !named {
             say(format_args!(
                 "PLIMSOLL_SPILL_DIR does nothing without a limit: set PLIMSOLL_LIMIT, too"
             ));
