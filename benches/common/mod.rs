@@ -169,6 +169,11 @@ pub(crate) fn peak_rss_bytes() -> usize {
     kilobytes_line("/proc/self/status", "VmHWM")
 }
 
+/// Returns the bytes of file pages this process has resident: its program and libraries.
+pub(crate) fn file_rss_bytes() -> usize {
+    kilobytes_line("/proc/self/status", "RssFile")
+}
+
 /// Returns the memory the machine could still give, in bytes.
 pub(crate) fn available_bytes() -> usize {
     kilobytes_line("/proc/meminfo", "MemAvailable")

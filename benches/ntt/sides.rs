@@ -32,7 +32,7 @@ pub(crate) struct Run {
     pub(crate) seconds: f64,
     /// VmHWM, and on kernel swap what that took.
     pub(crate) peak_bytes: f64,
-    /// Anonymous memory at its end, vector and tables included.
+    /// The same without the program's own files, which differ between the sides.
     pub(crate) anonymous_bytes: f64,
     /// What the passes loaded and stored.
     pub(crate) moved_bytes: f64,
@@ -140,8 +140,10 @@ fn short(hash: u64) -> f64 {
     (hash >> 12) as f64
 }
 
-fn peak() -> f64 {
-    common::peak_rss_bytes() as f64
+/// VmHWM, and what of it is no page of a file: those stay where they are once they came.
+fn peaks() -> (f64, f64) {
+    let peak = common::peak_rss_bytes();
+    (peak as f64, peak.saturating_sub(common::file_rss_bytes()) as f64)
 }
 
 fn in_core(log_n: u32) -> Run {
@@ -154,7 +156,7 @@ fn in_core(log_n: u32) -> Run {
     let kernel = Radix2::new(log_n, zeroed(twiddle_len(log_n))).expect("a domain");
     kernel.fft(&mut values).expect("a slice of the domain's size");
     let seconds = start.elapsed().as_secs_f64();
-    let (peak_bytes, anonymous_bytes) = (peak(), common::anonymous_bytes() as f64);
+    let (peak_bytes, anonymous_bytes) = peaks();
     Run { seconds, peak_bytes, anonymous_bytes, hash: short(hash(0, &values)), ..Run::default() }
 }
 
@@ -165,7 +167,7 @@ fn ark_poly(log_n: u32) -> Run {
     let domain = Radix2EvaluationDomain::<Fr>::new(1 << log_n).expect("a domain");
     domain.fft_in_place(&mut values);
     let seconds = start.elapsed().as_secs_f64();
-    let (peak_bytes, anonymous_bytes) = (peak(), common::anonymous_bytes() as f64);
+    let (peak_bytes, anonymous_bytes) = peaks();
     Run { seconds, peak_bytes, anonymous_bytes, hash: short(hash(0, &values)), ..Run::default() }
 }
 
@@ -185,7 +187,7 @@ fn out_of_core(log_n: u32, limit_bytes: usize, folder: &Path) -> Run {
     let start = Instant::now();
     transform.fft(&mut tiles).unwrap_or_else(|why| panic!("{why}"));
     let seconds = start.elapsed().as_secs_f64();
-    let peak_bytes = peak();
+    let (peak_bytes, anonymous_bytes) = peaks();
     let after = runtime.spill_stats();
     let spilled =
         (after.spilled_total - before.spilled_total) + (after.loaded_total - before.loaded_total);
@@ -193,7 +195,7 @@ fn out_of_core(log_n: u32, limit_bytes: usize, folder: &Path) -> Run {
     Run {
         seconds,
         peak_bytes,
-        anonymous_bytes: common::anonymous_bytes() as f64,
+        anonymous_bytes,
         moved_bytes: (moved.read_bytes + moved.written_bytes) as f64,
         planned_bytes: (planned.read_bytes + planned.written_bytes) as f64,
         spilled_bytes: spilled as f64,
