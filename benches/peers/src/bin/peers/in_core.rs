@@ -85,7 +85,7 @@ impl<'a> Runs<'a> {
         let Some(ours) = self.value(OURS, of) else { return };
         for (name, ..) in &ALLOCATORS[1..] {
             if let Some(peer) = self.value(name, of) {
-                self.table.figure(&format!("{}/{what}", self.case), unit, ours, peer, name);
+                self.table.figure(&format!("{} what={what}", self.case), unit, ours, peer, name);
             }
         }
     }
@@ -97,7 +97,7 @@ impl<'a> Runs<'a> {
             ALLOCATORS[1..].iter().filter_map(|(name, ..)| Some((self.value(name, of)?, name)));
         let best = peers.min_by(|a, b| a.0.total_cmp(&b.0));
         if let (Some(ours), Some((peer, name))) = (self.value(OURS, of), best) {
-            let (case, name) = (format!("{}/{what}", self.case), format!("best:{name}"));
+            let (case, name) = (format!("{} what={what}", self.case), format!("best:{name}"));
             self.table.judged(&case, unit, (ours, peer, &name), BEST);
         }
     }
@@ -122,7 +122,7 @@ pub(crate) fn measure(children: &Children, table: &mut Table, work: Work) {
     for (peer_name, target) in FIFTH {
         let value = |name| many.value(name, |run| run.last_seconds);
         if let (Some(ours), Some(peer)) = (value(OURS), value(peer_name)) {
-            let case = format!("{}/5th", many.case);
+            let case = format!("{} what=5th", many.case);
             many.table.judged(&case, "s", (ours, peer, peer_name), target);
         }
     }

@@ -128,10 +128,10 @@ impl Limit<'_> {
         let run = runs.swap_remove(runs.len() / 2);
         let time = (run.first_seconds, core.first_seconds, "in-core");
         match target {
-            Some(target) => self.table.judged(&format!("{case}/time"), "s", time, target),
-            None => self.table.figure(&format!("{case}/time"), "s", time.0, time.1, time.2),
+            Some(target) => self.table.judged(&format!("{case} what=time"), "s", time, target),
+            None => self.table.figure(&format!("{case} what=time"), "s", time.0, time.1, time.2),
         }
-        self.table.judged(&format!("{case}/peak"), "bytes", (run.peak_bytes, limit, "limit"), 1.0);
+        self.table.judged(&format!("{case} what=peak"), "bytes", (run.peak_bytes, limit, "limit"), 1.0);
         self.gap(&run, core, disk);
         Some(run)
     }
@@ -142,7 +142,7 @@ impl Limit<'_> {
         let (written, read) = (number("written_bytes"), number("read_bytes"));
         let moving = written / disk.write + read / disk.read;
         let ideal = core.first_seconds + moving;
-        self.table.figure(&format!("{}/gap", self.case), "s", run.first_seconds, ideal, "ideal");
+        self.table.figure(&format!("{} what=gap", self.case), "s", run.first_seconds, ideal, "ideal");
         println!(
             "# {}: written {written:.3e} B, read {read:.3e} B, {moving:.2} s of the disk; stalled \
              {:.2} s of threads in {:.0} faults; wanted again {:.2} of what left",
@@ -158,7 +158,7 @@ impl Limit<'_> {
         for (swap, target) in KERNEL.1 {
             let peer = format!("kernel-{swap}");
             let (run, report) = self.capped(self.bytes, swap, glibc);
-            let time = format!("{}/time", self.case);
+            let time = format!("{} what=time", self.case);
             match &run {
                 None => self.table.lost(&time, ours.first_seconds, &peer, &report.text),
                 Some(run) => {
@@ -167,7 +167,7 @@ impl Limit<'_> {
                 }
             }
             let total = report.number("peak_bytes=") + report.number("zram_mem_used_max_bytes=");
-            let case = format!("{}/total", self.case);
+            let case = format!("{} what=total", self.case);
             self.table.figure(&case, "bytes", ours.peak_bytes, total, &peer);
             if swap == "zram" && run.is_some() {
                 self.equal_total(ours, glibc, &report);
@@ -177,7 +177,7 @@ impl Limit<'_> {
 
     /// zram again, with a cgroup so small that it and zram's memory together are the limit.
     fn equal_total(&mut self, ours: &Run, glibc: &Run, report: &Report) {
-        let (case, peer) = (format!("{}/time-equal-total", self.case), "kernel-zram");
+        let (case, peer) = (format!("{} what=time-equal-total", self.case), "kernel-zram");
         let (whole, limit) = (glibc.peak_bytes, self.bytes as f64);
         let stored = report.number("zram_orig_peak_bytes=");
         let packing = stored / report.number("zram_mem_used_max_bytes=").max(1.0);
@@ -194,7 +194,7 @@ impl Limit<'_> {
                 self.table.figure(&case, "s", ours.first_seconds, run.first_seconds, peer);
                 let total =
                     report.number("peak_bytes=") + report.number("zram_mem_used_max_bytes=");
-                let case = format!("{}/total-equal-total", self.case);
+                let case = format!("{} what=total-equal-total", self.case);
                 self.table.figure(&case, "bytes", ours.peak_bytes, total, peer);
             }
         }

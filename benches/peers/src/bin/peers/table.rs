@@ -50,7 +50,10 @@ impl Table {
 
     /// Prints that the peer has no figure, and why; what it would have been is above any of ours.
     pub(crate) fn lost(&self, case: &str, ours: f64, peer_name: &str, why: &str) {
-        println!("bench=peers case={case} ours={ours:.3} peer=lost unit=s peer_name={peer_name}");
+        println!(
+            "bench=peers case={case} ours={ours:.3} peer=lost ratio=none unit=s \
+             peer_name={peer_name}"
+        );
         println!("# {case}: {peer_name} is lost: {why}");
     }
 
