@@ -131,7 +131,12 @@ impl Limit<'_> {
             Some(target) => self.table.judged(&format!("{case} what=time"), "s", time, target),
             None => self.table.figure(&format!("{case} what=time"), "s", time.0, time.1, time.2),
         }
-        self.table.judged(&format!("{case} what=peak"), "bytes", (run.peak_bytes, limit, "limit"), 1.0);
+        self.table.judged(
+            &format!("{case} what=peak"),
+            "bytes",
+            (run.peak_bytes, limit, "limit"),
+            1.0,
+        );
         self.gap(&run, core, disk);
         Some(run)
     }
@@ -142,7 +147,13 @@ impl Limit<'_> {
         let (written, read) = (number("written_bytes"), number("read_bytes"));
         let moving = written / disk.write + read / disk.read;
         let ideal = core.first_seconds + moving;
-        self.table.figure(&format!("{} what=gap", self.case), "s", run.first_seconds, ideal, "ideal");
+        self.table.figure(
+            &format!("{} what=gap", self.case),
+            "s",
+            run.first_seconds,
+            ideal,
+            "ideal",
+        );
         println!(
             "# {}: written {written:.3e} B, read {read:.3e} B, {moving:.2} s of the disk; stalled \
              {:.2} s of threads in {:.0} faults; wanted again {:.2} of what left",
