@@ -1,0 +1,429 @@
+//! What a fault of the pager costs, and how near it comes to the disk under it.
+//!
+//! ```text
+//!   limbo/2MiB       a touch that brings a chunk back from limbo; ns. Peer: hand-over, a word
+//!                    handed to a thread that sleeps, and back: what two wakes cost here. p99 too
+//!   seq-reread/Tt    spilled data read again in order by T threads; B/s. Peer: o-direct, blocks
+//!                    of 2 MiB, two at a time
+//!   rows-10KiB/Tt    10 KiB rows of spilled data in random order, by T threads; B/s of the
+//!                    granules they cause to be read. Peer: o-direct, 64 KiB at random, as many
+//!                    threads
+//!   packed-*, noise-*  bits that pack, and what does not: filled in by one thread, read by two
+//!                    again; B/s. Peer: the same pager with the file alone
+//!   sealed-*         noise under encryption. Peer: the plain file
+//! ```
+//!
+//! Rounds of ours and of the peer take turns, and medians are printed: the disk of a shared machine
+//! wanders. Data is spilled, and clean, before it is read: writing is not in these figures. Words
+//! are compared with what was written; a wrong one ends the bench.
+//!
+//! Run: `cargo bench --bench pager`; `-- limbo`, `-- seq`, `-- rows`, `-- packed`, `-- sealed` for
+//! a part; short and small: `-- --test`. The file goes to `PLIMSOLL_BENCH_FOLDER`, default
+//! /var/tmp.
+
+mod common;
+
+use common::{Effort, Figure, Unit};
+use plimsoll_swap::backend::{AlignedBytes, Backend};
+use plimsoll_swap::extent::ExtentMap;
+use plimsoll_swap::file::{RamDisk, SpillFile};
+use plimsoll_swap::pager::{CHUNK_BYTES, Pager, PagerBuilder, PagerStats, probe};
+use plimsoll_swap::store::Encryption;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+const ROW_BYTES: usize = 10 << 10;
+
+/// What a touch of a chunk in limbo may take, in nanoseconds.
+const TARGET_LIMBO_NANOSECONDS: f64 = 25_000.0;
+
+/// How much of the disk's speed there must be, in order and at random.
+const TARGET_SEQUENTIAL_SHARE: f64 = 0.8;
+const TARGET_ROWS_SHARE: f64 = 0.6;
+
+struct Bench {
+    rounds: usize,
+    /// Bytes of data; a quarter of them is the budget where data is spilled.
+    range_bytes: usize,
+    /// Rows of one round.
+    rows: usize,
+    folder: PathBuf,
+}
+
+impl Bench {
+    fn new(effort: Effort) -> Self {
+        let folder = std::env::var_os("PLIMSOLL_BENCH_FOLDER");
+        let (rounds, range_bytes, rows) = match effort {
+            Effort::Full => (9, 1 << 30, 4000),
+            Effort::Smoke => (2, 64 << 20, 100),
+        };
+        let folder = PathBuf::from(folder.unwrap_or_else(|| "/var/tmp".into()));
+        Self { rounds, range_bytes, rows, folder }
+    }
+
+    fn builder(&self) -> PagerBuilder {
+        let budget = self.range_bytes / 4;
+        Pager::builder()
+            .range_bytes(self.range_bytes)
+            .budget_bytes(budget)
+            .folder(&self.folder)
+            .ram_disk(RamDisk::Accept)
+    }
+
+    fn limbo(&self) {
+        let data = Data::new(self.builder().budget_bytes(self.range_bytes * 9 / 8));
+        data.fill(noise);
+        let (mut times, mut peers) = (Vec::new(), Vec::new());
+        for _ in 0..self.rounds {
+            peers.extend(hand_over(self.rows / 4));
+            data.pager.cold(data.pager.base(), self.range_bytes / 8);
+            for chunk in 0..self.range_bytes / 8 / CHUNK_BYTES {
+                let at = chunk * CHUNK_BYTES / 8 + 77;
+                let start = Instant::now();
+                let found = data.words()[at].fetch_add(0, Relaxed);
+                times.push(start.elapsed().as_secs_f64() * 1e9);
+                assert_eq!(found, noise(at), "word {at}");
+            }
+        }
+        assert!(data.pager.stats().rescued_bytes > 0, "no touch found its chunk in limbo");
+        for all in [&mut times, &mut peers] {
+            all.sort_by(f64::total_cmp);
+        }
+        let p99 = |all: &[f64]| all[all.len() * 99 / 100];
+        let median = |all: &[f64]| common::median(all).expect("a touch");
+        let ours = median(&times);
+        print("limbo/2MiB", Unit::Nanoseconds, (ours, median(&peers)), "hand-over");
+        print("limbo/2MiB/p99", Unit::Nanoseconds, (p99(&times), p99(&peers)), "hand-over");
+        if ours >= TARGET_LIMBO_NANOSECONDS {
+            println!(
+                "# missed: limbo takes {ours:.0} ns, {TARGET_LIMBO_NANOSECONDS} are the target"
+            );
+        }
+    }
+
+    fn sequential(&self, file: &RawFile) {
+        for threads in [1, 2] {
+            let data = Data::new(self.builder());
+            data.fill(noise);
+            data.read(threads);
+            let (mut ours, mut raws) = (Vec::new(), Vec::new());
+            let mut sums = Sums::default();
+            for _ in 0..self.rounds {
+                raws.push(file.rate(2, CHUNK_BYTES, self.range_bytes, false));
+                let before = data.pager.stats();
+                let seconds = data.read(threads);
+                // What was still in memory was not read.
+                let read = sums.add(&before, &data.pager.stats(), seconds);
+                ours.push(read as f64 / seconds);
+            }
+            let case = format!("seq-reread/{threads}t");
+            print_against_disk(&case, &ours, &raws, TARGET_SEQUENTIAL_SHARE);
+            sums.print();
+        }
+    }
+
+    fn rows(&self, file: &RawFile) {
+        for threads in [1, 2, 4] {
+            let data = Data::new(self.builder());
+            data.fill(noise);
+            data.read(2);
+            let (mut ours, mut raws) = (Vec::new(), Vec::new());
+            let mut sums = Sums::default();
+            for round in 0..self.rounds {
+                raws.push(file.rate(threads, 64 << 10, self.rows << 16, true));
+                let before = data.pager.stats();
+                let seconds = data.read_rows(threads, self.rows, round as u64);
+                let read = sums.add(&before, &data.pager.stats(), seconds);
+                ours.push(read as f64 / seconds);
+            }
+            let case = format!("rows-10KiB/{threads}t");
+            print_against_disk(&case, &ours, &raws, TARGET_ROWS_SHARE);
+            let each = sums.seconds * 1e6 * threads as f64 / (self.rows * self.rounds) as f64;
+            println!("# {each:.0} us a row and thread");
+            sums.print();
+        }
+    }
+
+    /// Fills with `word`, reads again; bytes a second of both.
+    fn fill_and_read(
+        &self,
+        builder: PagerBuilder,
+        word: fn(usize) -> u64,
+    ) -> ([f64; 2], PagerStats) {
+        let data = Data::new(builder);
+        let bytes = self.range_bytes as f64;
+        let rates = [data.fill(word), data.read(2)].map(|seconds| bytes / seconds);
+        (rates, data.pager.stats())
+    }
+
+    /// Ours and the peer in turns, each made anew.
+    fn compare(
+        &self,
+        name: &str,
+        peer_name: &str,
+        word: fn(usize) -> u64,
+        builders: [&dyn Fn() -> PagerBuilder; 2],
+    ) {
+        let mut all = [const { Vec::new() }; 4];
+        let mut last = PagerStats::default();
+        for _ in 0..self.rounds.div_ceil(3) {
+            let (peer, _) = self.fill_and_read(builders[1](), word);
+            let (ours, stats) = self.fill_and_read(builders[0](), word);
+            last = stats;
+            let round = [ours[0], peer[0], ours[1], peer[1]];
+            all.iter_mut().zip(round).for_each(|(all, rate)| all.push(rate));
+        }
+        let median = |index: usize| common::median(&all[index]).expect("a round");
+        for (part, at) in [("fill/1t", 0), ("reread/2t", 2)] {
+            let case = format!("{name}-{part}");
+            print(&case, Unit::BytesPerSecond, (median(at), median(at + 1)), peer_name);
+        }
+        println!(
+            "# packed {} MiB, now {} MiB in {} MiB, written {} MiB, read {} MiB",
+            last.packed_bytes >> 20,
+            last.packed_now_bytes >> 20,
+            last.shelf_bytes >> 20,
+            last.written_bytes >> 20,
+            last.read_bytes >> 20
+        );
+    }
+}
+
+/// A pager and its range, as words.
+struct Data {
+    pager: Pager,
+    filled: std::cell::Cell<fn(usize) -> u64>,
+}
+
+impl Data {
+    fn new(builder: PagerBuilder) -> Self {
+        let pager = builder.build().expect("a pager, since the probe found what it needs");
+        Self { pager, filled: std::cell::Cell::new(|_| 0) }
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        let words = self.pager.range_bytes() / 8;
+        // SAFETY: mapped for the pager's life, zero at first; atomics may be shared.
+        unsafe { std::slice::from_raw_parts(self.pager.base().as_ptr().cast(), words) }
+    }
+
+    /// Fills everything. Returns the seconds it took.
+    fn fill(&self, word: fn(usize) -> u64) -> f64 {
+        let start = Instant::now();
+        self.words().iter().enumerate().for_each(|(i, at)| at.store(word(i), Relaxed));
+        self.filled.set(word);
+        start.elapsed().as_secs_f64()
+    }
+
+    /// Reads a word of each cache line, in order, and compares. Returns the seconds it took.
+    fn read(&self, threads: usize) -> f64 {
+        let (words, filled) = (self.words(), self.filled.get());
+        let part = words.len() / threads;
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for thread in 0..threads {
+                scope.spawn(move || {
+                    for i in (thread * part..(thread + 1) * part).step_by(8) {
+                        assert_eq!(words[i].load(Relaxed), filled(i), "word {i}");
+                    }
+                });
+            }
+        });
+        start.elapsed().as_secs_f64()
+    }
+
+    /// Reads `rows` rows at random places, all words of each. Returns the seconds it took.
+    fn read_rows(&self, threads: usize, rows: usize, round: u64) -> f64 {
+        let (words, filled) = (self.words(), self.filled.get());
+        let row_words = ROW_BYTES / 8;
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for thread in 0..threads as u64 {
+                scope.spawn(move || {
+                    let mut places = Places::new(7 + thread + 100 * round);
+                    for _ in 0..rows / threads {
+                        let first = places.next(words.len() / row_words) * row_words;
+                        for (i, word) in words.iter().enumerate().skip(first).take(row_words) {
+                            assert_eq!(word.load(Relaxed), filled(i), "word {i}");
+                        }
+                    }
+                });
+            }
+        });
+        start.elapsed().as_secs_f64()
+    }
+}
+
+/// Places at random, the same for the same seed.
+struct Places(u64);
+
+impl Places {
+    fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self, below: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
+        (self.0 >> 33) as usize % below
+    }
+}
+
+/// A file as large as the data, on the same disk and opened the same way.
+struct RawFile {
+    file: SpillFile,
+    bytes: usize,
+}
+
+impl RawFile {
+    fn new(bench: &Bench) -> Self {
+        let (bytes, block) = (bench.range_bytes, 4 << 20);
+        let file = SpillFile::open(&bench.folder, RamDisk::Accept).expect("a folder to spill to");
+        let mut map = ExtentMap::new(bytes as u64);
+        let extent = map.alloc(bytes as u64).expect("room");
+        file.reserve(extent).expect("room on the disk");
+        let mut buffer = AlignedBytes::zeroed(block);
+        for at in (0..bytes).step_by(block) {
+            buffer[0] = (at / block) as u8;
+            file.write_at(at as u64, &buffer).expect("a write");
+        }
+        Self { file, bytes }
+    }
+
+    /// Bytes a second of reading `total` in blocks, at random places or in order.
+    fn rate(&self, threads: usize, block: usize, total: usize, random: bool) -> f64 {
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for thread in 0..threads {
+                scope.spawn(move || {
+                    let mut buffer = AlignedBytes::zeroed(block);
+                    let mut places = Places::new(77 + thread as u64);
+                    for i in 0..total / block / threads {
+                        let blocks = self.bytes / block;
+                        let in_order = (i * threads + thread) % blocks;
+                        let place = if random { places.next(blocks) } else { in_order };
+                        self.file.read_at((place * block) as u64, &mut buffer).expect("a read");
+                    }
+                });
+            }
+        });
+        total as f64 / start.elapsed().as_secs_f64()
+    }
+}
+
+/// What the rounds of a case add up to.
+#[derive(Default)]
+struct Sums {
+    seconds: f64,
+    read: u64,
+    written: u64,
+    faults: u64,
+    loads: u64,
+}
+
+impl Sums {
+    /// Adds a round. Returns what it read.
+    fn add(&mut self, before: &PagerStats, after: &PagerStats, seconds: f64) -> u64 {
+        let read = after.read_bytes - before.read_bytes;
+        self.seconds += seconds;
+        self.read += read;
+        self.written += after.written_bytes - before.written_bytes;
+        self.faults += after.faults - before.faults;
+        self.loads += after.loads - before.loads;
+        read
+    }
+
+    fn print(&self) {
+        println!(
+            "# read {} MiB, written {} MiB, {} faults, {} loads in {:.2} s",
+            self.read >> 20,
+            self.written >> 20,
+            self.faults,
+            self.loads,
+            self.seconds
+        );
+    }
+}
+
+/// Nanoseconds of writing a byte to a thread that sleeps and reading its answer, `count` times.
+fn hand_over(count: usize) -> Vec<f64> {
+    let (mut near, mut far) = UnixStream::pair().expect("two sockets");
+    let other = std::thread::spawn(move || {
+        let mut byte = [0];
+        while far.read_exact(&mut byte).is_ok() {
+            far.write_all(&byte).expect("it waits");
+        }
+    });
+    let mut once = |_| {
+        let start = Instant::now();
+        near.write_all(&[1]).expect("it listens");
+        near.read_exact(&mut [0]).expect("it answers");
+        start.elapsed().as_secs_f64() * 1e9
+    };
+    let times = (0..count).map(&mut once).collect();
+    drop(near);
+    other.join().expect("it ends");
+    times
+}
+
+/// A word of noise.
+fn noise(i: usize) -> u64 {
+    (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// Two bits as elements of BabyBear in Montgomery form.
+fn bits(i: usize) -> u64 {
+    const ONE: u64 = 0x0FFF_FFFE;
+    let bit = |at: u32| noise(i) >> at & 1;
+    (bit(40) * ONE) | ((bit(50) * ONE) << 32)
+}
+
+fn print(case: &str, unit: Unit, (ours, peer): (f64, f64), peer_name: &str) {
+    Figure { bench: "pager", case, ours, peer, unit, peer_name }.print();
+}
+
+fn print_against_disk(case: &str, ours: &[f64], raws: &[f64], target: f64) {
+    let [ours, disk] = [ours, raws].map(|all| common::median(all).expect("a round"));
+    print(case, Unit::BytesPerSecond, (ours, disk), "o-direct");
+    if ours < target * disk {
+        println!("# missed: {case} is {:.2} of the disk's speed, not {target}", ours / disk);
+    }
+}
+
+fn main() {
+    let effort = common::effort();
+    common::print_machine("pager", effort);
+    if let Err(why) = probe().door {
+        println!("SKIPPED, nothing was measured: {why}");
+        return;
+    }
+    let bench = Bench::new(effort);
+    println!(
+        "# data={} budget={} rounds={} folder={}",
+        common::size_name(bench.range_bytes),
+        common::size_name(bench.range_bytes / 4),
+        bench.rounds,
+        bench.folder.display()
+    );
+    if common::wanted("limbo") {
+        bench.limbo();
+    }
+    if common::wanted("seq") {
+        bench.sequential(&RawFile::new(&bench));
+    }
+    if common::wanted("rows") {
+        bench.rows(&RawFile::new(&bench));
+    }
+    let plain = || bench.builder();
+    if common::wanted("packed") {
+        let file_alone = || bench.builder().packed_limit_bytes(0);
+        bench.compare("packed", "file-alone", bits, [&plain, &file_alone]);
+        bench.compare("noise", "file-alone", noise, [&plain, &file_alone]);
+    }
+    if common::wanted("sealed") {
+        let sealed = || bench.builder().encryption(Encryption::On);
+        bench.compare("sealed", "plain-file", noise, [&sealed, &plain]);
+    }
+}
