@@ -1,8 +1,8 @@
 //! What a fault of the pager costs, and how near it comes to the disk under it.
 //!
 //! ```text
-//!   limbo/2MiB       a touch that brings a chunk back from limbo; ns. Peer: hand-over, a word
-//!                    handed to a thread that sleeps, and back: what two wakes cost here. p99 too
+//!   limbo/2MiB       a touch that brings a chunk back from limbo; ns. Peer: hand-over, a byte to a
+//!                    thread that sleeps on another processor, and back: what two wakes cost
 //!   seq-reread/Tt    spilled data read again in order by T threads; B/s. Peer: o-direct, blocks
 //!                    of 2 MiB, two at a time
 //!   rows-10KiB/Tt    10 KiB rows of spilled data in random order, by T threads; B/s of the
@@ -22,20 +22,20 @@
 //! /var/tmp.
 
 mod common;
+#[path = "pager/sides.rs"]
+mod sides;
+#[path = "pager/wakes.rs"]
+mod wakes;
 
 use common::{Effort, Figure, Unit};
-use plimsoll_swap::backend::{AlignedBytes, Backend};
-use plimsoll_swap::extent::ExtentMap;
-use plimsoll_swap::file::{RamDisk, SpillFile};
+use plimsoll_swap::file::RamDisk;
 use plimsoll_swap::pager::{CHUNK_BYTES, Pager, PagerBuilder, PagerStats, probe};
 use plimsoll_swap::store::Encryption;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use sides::{Data, RawFile, bits, noise};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
-
-const ROW_BYTES: usize = 10 << 10;
+use wakes::hand_over;
 
 /// What a touch of a chunk in limbo may take, in nanoseconds.
 const TARGET_LIMBO_NANOSECONDS: f64 = 25_000.0;
@@ -73,30 +73,36 @@ impl Bench {
             .ram_disk(RamDisk::Accept)
     }
 
+    /// Each round has a pager of its own: whether its leader and who touches share a processor is
+    /// the kernel's choice, and stays.
     fn limbo(&self) {
-        let data = Data::new(self.builder().budget_bytes(self.range_bytes * 9 / 8));
-        data.fill(noise);
-        let (mut times, mut peers) = (Vec::new(), Vec::new());
+        let [mut times, mut peers, mut near] = [const { Vec::new() }; 3];
         for _ in 0..self.rounds {
-            peers.extend(hand_over(self.rows / 4));
+            peers.push(median(&hand_over(self.rows / 4, [0, 1])));
+            near.push(median(&hand_over(self.rows / 4, [0, 0])));
+            let data = Data::new(self.builder().budget_bytes(self.range_bytes * 9 / 8));
+            data.fill(noise);
             data.pager.cold(data.pager.base(), self.range_bytes / 8);
-            for chunk in 0..self.range_bytes / 8 / CHUNK_BYTES {
+            let touch = |chunk: usize| {
                 let at = chunk * CHUNK_BYTES / 8 + 77;
                 let start = Instant::now();
                 let found = data.words()[at].fetch_add(0, Relaxed);
-                times.push(start.elapsed().as_secs_f64() * 1e9);
+                let nanoseconds = start.elapsed().as_secs_f64() * 1e9;
                 assert_eq!(found, noise(at), "word {at}");
-            }
+                nanoseconds
+            };
+            let all: Vec<f64> = (0..self.range_bytes / 8 / CHUNK_BYTES).map(touch).collect();
+            assert!(data.pager.stats().rescued_bytes > 0, "no touch found its chunk in limbo");
+            times.push(median(&all));
         }
-        assert!(data.pager.stats().rescued_bytes > 0, "no touch found its chunk in limbo");
-        for all in [&mut times, &mut peers] {
-            all.sort_by(f64::total_cmp);
-        }
-        let p99 = |all: &[f64]| all[all.len() * 99 / 100];
-        let median = |all: &[f64]| common::median(all).expect("a touch");
         let ours = median(&times);
         print("limbo/2MiB", Unit::Nanoseconds, (ours, median(&peers)), "hand-over");
-        print("limbo/2MiB/p99", Unit::Nanoseconds, (p99(&times), p99(&peers)), "hand-over");
+        println!("# rounds in us: {}", in_order(&times));
+        println!(
+            "# hand-over between processors: {}; on one: {}",
+            in_order(&peers),
+            in_order(&near)
+        );
         if ours >= TARGET_LIMBO_NANOSECONDS {
             println!(
                 "# missed: limbo takes {ours:.0} ns, {TARGET_LIMBO_NANOSECONDS} are the target"
@@ -176,7 +182,7 @@ impl Bench {
             let round = [ours[0], peer[0], ours[1], peer[1]];
             all.iter_mut().zip(round).for_each(|(all, rate)| all.push(rate));
         }
-        let median = |index: usize| common::median(&all[index]).expect("a round");
+        let median = |index: usize| median(&all[index]);
         for (part, at) in [("fill/1t", 0), ("reread/2t", 2)] {
             let case = format!("{name}-{part}");
             print(&case, Unit::BytesPerSecond, (median(at), median(at + 1)), peer_name);
@@ -189,127 +195,6 @@ impl Bench {
             last.written_bytes >> 20,
             last.read_bytes >> 20
         );
-    }
-}
-
-/// A pager and its range, as words.
-struct Data {
-    pager: Pager,
-    filled: std::cell::Cell<fn(usize) -> u64>,
-}
-
-impl Data {
-    fn new(builder: PagerBuilder) -> Self {
-        let pager = builder.build().expect("a pager, since the probe found what it needs");
-        Self { pager, filled: std::cell::Cell::new(|_| 0) }
-    }
-
-    fn words(&self) -> &[AtomicU64] {
-        let words = self.pager.range_bytes() / 8;
-        // SAFETY: mapped for the pager's life, zero at first; atomics may be shared.
-        unsafe { std::slice::from_raw_parts(self.pager.base().as_ptr().cast(), words) }
-    }
-
-    /// Fills everything. Returns the seconds it took.
-    fn fill(&self, word: fn(usize) -> u64) -> f64 {
-        let start = Instant::now();
-        self.words().iter().enumerate().for_each(|(i, at)| at.store(word(i), Relaxed));
-        self.filled.set(word);
-        start.elapsed().as_secs_f64()
-    }
-
-    /// Reads a word of each cache line, in order, and compares. Returns the seconds it took.
-    fn read(&self, threads: usize) -> f64 {
-        let (words, filled) = (self.words(), self.filled.get());
-        let part = words.len() / threads;
-        let start = Instant::now();
-        std::thread::scope(|scope| {
-            for thread in 0..threads {
-                scope.spawn(move || {
-                    for i in (thread * part..(thread + 1) * part).step_by(8) {
-                        assert_eq!(words[i].load(Relaxed), filled(i), "word {i}");
-                    }
-                });
-            }
-        });
-        start.elapsed().as_secs_f64()
-    }
-
-    /// Reads `rows` rows at random places, all words of each. Returns the seconds it took.
-    fn read_rows(&self, threads: usize, rows: usize, round: u64) -> f64 {
-        let (words, filled) = (self.words(), self.filled.get());
-        let row_words = ROW_BYTES / 8;
-        let start = Instant::now();
-        std::thread::scope(|scope| {
-            for thread in 0..threads as u64 {
-                scope.spawn(move || {
-                    let mut places = Places::new(7 + thread + 100 * round);
-                    for _ in 0..rows / threads {
-                        let first = places.next(words.len() / row_words) * row_words;
-                        for (i, word) in words.iter().enumerate().skip(first).take(row_words) {
-                            assert_eq!(word.load(Relaxed), filled(i), "word {i}");
-                        }
-                    }
-                });
-            }
-        });
-        start.elapsed().as_secs_f64()
-    }
-}
-
-/// Places at random, the same for the same seed.
-struct Places(u64);
-
-impl Places {
-    fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn next(&mut self, below: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
-        (self.0 >> 33) as usize % below
-    }
-}
-
-/// A file as large as the data, on the same disk and opened the same way.
-struct RawFile {
-    file: SpillFile,
-    bytes: usize,
-}
-
-impl RawFile {
-    fn new(bench: &Bench) -> Self {
-        let (bytes, block) = (bench.range_bytes, 4 << 20);
-        let file = SpillFile::open(&bench.folder, RamDisk::Accept).expect("a folder to spill to");
-        let mut map = ExtentMap::new(bytes as u64);
-        let extent = map.alloc(bytes as u64).expect("room");
-        file.reserve(extent).expect("room on the disk");
-        let mut buffer = AlignedBytes::zeroed(block);
-        for at in (0..bytes).step_by(block) {
-            buffer[0] = (at / block) as u8;
-            file.write_at(at as u64, &buffer).expect("a write");
-        }
-        Self { file, bytes }
-    }
-
-    /// Bytes a second of reading `total` in blocks, at random places or in order.
-    fn rate(&self, threads: usize, block: usize, total: usize, random: bool) -> f64 {
-        let start = Instant::now();
-        std::thread::scope(|scope| {
-            for thread in 0..threads {
-                scope.spawn(move || {
-                    let mut buffer = AlignedBytes::zeroed(block);
-                    let mut places = Places::new(77 + thread as u64);
-                    for i in 0..total / block / threads {
-                        let blocks = self.bytes / block;
-                        let in_order = (i * threads + thread) % blocks;
-                        let place = if random { places.next(blocks) } else { in_order };
-                        self.file.read_at((place * block) as u64, &mut buffer).expect("a read");
-                    }
-                });
-            }
-        });
-        total as f64 / start.elapsed().as_secs_f64()
     }
 }
 
@@ -347,37 +232,16 @@ impl Sums {
     }
 }
 
-/// Nanoseconds of writing a byte to a thread that sleeps and reading its answer, `count` times.
-fn hand_over(count: usize) -> Vec<f64> {
-    let (mut near, mut far) = UnixStream::pair().expect("two sockets");
-    let other = std::thread::spawn(move || {
-        let mut byte = [0];
-        while far.read_exact(&mut byte).is_ok() {
-            far.write_all(&byte).expect("it waits");
-        }
-    });
-    let mut once = |_| {
-        let start = Instant::now();
-        near.write_all(&[1]).expect("it listens");
-        near.read_exact(&mut [0]).expect("it answers");
-        start.elapsed().as_secs_f64() * 1e9
-    };
-    let times = (0..count).map(&mut once).collect();
-    drop(near);
-    other.join().expect("it ends");
-    times
+fn median(values: &[f64]) -> f64 {
+    common::median(values).expect("a round")
 }
 
-/// A word of noise.
-fn noise(i: usize) -> u64 {
-    (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-}
-
-/// Two bits as elements of BabyBear in Montgomery form.
-fn bits(i: usize) -> u64 {
-    const ONE: u64 = 0x0FFF_FFFE;
-    let bit = |at: u32| noise(i) >> at & 1;
-    (bit(40) * ONE) | ((bit(50) * ONE) << 32)
+/// Nanoseconds as microseconds, the least first.
+fn in_order(nanoseconds: &[f64]) -> String {
+    let mut sorted = nanoseconds.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let words: Vec<String> = sorted.iter().map(|time| format!("{:.1}", time / 1e3)).collect();
+    words.join(" ")
 }
 
 fn print(case: &str, unit: Unit, (ours, peer): (f64, f64), peer_name: &str) {
@@ -385,7 +249,7 @@ fn print(case: &str, unit: Unit, (ours, peer): (f64, f64), peer_name: &str) {
 }
 
 fn print_against_disk(case: &str, ours: &[f64], raws: &[f64], target: f64) {
-    let [ours, disk] = [ours, raws].map(|all| common::median(all).expect("a round"));
+    let (ours, disk) = (median(ours), median(raws));
     print(case, Unit::BytesPerSecond, (ours, disk), "o-direct");
     if ours < target * disk {
         println!("# missed: {case} is {:.2} of the disk's speed, not {target}", ours / disk);
@@ -411,10 +275,10 @@ fn main() {
         bench.limbo();
     }
     if common::wanted("seq") {
-        bench.sequential(&RawFile::new(&bench));
+        bench.sequential(&RawFile::new(&bench.folder, bench.range_bytes));
     }
     if common::wanted("rows") {
-        bench.rows(&RawFile::new(&bench));
+        bench.rows(&RawFile::new(&bench.folder, bench.range_bytes));
     }
     let plain = || bench.builder();
     if common::wanted("packed") {
