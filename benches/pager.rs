@@ -260,7 +260,7 @@ fn main() {
     let effort = common::effort();
     common::print_machine("pager", effort);
     if let Err(why) = probe().door {
-        println!("SKIPPED, nothing was measured: {why}");
+        println!("# SKIPPED: nothing was measured: {why}");
         return;
     }
     let bench = Bench::new(effort);
