@@ -38,6 +38,8 @@
 //! # Ok::<(), plimsoll_arena::Error>(())
 //! ```
 
+#![cfg_attr(loom, allow(dead_code, reason = "what would use it is not built"))]
+
 mod error;
 mod free_list;
 mod ledger;
@@ -48,7 +50,14 @@ pub use error::Error;
 pub use ledger::{Charge, Ledger, LedgerStats, OverLimit, Pressure};
 pub use watermark::Watermark;
 
-// Under loom only the two lock-free parts are built.
+// Under loom only the two lock-free parts and the allocator's lock are built.
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod futex_model;
+#[cfg(all(test, loom))]
+#[path = "global/lock.rs"]
+mod lock;
+
 #[cfg(not(loom))]
 mod rooms {
     pub use crate::bump::{Bump, Rewind};

@@ -11,16 +11,38 @@
 //! a thread that is gone held it. It is held for some tens of instructions, never over a call that
 //! gives memory back.
 //!
+//! Under loom the futex is [`futex_model`](crate::futex_model), and every interleaving is tried.
+//!
 //! Source: U. Drepper, "Futexes are tricky", 2011, section 6.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+#[cfg(loom)]
+use crate::futex_model::{wait, wake};
+use crate::sync::{AtomicU32, Ordering};
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
 const AWAITED: u32 = 2;
 
 /// Turns spent before sleeping: longer than the longest ordinary hold, some 100 ns.
-const SPINS: u32 = 100;
+const SPINS: u32 = if cfg!(loom) { 0 } else { 100 };
+
+/// Sleeps until a wake of the word, unless the word is no longer `seen`, or for no reason.
+#[cfg(not(loom))]
+fn wait(word: &AtomicU32, seen: u32) {
+    let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    let forever = std::ptr::null::<libc::timespec>();
+    // SAFETY: the word lives as long as the borrow; a wait has no other precondition, and an error
+    // (the word changed, a signal came) sends the caller round its loop.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, seen, forever) };
+}
+
+/// Wakes as many as `count` who wait for the word.
+#[cfg(not(loom))]
+fn wake(word: &AtomicU32, count: u32) {
+    let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the word lives as long as the borrow; a wake has no other precondition.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, count) };
+}
 
 /// See the module's header.
 #[derive(Debug)]
@@ -30,7 +52,14 @@ pub(super) struct Lock(AtomicU32);
 pub(super) struct Held<'a>(&'a Lock);
 
 impl Lock {
+    #[cfg(not(loom))]
     pub(super) const fn new() -> Self {
+        Self(AtomicU32::new(FREE))
+    }
+
+    /// Loom's atomics are made while it runs.
+    #[cfg(loom)]
+    pub(super) fn new() -> Self {
         Self(AtomicU32::new(FREE))
     }
 
@@ -59,16 +88,8 @@ impl Lock {
             std::hint::spin_loop();
         }
         while self.0.swap(AWAITED, Ordering::Acquire) != FREE {
-            self.sleep();
+            wait(&self.0, AWAITED);
         }
-    }
-
-    fn sleep(&self) {
-        let wait = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
-        let forever = std::ptr::null::<libc::timespec>();
-        // SAFETY: the word lives as long as `self`; a wait has no other precondition, and an error
-        // (the word changed, a signal came) sends the caller round its loop.
-        unsafe { libc::syscall(libc::SYS_futex, self.0.as_ptr(), wait, AWAITED, forever) };
     }
 }
 
@@ -77,14 +98,16 @@ impl Drop for Held<'_> {
     fn drop(&mut self) {
         // Release: pairs with the Acquire in `lock`.
         if self.0.0.swap(FREE, Ordering::Release) == AWAITED {
-            let wake = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
-            // SAFETY: the word lives as long as the lock; a wake has no other precondition.
-            unsafe { libc::syscall(libc::SYS_futex, self.0.0.as_ptr(), wake, 1) };
+            wake(&self.0.0, 1);
         }
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+#[path = "lock_model.rs"]
+mod model;
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use std::cell::UnsafeCell;

@@ -8,26 +8,56 @@
 //! Neither allocates, poisons or formats, so both may be used while a thread is inside `malloc`.
 //! A panic while a guard is held ends the process, since what it guards may be half changed.
 //!
+//! Under loom the futex is `plimsoll_arena::futex_model`, and every interleaving is tried.
+//!
 //! Source: futex(2); Drepper, "Futexes Are Tricky", 2011.
 
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
+#[cfg(not(loom))]
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU32, Ordering};
+#[cfg(not(loom))]
 use nix::libc;
+#[cfg(loom)]
+use plimsoll_arena::futex_model;
 
 use super::sys::die;
 
-fn futex(word: &AtomicU32, operation: i32, value: u32, timeout: Option<Duration>) {
+/// Sleeps until a wake of the word, unless it is no longer `seen`, or the time is over, or for no
+/// reason.
+#[cfg(not(loom))]
+fn futex_wait(word: &AtomicU32, seen: u32, timeout: Option<Duration>) {
     let timeout = timeout.map(|time| libc::timespec {
         tv_sec: time.as_secs() as libc::time_t,
         tv_nsec: time.subsec_nanos() as _,
     });
     let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    let operation = operation | libc::FUTEX_PRIVATE_FLAG;
+    let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the word and the timeout outlive the call; a spurious return is allowed for.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, value, timeout) };
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, seen, timeout) };
+}
+
+/// Wakes as many as `count` who wait for the word.
+#[cfg(not(loom))]
+fn futex_wake(word: &AtomicU32, count: u32) {
+    let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the word outlives the call.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, count) };
+}
+
+/// The time is never over: who is not woken sleeps for good, which loom reports.
+#[cfg(loom)]
+fn futex_wait(word: &AtomicU32, seen: u32, _timeout: Option<Duration>) {
+    futex_model::wait(word, seen);
+}
+
+#[cfg(loom)]
+fn futex_wake(word: &AtomicU32, count: u32) {
+    futex_model::wake(word, count);
 }
 
 /// A counter that threads wait on.
@@ -50,7 +80,7 @@ impl Signal {
         // futex sees the new count.
         self.count.fetch_add(1, Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) > 0 {
-            futex(&self.count, libc::FUTEX_WAKE, i32::MAX as u32, None);
+            futex_wake(&self.count, i32::MAX as u32);
         }
     }
 
@@ -59,14 +89,14 @@ impl Signal {
         // SeqCst: as in `raise`.
         self.count.fetch_add(1, Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) > 0 {
-            futex(&self.count, libc::FUTEX_WAKE, 1, None);
+            futex_wake(&self.count, 1);
         }
     }
 
     /// Waits until the count is no longer `seen`, or the time is over, or for no reason.
     pub(crate) fn wait(&self, seen: u32, timeout: Duration) {
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        futex(&self.count, libc::FUTEX_WAIT, seen, Some(timeout));
+        futex_wait(&self.count, seen, Some(timeout));
         self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
@@ -88,10 +118,10 @@ pub(crate) struct Guard<'a, T> {
 }
 
 /// Tries before a thread sleeps: a few microseconds, as long as most holders need.
-const SPINS: u32 = 100;
+const SPINS: u32 = if cfg!(loom) { 0 } else { 100 };
 
 impl<T> Lock<T> {
-    pub(crate) const fn new(value: T) -> Self {
+    pub(crate) fn new(value: T) -> Self {
         Self { word: AtomicU32::new(0), value: UnsafeCell::new(value) }
     }
 
@@ -115,7 +145,7 @@ impl<T> Lock<T> {
         }
         // Acquire: as above.
         while self.word.swap(2, Ordering::Acquire) != 0 {
-            futex(&self.word, libc::FUTEX_WAIT, 2, None);
+            futex_wait(&self.word, 2, None);
         }
     }
 }
@@ -138,12 +168,17 @@ impl<T> DerefMut for Guard<'_, T> {
 
 impl<T> Drop for Guard<'_, T> {
     fn drop(&mut self) {
-        if std::thread::panicking() && !self.panicking {
+        // Under loom a panic is what a model finds, and nobody goes on after it.
+        if cfg!(not(loom)) && std::thread::panicking() && !self.panicking {
             die(format_args!("a panic while the page tables were being changed"));
         }
         // Release: pairs with the acquire of the next holder.
         if self.lock.word.swap(0, Ordering::Release) == 2 {
-            futex(&self.lock.word, libc::FUTEX_WAKE, 1, None);
+            futex_wake(&self.lock.word, 1);
         }
     }
 }
+
+#[cfg(all(test, loom))]
+#[path = "sync_model.rs"]
+mod model;
