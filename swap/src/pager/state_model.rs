@@ -202,7 +202,7 @@ impl World {
             }
             State::Loading => true,
         };
-        assert!(good, "contents are not where the state says");
+        assert!(good, "contents are not where {:?} says", self.state);
         let may_have_place = matches!(self.state, State::Packed | State::Clearing | State::Loading);
         assert!(self.place.is_none() || may_have_place, "a place without a use");
         let busy = self.workers.iter().filter(|worker| **worker != Worker::Idle).count();
@@ -441,14 +441,22 @@ fn no_interleaving_loses_a_wake_an_owner_or_a_byte() {
     assert!(worlds > 10_000);
 }
 
+/// Each is found by the assertion that is meant to find it.
 #[test]
 fn the_walk_finds_planted_flaws() {
-    use Flaw::{ClearEarly, DropDirty, ForgetWanted, KeepCopy, KeepLanes, MapLate};
-    for flaw in [ForgetWanted, DropDirty, MapLate, KeepLanes, KeepCopy, ClearEarly] {
+    let flaws = [
+        (Flaw::ForgetWanted, "a thread sleeps and nobody will wake it"),
+        (Flaw::DropDirty, "contents are not where Disk says"),
+        (Flaw::MapLate, "contents are not where Resident says"),
+        (Flaw::KeepLanes, "contents are not where Disk says"),
+        (Flaw::KeepCopy, "contents are not where Disk says"),
+        (Flaw::ClearEarly, "contents are not where Clearing says"),
+    ];
+    for (flaw, finding) in flaws {
         let found = std::panic::catch_unwind(|| walk(flaw)).expect_err("a flaw");
         let text = found.downcast_ref::<String>().map(String::as_str);
         let text = text.or(found.downcast_ref::<&str>().copied()).expect("a text");
-        eprintln!("{flaw:?}: {text}");
+        assert!(text.starts_with(finding), "{flaw:?} is found as: {text}");
     }
 }
 
