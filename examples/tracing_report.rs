@@ -1,12 +1,18 @@
-//! A report and a timeline of a program that knows plimsoll only as a `tracing` layer.
+//! A report and a timeline of a program that knows plimsoll as its global allocator and as a
+//! `tracing` layer, and is otherwise as it was.
 //!
 //!     cargo run --release --example tracing_report --features layer -- [FOLDER]
+//!     PLIMSOLL_LIMIT=96MiB PLIMSOLL_SPILL_DIR=/var/tmp cargo run ...     the same, paged
 //!
-//! Writes report.html (open it) and timeline.json (for ui.perfetto.dev) into FOLDER, else here.
+//! Writes report.html (open it) and timeline.json (for ui.perfetto.dev) into FOLDER, else here, and
+//! prints what each stage had of the allocator.
 
 use plimsoll::record::Recorder;
 use std::path::PathBuf;
 use tracing_subscriber::prelude::*;
+
+#[global_allocator]
+static ALLOC: plimsoll::Allocator = plimsoll::Allocator::system();
 
 /// Stands for a prover: its spans are all that the layer knows of it.
 #[allow(clippy::cast_precision_loss, reason = "a made-up figure")]
@@ -25,7 +31,7 @@ fn prove() -> f64 {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| ".".to_owned()));
-    let recorder = Recorder::builder().title("tracing_report").start()?;
+    let recorder = Recorder::builder().title("tracing_report").allocator(&ALLOC).start()?;
     tracing_subscriber::registry().with(recorder.layer()).init();
 
     println!("sum {:.0}", prove());
@@ -33,6 +39,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let recording = recorder.finish()?;
     for advice in recording.advice() {
         println!("{}: {}", advice.kind.word(), advice.text);
+    }
+    println!("MiB of      live at most   packed  spilled  brought back");
+    for total in &recording.totals {
+        let live = total.allocator.map_or(0, |had| had.live_peak_bytes);
+        let bytes = [live, total.packed_bytes, total.spilled_bytes, total.loaded_bytes];
+        let [live, packed, spilled, back] = bytes.map(|bytes| bytes >> 20);
+        println!("{:<12}{live:>12} {packed:>8} {spilled:>8} {back:>13}", &*total.name);
     }
     recording.write_report(&folder.join("report.html"))?;
     recording.write_timeline(&folder.join("timeline.json"))?;

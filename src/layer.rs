@@ -22,7 +22,9 @@
 //!
 //! A span that is entered several times is as many stages. Spans below the layer's level
 //! ([`RecordLayer::level`], INFO) cost one comparison; the others two readings of the clock and of
-//! `getrusage`, about 2 us. When the recorder watches a runtime, that runtime's stages are heard
+//! `getrusage`, about 2 us, and where the recorder has the program's global allocator
+//! ([`RecorderBuilder::allocator`](crate::record::RecorderBuilder::allocator)) two readings of its
+//! gauges and of its pager's. When the recorder watches a runtime, that runtime's stages are heard
 //! from itself, with what they freed and spilled, and their spans are passed over here.
 //!
 //! Invariants: a stage is recorded when it is left, on the thread that leaves it; nothing is
@@ -31,7 +33,7 @@
 //! Must never: look at a span's fields (a witness may be among them), but for the name that
 //! [`Runtime::stage`](crate::Runtime::stage) gives its own.
 
-use crate::record::{DEPTH_MAX, Recorder, Shared, cpu_us_of_process};
+use crate::record::{DEPTH_MAX, Reading, Recorder, Shared, cpu_us_of_process};
 use crate::stage::{self, StageReport};
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -80,7 +82,14 @@ struct Heard {
     name: String,
     depth: u16,
     /// The times it was entered and not left, innermost last.
-    entered: Vec<(Instant, u64)>,
+    entered: Vec<Entered>,
+}
+
+/// What was read when a span was entered.
+struct Entered {
+    at: Instant,
+    cpu_us: u64,
+    allocator: Option<Reading>,
 }
 
 /// The name of a stage of a runtime, from its span.
@@ -123,19 +132,25 @@ where
 
     fn on_enter(&self, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
+        let depth = span.extensions().get::<Heard>().map(|heard| heard.depth);
+        let Some(depth) = depth else { return };
+        // Read before the span's own lock is taken: what lets the recorder go must not hold it.
+        let allocator = self.shared.upgrade().filter(|_| depth < DEPTH_MAX);
+        let allocator = allocator.and_then(|shared| shared.reading());
+        let cpu_us = if depth < DEPTH_MAX { cpu_us_of_process() } else { 0 };
         if let Some(heard) = span.extensions_mut().get_mut::<Heard>() {
-            let cpu_us = if heard.depth < DEPTH_MAX { cpu_us_of_process() } else { 0 };
-            heard.entered.push((Instant::now(), cpu_us));
+            heard.entered.push(Entered { at: Instant::now(), cpu_us, allocator });
         }
     }
 
     fn on_exit(&self, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        let Some((name, depth, began, cpu_before)) = left(&span) else { return };
+        let Some((name, depth, entered)) = left(&span) else { return };
         // Upgraded only here, and after the span's own lock: a recorder that is finished is gone.
         let Some(shared) = self.shared.upgrade() else { return };
         let cpu =
-            if depth < DEPTH_MAX { cpu_us_of_process().saturating_sub(cpu_before) } else { 0 };
+            if depth < DEPTH_MAX { cpu_us_of_process().saturating_sub(entered.cpu_us) } else { 0 };
+        let began = entered.at;
         let report = StageReport {
             name,
             wall_seconds: began.elapsed().as_secs_f64(),
@@ -143,21 +158,22 @@ where
             peak_bytes: shared.peak_since(began),
             ..StageReport::default()
         };
-        shared.span_ended(&report, began, depth);
+        let account = shared.account(entered.allocator.as_ref(), began);
+        shared.span_ended(&report, account.as_ref(), began, depth);
     }
 }
 
 /// Takes the innermost time at which `span` was entered.
 fn left<'a, S>(
     span: &tracing_subscriber::registry::SpanRef<'a, S>,
-) -> Option<(String, u16, Instant, u64)>
+) -> Option<(String, u16, Entered)>
 where
     S: LookupSpan<'a>,
 {
     let mut extensions = span.extensions_mut();
     let heard = extensions.get_mut::<Heard>()?;
-    let (began, cpu_us) = heard.entered.pop()?;
-    Some((heard.name.clone(), heard.depth, began, cpu_us))
+    let entered = heard.entered.pop()?;
+    Some((heard.name.clone(), heard.depth, entered))
 }
 
 #[cfg(test)]

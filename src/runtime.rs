@@ -37,6 +37,8 @@ use std::time::Instant;
 
 /// Hears what a runtime does, on the thread that does it.
 pub(crate) trait Observer: Send + Sync {
+    /// A stage begins, with its reclaim point; `began` is what [`Observer::stage_ended`] is told.
+    fn stage_begins(&self, began: Instant);
     /// A stage ended that began at `began` with `depth` stages around it.
     fn stage_ended(&self, report: &StageReport, began: Instant, depth: u16);
     /// A reclaim point had to act.
@@ -328,6 +330,12 @@ impl Runtime {
     fn observer(&self) -> Option<Arc<dyn Observer>> {
         let observer = self.inner.observer.lock().unwrap_or_else(PoisonError::into_inner);
         observer.as_ref().and_then(Weak::upgrade)
+    }
+
+    pub(crate) fn tell_begun(&self, began: Instant) {
+        if let Some(observer) = self.observer() {
+            observer.stage_begins(began);
+        }
     }
 
     pub(crate) fn file_report(&self, report: StageReport) {

@@ -115,6 +115,7 @@ impl Runtime {
     pub fn stage(&self, name: &str, need_bytes: usize) -> Result<Stage, Error> {
         let started = Instant::now();
         let usage = getrusage(UsageWho::RUSAGE_SELF).ok();
+        self.tell_begun(started);
         self.ledger().sample();
         let reclaimed = self.reclaim_point(name, need_bytes);
         if reclaimed.short_bytes > 0 {

@@ -9,7 +9,7 @@
 //! | counter | series |
 //! |---|---|
 //! | `memory (bytes)` | live, cached, packed, other: they add up to the resident memory |
-//! | `rss (bytes)`, `limit (bytes)`, `spilled on disk (bytes)` | value |
+//! | `rss (bytes)`, `limit (bytes)`, `spilled on disk (bytes)`, `allocated (bytes)` | value |
 //! | `cpu (cores)` | busy, since the sample before |
 //!
 //! Invariants: times are microseconds and rise within each counter; complete events of one lane
@@ -102,6 +102,9 @@ impl Recording {
                 counter("limit (bytes)", json!({"value": limit}))?;
             }
             counter("spilled on disk (bytes)", json!({"value": sample.spilled_bytes}))?;
+            if sample.allocated_bytes > 0 {
+                counter("allocated (bytes)", json!({"value": sample.allocated_bytes}))?;
+            }
             counter("cpu (cores)", json!({"busy": (busy * 1000.0).round() / 1000.0}))?;
         }
         Ok(())

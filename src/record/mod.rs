@@ -4,7 +4,7 @@
 //!   sampler thread --- every 10 ms ---> samples  \
 //!   Runtime --- stages, reclaim points -> spans    } one lock, bounded logs --> Recording
 //!   tracing layer --- spans ------------> spans   /                           |-- timeline
-//!                                                                             `-- report
+//!   Allocator --- read at the ends of spans, and by the sampler               `-- report
 //! ```
 //!
 //! Invariants: every log has a bound and its room is taken when the recorder starts; a peak that
@@ -30,6 +30,7 @@
 //! Must never: keep what a span's fields hold (a witness may be among them), fail or slow a stage,
 //! or end a program.
 
+mod allocator;
 mod log;
 mod nest;
 mod recording;
@@ -41,6 +42,9 @@ use crate::meter::{Meter, MeterError};
 use crate::reclaim::ReclaimReport;
 use crate::runtime::Observer;
 use crate::stage::StageReport;
+#[cfg(feature = "layer")]
+pub(crate) use allocator::Reading;
+use allocator::{Account, Open, Source};
 use log::Log;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
@@ -49,6 +53,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+pub use allocator::AllocatorUse;
 pub use log::{MARKS_MAX, Mark};
 pub use recording::{HeldAtPeak, Recording};
 pub use sample::{SAMPLES_MAX, Sample};
@@ -100,6 +105,7 @@ pub struct RecorderBuilder {
     interval: Duration,
     threads: Option<usize>,
     runtime: Option<Runtime>,
+    allocator: Option<Source>,
 }
 
 impl RecorderBuilder {
@@ -151,6 +157,8 @@ impl RecorderBuilder {
             threads: self.threads.unwrap_or(cores),
             outer_limit,
             runtime: self.runtime,
+            allocator: self.allocator,
+            open: Mutex::new(Open::default()),
             peak_at_start,
             log: Mutex::new(Log::new()),
             stopped: Mutex::new(false),
@@ -192,6 +200,7 @@ impl Recorder {
             interval: INTERVAL,
             threads: None,
             runtime: None,
+            allocator: None,
         }
     }
 
@@ -248,6 +257,8 @@ pub(crate) struct Shared {
     threads: usize,
     outer_limit: Option<u64>,
     runtime: Option<Runtime>,
+    allocator: Option<Source>,
+    open: Mutex<Open>,
     peak_at_start: u64,
     log: Mutex<Log>,
     stopped: Mutex<bool>,
@@ -319,6 +330,9 @@ impl Shared {
             sample.loaded_total_bytes = spill.loaded_total;
             counts = Some(runtime.enforcement_counts());
         }
+        if let Some(reading) = self.reading() {
+            reading.note(&mut sample);
+        }
         let mut log = self.log();
         // Under the lock: whoever enters first must not be the later one.
         sample.at_us = self.at_us(Instant::now());
@@ -331,11 +345,17 @@ impl Shared {
     }
 
     /// Enters a span that ends now on this thread.
-    pub(crate) fn span_ended(&self, report: &StageReport, began: Instant, depth: u16) {
+    pub(crate) fn span_ended(
+        &self,
+        report: &StageReport,
+        account: Option<&Account>,
+        began: Instant,
+        depth: u16,
+    ) {
         let (start_us, end_us) = (self.at_us(began), self.at_us(Instant::now()));
         let track = nest::track_of_this_thread();
         let place = Place { start_us, end_us, track, depth };
-        self.log().spans.push(report, place);
+        self.log().spans.push(report, account, place);
     }
 
     /// Highest memory sampled since `began`.
@@ -352,8 +372,13 @@ impl Shared {
 }
 
 impl Observer for Shared {
+    fn stage_begins(&self, began: Instant) {
+        self.note_begun(began);
+    }
+
     fn stage_ended(&self, report: &StageReport, began: Instant, depth: u16) {
-        self.span_ended(report, began, depth);
+        let account = self.account(self.begun(began).as_ref(), began);
+        self.span_ended(report, account.as_ref(), began, depth);
     }
 
     fn reclaimed(&self, name: &str, report: &ReclaimReport) {

@@ -22,7 +22,7 @@ const _: () = assert!(SAMPLES_MAX.is_multiple_of(2) && SAMPLES_MAX >= 4);
 pub struct Sample {
     /// Microseconds since the recording began.
     pub at_us: u64,
-    /// Vectors in use.
+    /// Vectors in use; of the global allocator's blocks, where they are recorded, those in memory.
     pub live_bytes: u64,
     /// Free blocks that keep their pages.
     pub cached_bytes: u64,
@@ -40,6 +40,9 @@ pub struct Sample {
     pub spilled_total_bytes: u64,
     /// Bytes of vectors brought back so far.
     pub loaded_total_bytes: u64,
+    /// Blocks of the global allocator in use, in memory or not; 0 where it is not recorded.
+    #[serde(default)]
+    pub allocated_bytes: u64,
 }
 
 impl Sample {
@@ -110,6 +113,12 @@ impl SampleLog {
         let recent = self.kept.iter().rev().take_while(|sample| sample.at_us >= from_us);
         let last = self.kept.last().map_or(0, |last| last.rss_bytes);
         recent.map(|sample| sample.rss_bytes).max().unwrap_or(last)
+    }
+
+    /// Most bytes of the global allocator's blocks in use since `from_us`; 0 without a sample.
+    pub(super) fn most_allocated_since(&self, from_us: u64) -> u64 {
+        let recent = self.kept.iter().rev().take_while(|sample| sample.at_us >= from_us);
+        recent.map(|sample| sample.allocated_bytes).max().unwrap_or(0)
     }
 
     pub(super) fn reserved_bytes(&self) -> usize {

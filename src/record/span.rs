@@ -16,6 +16,7 @@
 //!
 //! Must never: keep anything of a span but its name and its numbers.
 
+use super::allocator::{Account, AllocatorUse};
 use crate::stage::StageReport;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -97,6 +98,10 @@ pub struct StageTotal {
     pub loaded_bytes: u64,
     /// Seconds waited for vectors that were not there, over all threads.
     pub stalled_seconds: f64,
+    /// The global allocator's part, where it was recorded; what its pager packed, wrote, brought
+    /// back and made wait for is in the sums above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocator: Option<AllocatorUse>,
 }
 
 impl StageTotal {
@@ -114,6 +119,7 @@ impl StageTotal {
             spilled_bytes: 0,
             loaded_bytes: 0,
             stalled_seconds: 0.0,
+            allocator: None,
         }
     }
 
@@ -128,6 +134,14 @@ impl StageTotal {
         self.spilled_bytes = self.spilled_bytes.saturating_add(report.spilled_bytes);
         self.loaded_bytes = self.loaded_bytes.saturating_add(report.loaded_bytes);
         self.stalled_seconds += report.stalled_seconds;
+    }
+
+    fn add_account(&mut self, account: &Account) {
+        self.packed_bytes = self.packed_bytes.saturating_add(account.packed_bytes);
+        self.spilled_bytes = self.spilled_bytes.saturating_add(account.spilled_bytes);
+        self.loaded_bytes = self.loaded_bytes.saturating_add(account.loaded_bytes);
+        self.stalled_seconds += account.stalled_seconds;
+        self.allocator.get_or_insert_default().add(&account.gauges);
     }
 }
 
@@ -173,14 +187,17 @@ impl SpanLog {
         }
     }
 
-    /// Adds the span that `report` is of.
-    pub(super) fn push(&mut self, report: &StageReport, place: Place) {
+    /// Adds the span that `report` is of, and `account` where the allocator is recorded.
+    pub(super) fn push(&mut self, report: &StageReport, account: Option<&Account>, place: Place) {
         if place.depth >= DEPTH_MAX {
             self.too_deep += 1;
             return;
         }
         let index = self.index_of(&report.name, place.depth);
         self.totals[index].add(report);
+        if let Some(account) = account {
+            self.totals[index].add_account(account);
+        }
         if self.spans.len() == SPANS_MAX {
             self.merge_small();
         }

@@ -23,7 +23,7 @@ fn a_hundred_thousand_spans_keep_counts_peaks_and_room() {
         let long = if i % 1000 == 0 { 20_000 } else { 10 };
         let name = format!("stage {}", i % 2000);
         let at = place(i * 30_000, i * 30_000 + long, (i % 3) as u32, (i % 2) as u16);
-        log.push(&report(&name, long, i), at);
+        log.push(&report(&name, long, i), None, at);
     }
     assert_eq!((log.spans.capacity(), log.totals.capacity()), reserved, "no growth");
     assert!(log.merged_below_us() > 0);
@@ -42,7 +42,7 @@ fn all_tracks_and_depths_at_once_still_fit() {
     let mut log = SpanLog::new();
     for i in 0..50_000u64 {
         let at = place(i, i + 1, (i % 200) as u32, (i / 200 % 16) as u16);
-        log.push(&report("s", 1, 0), at);
+        log.push(&report("s", 1, 0), None, at);
     }
     let deep = log.too_deep();
     let (spans, _) = log.into_parts();
@@ -54,9 +54,9 @@ fn all_tracks_and_depths_at_once_still_fit() {
 #[test]
 fn long_spans_stay_whole_among_small_ones() {
     let mut log = SpanLog::new();
-    log.push(&report("long", 1 << 30, 7), place(0, 1 << 30, 0, 0));
+    log.push(&report("long", 1 << 30, 7), None, place(0, 1 << 30, 0, 0));
     for i in 0..20_000u64 {
-        log.push(&report("small", 5, 0), place(i * 10, i * 10 + 5, 0, 1));
+        log.push(&report("small", 5, 0), None, place(i * 10, i * 10 + 5, 0, 1));
     }
     let (spans, _) = log.into_parts();
     let long: Vec<&Span> = spans.iter().filter(|span| &*span.name == "long").collect();

@@ -248,6 +248,7 @@
     hover(f, function (i) {
       var entries = TIERS.map(function (tier) { return [tier.name, bytes(tier.of(S[i]))]; });
       entries.push(["resident", bytes(S[i].rss_bytes)]);
+      if (S[i].allocated_bytes) entries.push(["allocated", bytes(S[i].allocated_bytes)]);
       if (S[i].limit_bytes) entries.push(["limit", bytes(S[i].limit_bytes)]);
       return entries;
     });

@@ -189,13 +189,50 @@ fn stages(run: &Recording, out: &mut impl Write) -> io::Result<()> {
         let more = run.totals.len() - longest.len();
         writeln!(out, "<p class=\"note\">{more} shorter stages are left out of the table.</p>")?;
     }
+    blocks(run, &longest, out)?;
     out.write_all(b"</section>\n")
+}
+
+/// The stages' part of the global allocator and its pager, where these were recorded.
+fn blocks(run: &Recording, shown: &[usize], out: &mut impl Write) -> io::Result<()> {
+    let totals = shown.iter().map(|index| &run.totals[*index]);
+    let mut rows = totals.filter_map(|total| Some((total, total.allocator?))).peekable();
+    if rows.peek().is_none() {
+        return Ok(());
+    }
+    out.write_all(
+        b"<h3>Global allocator and pager</h3>\n<div class=\"scroll\"><table class=\"blocks\">\n\
+          <thead><tr><th>stage</th><th>live at its end</th><th>live at most</th><th>cached</th>\
+          <th>resident</th><th>packed</th><th>spilled</th><th>brought back</th><th>faults</th>\
+          </tr></thead>\n<tbody>\n",
+    )?;
+    for (total, had) in rows {
+        let row = [
+            had.live_bytes,
+            had.live_peak_bytes,
+            had.cached_bytes,
+            had.held_bytes,
+            total.packed_bytes,
+            total.spilled_bytes,
+            total.loaded_bytes,
+        ];
+        write!(out, "<tr><th>{}</th>", text(&total.name))?;
+        for bytes in row {
+            write!(out, "<td>{}</td>", or_none(bytes))?;
+        }
+        writeln!(out, "<td>{}</td></tr>", had.faults)?;
+    }
+    out.write_all(b"</tbody></table></div>\n")
+}
+
+/// A size, or a dash for none.
+fn or_none(bytes: u64) -> String {
+    if bytes > 0 { size(bytes) } else { "-".to_owned() }
 }
 
 fn row(run: &Recording, total: &StageTotal, out: &mut impl Write) -> io::Result<()> {
     let is_peak = run.stage_at_peak().is_some_and(|span| span.name == total.name);
     let class = if is_peak { " class=\"peak\"" } else { "" };
-    let or_none = |bytes: u64| if bytes > 0 { size(bytes) } else { "-".to_owned() };
     let told = total.cpu_seconds > 0.0;
     let busy = run.cores_busy_in(total);
     let part = busy / run.threads.max(1) as f64 * 100.0;

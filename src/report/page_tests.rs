@@ -25,6 +25,8 @@ fn nasty() -> Recording {
         "name": NASTY, "depth": 0, "count": 1, "wall_seconds": 1.0, "cpu_seconds": 0.5,
         "peak_bytes": 5, "need_bytes": 0, "freed_bytes": 0, "packed_bytes": 0,
         "spilled_bytes": 0, "loaded_bytes": 0, "stalled_seconds": 0.9,
+        "allocator": {"live_bytes": 1, "live_peak_bytes": 3 << 20, "cached_bytes": 0,
+            "held_bytes": 0, "faults": 77},
     }))
     .expect("a total");
     let span = Span {
@@ -79,6 +81,19 @@ fn an_empty_recording_is_a_page_too() {
     let page = page(&run);
     assert_eq!(embedded(&page)["peak_bytes"], 0);
     assert!(page.contains("No stage ended") && !page.contains("NaN"));
+}
+
+#[test]
+fn the_allocators_part_of_a_stage_has_its_row_and_only_where_it_was_recorded() {
+    let mut run = nasty();
+    let shown = page(&run);
+    assert!(shown.contains("<td>3.00 MiB</td><td>-</td>") && shown.contains("<td>77</td></tr>"));
+    assert_eq!(embedded(&shown)["totals"][0]["allocator"]["live_peak_bytes"], 3 << 20);
+    run.totals[0].allocator = None;
+    let shown = page(&run);
+    assert!(!shown.contains("Global allocator"));
+    // A recording of an older program has no such field.
+    assert!(embedded(&shown)["totals"][0].get("allocator").is_none());
 }
 
 #[test]
