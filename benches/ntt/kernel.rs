@@ -64,7 +64,7 @@ pub(crate) enum Outcome {
 /// The figure called `name` of a line of `key=value` pairs.
 fn figure(line: &str, name: &str) -> f64 {
     let pair = line.split_whitespace().find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-    pair.and_then(|value| value.parse().ok()).unwrap_or(0.0)
+    pair.map_or(0.0, |value| value.parse().unwrap_or(f64::NAN))
 }
 
 fn script() -> PathBuf {
