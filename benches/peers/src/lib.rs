@@ -14,6 +14,7 @@
 //!
 //! Must never: print a figure of a proof that was not verified, or change a prover.
 
+pub mod anatomy;
 pub mod disk;
 pub mod provers;
 pub mod run;

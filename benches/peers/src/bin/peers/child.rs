@@ -111,6 +111,20 @@ impl Children {
         variables: &[(&str, &str)],
         seconds: f64,
     ) -> Option<Run> {
+        let run = self.run_within(words, variables, Bounds { seconds, bytes: f64::INFINITY });
+        run.inspect_err(|Lost { ended, seconds, said }| {
+            println!("# lost after {seconds:.0} s, {ended:?}: {} ({said})", words.join(" "));
+        })
+        .ok()
+    }
+
+    /// Runs a command, and kills it where it goes out of bounds.
+    pub(crate) fn run_within(
+        &self,
+        words: &[String],
+        variables: &[(&str, &str)],
+        bounds: Bounds,
+    ) -> Result<Run, Lost> {
         let errors = self.folder.join("peers.stderr");
         let started = Instant::now();
         let mut child = Command::new(&words[0])
@@ -120,44 +134,64 @@ impl Children {
             .stderr(File::create(&errors).expect("a folder that can be written"))
             .spawn()
             .expect("the binaries beside this one");
-        let (ended, sampled_bytes) = watch(&mut child, started, seconds);
+        let (ended, sampled_bytes) = watch(&mut child, started, bounds);
         let wall_seconds = started.elapsed().as_secs_f64();
         let mut text = String::new();
         if let Some(mut output) = child.stdout.take() {
             let _ = output.read_to_string(&mut text);
         }
         let run = Run::parse(&text, wall_seconds, sampled_bytes).filter(|_| ended == Ended::Well);
-        if run.is_none() {
-            let why = std::fs::read_to_string(&errors).unwrap_or_default();
-            let why = why.lines().last().unwrap_or("it said nothing");
-            println!("# lost after {wall_seconds:.0} s, {ended:?}: {} ({why})", words.join(" "));
-        }
+        let said = std::fs::read_to_string(&errors).unwrap_or_default();
         let _ = std::fs::remove_file(errors);
-        run
+        let said = said.lines().last().unwrap_or("it said nothing").to_owned();
+        run.ok_or(Lost { ended, seconds: wall_seconds, said })
     }
+}
+
+/// What a process may take before it is killed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) seconds: f64,
+    /// Resident, in any sample.
+    pub(crate) bytes: f64,
+}
+
+/// A process without a proof: its end, when that was, and the last line of its errors.
+#[derive(Clone, Debug)]
+pub(crate) struct Lost {
+    pub(crate) ended: Ended,
+    pub(crate) seconds: f64,
+    pub(crate) said: String,
 }
 
 /// How a process came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
+pub(crate) enum Ended {
     Well,
     Failed,
     AtTheDeadline,
+    OverTheLimit,
 }
 
-fn watch(child: &mut Child, started: Instant, seconds: f64) -> (Ended, f64) {
+fn watch(child: &mut Child, started: Instant, bounds: Bounds) -> (Ended, f64) {
+    let kill = |child: &mut Child, ended| {
+        let _ = child.kill();
+        let _ = child.wait();
+        ended
+    };
     let status = format!("/proc/{}/status", child.id());
     let mut most = 0.0f64;
     loop {
         if let Some(status) = child.try_wait().expect("a child of ours") {
             return (if status.success() { Ended::Well } else { Ended::Failed }, most);
         }
-        if started.elapsed().as_secs_f64() > seconds {
-            let _ = child.kill();
-            let _ = child.wait();
-            return (Ended::AtTheDeadline, most);
+        if started.elapsed().as_secs_f64() > bounds.seconds {
+            return (kill(child, Ended::AtTheDeadline), most);
         }
         most = most.max(resident_bytes(&status).unwrap_or(0.0));
+        if most > bounds.bytes {
+            return (kill(child, Ended::OverTheLimit), most);
+        }
         std::thread::sleep(SAMPLE);
     }
 }

@@ -1,6 +1,6 @@
 //! The driver: runs every allocator on every prover, in turns, and prints one line a figure.
 //!
-//! `cargo run --release --bin peers -- [PROVER...] [--quick] [--limits]`
+//! `cargo run --release --bin peers -- [PROVER...] [--quick] [--limits | --floors]`
 //!
 //! | variable | default | |
 //! |---|---|---|
@@ -8,13 +8,15 @@
 //! | PLIMSOLL_BENCH_ROUNDS | 3, quick 1 | runs of each allocator; of one proof in core, twice |
 //!
 //! `--limits` runs ours under 2/3, 1/2 and 1/3 of its own peak in core instead, and at 1/2 glibc in
-//! a memory cgroup of that size with swap on disk and on zram (scripts/capped.sh; root).
+//! a memory cgroup of that size with swap on disk and on zram (scripts/capped.sh; root). `--floors`
+//! looks for the smallest limit that ours keeps to and makes its proof under.
 //!
 //! A time or a peak that misses its target is a line `# missed:`. What fails the run: a limit not
 //! kept, by VmHWM or in one of the samples; a proof that is not the one of the other allocators; a
 //! run of ours that does not end.
 
 mod child;
+mod floors;
 mod in_core;
 mod limits;
 mod table;
@@ -55,16 +57,17 @@ struct Work {
     rounds: usize,
 }
 
+const FLAGS: [&str; 3] = ["--quick", "--limits", "--floors"];
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| words.iter().any(|word| word == flag);
-    let known =
-        |word: &str| matches!(word, "--quick" | "--limits") || Prover::named(word).is_some();
+    let known = |word: &str| FLAGS.contains(&word) || Prover::named(word).is_some();
     if let Some(word) = words.iter().find(|word| !known(word)) {
-        eprintln!("peers: '{word}' is none of groth16, keccak, spartan, --quick, --limits");
+        eprintln!("peers: '{word}' is none of groth16, keccak, spartan, {}", FLAGS.join(", "));
         return ExitCode::from(2);
     }
-    let effort = match (has("--quick"), has("--limits")) {
+    let effort = match (has("--quick"), has("--limits") || has("--floors")) {
         (true, _) => Effort::Quick,
         (false, true) => Effort::Limits,
         (false, false) => Effort::InCore,
@@ -82,7 +85,9 @@ fn main() -> ExitCode {
         println!("# {}: 2^{size}, {rounds} rounds", prover.name());
         children.prepare(prover, size);
         let work = Work { prover, size, rounds };
-        if has("--limits") {
+        if has("--floors") {
+            floors::measure(&children, &mut table, work);
+        } else if has("--limits") {
             limits::measure(&children, &mut table, work);
         } else {
             in_core::measure(&children, &mut table, work);

@@ -19,11 +19,22 @@ impl Table {
 
     /// Prints ours beside a peer's, where less is better.
     pub(crate) fn figure(&self, case: &str, unit: &str, ours: f64, peer: f64, peer_name: &str) {
+        self.explained(case, unit, (ours, peer, peer_name), "");
+    }
+
+    /// The same, with more fields behind, each with a blank before it.
+    pub(crate) fn explained(
+        &self,
+        case: &str,
+        unit: &str,
+        (ours, peer, peer_name): (f64, f64, &str),
+        more: &str,
+    ) {
         let digits = if unit == "s" { 3 } else { 0 };
         let ratio = ours / peer;
         println!(
             "bench=peers case={case} ours={ours:.digits$} peer={peer:.digits$} ratio={ratio:.3} \
-             unit={unit} peer_name={peer_name}"
+             unit={unit} peer_name={peer_name}{more}"
         );
     }
 
