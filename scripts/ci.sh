@@ -26,7 +26,7 @@ usage: scripts/ci.sh [JOB...]
   capped    scripts/capped.sh caps, swaps and cleans up (root)
   stress    the pager and the allocator for minutes, in release (parts need root and say so)
   peers     provers of others under every allocator, in core and under limits (an hour; root)
-  peers-quick  the same at sizes of seconds, in core only
+  peers-quick  the same at sizes of seconds, in core, and the smallest limits
   circom    proofs of a SHA-256 circom circuit, checked by snarkjs (minutes; needs npm)
 TEXT
 }
@@ -198,6 +198,7 @@ job_peers-quick() {
     cargo clippy --manifest-path benches/peers/Cargo.toml --all-targets --release -- -D warnings
     cargo build --release --manifest-path benches/peers/Cargo.toml --bins
     benches/peers/target/release/peers --quick
+    benches/peers/target/release/peers --quick --floors
 }
 
 job_circom() {

@@ -7,9 +7,9 @@
 //!                          most of what never leaves memory      | what is left for what does
 //! ```
 //!
-//! Not ended is a run that takes 20 times its time in core, or that PLIMSOLL_FAIL_FAST ends since it
-//! does little but wait for pages. A limit that the allocator cannot keep is exceeded, not refused:
-//! VmHWM and samples say so, and the run is killed.
+//! Not ended is a run that takes 20 times its time in core, or that PLIMSOLL_FAIL_FAST ends because
+//! it does little but wait for pages. A limit that the allocator cannot keep is exceeded, not
+//! refused: VmHWM and samples say so, and the run is killed.
 //!
 //! What is watched is looked at once more in a run of its own, since watching takes time.
 
@@ -44,32 +44,41 @@ pub(crate) fn measure(children: &Children, table: &mut Table, work: Work) {
     let peak = core.peak_bytes as u64;
     println!("# {name}: in core {:.3} s, {peak} bytes", core.first_seconds);
     let search = Search { children, what: (prover, size), core: &core };
-    let step = (peak / STEP_DIVISOR).max(STEP_BYTES_MIN);
-    let (mut not, mut floor) = (0, peak);
-    let mut why = None;
-    let mut found = core.clone();
-    while floor - not > step {
-        let limit = not + (floor - not) / 2;
-        match search.probe(limit, false) {
-            Ok(run) => (floor, found) = (limit, run),
-            Err(lost) => (not, why) = (limit, Some(lost)),
-        }
-    }
-    let below = why.map_or("unknown".to_owned(), |lost| word(lost.ended).to_owned());
-    let times = found.first_seconds / core.first_seconds;
+    let floor = search.floor(peak);
     let mut more = format!(
-        " seconds={:.3} of_in_core={times:.2} below={not} below_is={below}",
-        found.first_seconds
+        " seconds={:.3} of_in_core={:.2} twice={} below={} below_is={}",
+        floor.run.first_seconds,
+        floor.run.first_seconds / core.first_seconds,
+        floor.twice,
+        floor.below,
+        floor.below_is
     );
-    match search.probe(floor, true) {
+    match search.probe(floor.limit, Watch::On) {
         Ok(run) => more.push_str(&parts(&run)),
         Err(lost) => println!("# {name}: no parts, the watched run was {}", word(lost.ended)),
     }
-    let figures = (floor as f64, peak as f64, "in-core");
+    let figures = (floor.limit as f64, peak as f64, "in-core");
     table.explained(&format!("floor/{name}"), "bytes", figures, &more);
-    if found.hash != core.hash {
+    if floor.run.hash != core.hash {
         table.broken(&format!("floor/{name}: another proof than in core"));
     }
+}
+
+/// What the search came to.
+struct Floor {
+    limit: u64,
+    run: Run,
+    /// The lowest limit of those tried under which it took at most twice the time in core.
+    twice: u64,
+    /// The highest of those tried that is too low, and why it is.
+    below: u64,
+    below_is: &'static str,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    On,
+    Off,
 }
 
 /// One prover, and what it is in core.
@@ -80,8 +89,29 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
+    /// Halves what is between no memory and the peak.
+    fn floor(&self, peak: u64) -> Floor {
+        let step = (peak / STEP_DIVISOR).max(STEP_BYTES_MIN);
+        let run = self.core.clone();
+        let mut floor = Floor { limit: peak, run, twice: peak, below: 0, below_is: "nothing" };
+        while floor.limit - floor.below > step {
+            let limit = floor.below + (floor.limit - floor.below) / 2;
+            match self.probe(limit, Watch::Off) {
+                Ok(run) => {
+                    if run.first_seconds <= 2.0 * self.core.first_seconds {
+                        floor.twice = limit;
+                    }
+                    (floor.limit, floor.run) = (limit, run);
+                }
+                Err(lost) => (floor.below, floor.below_is) = (limit, word(lost.ended)),
+            }
+        }
+        floor
+    }
+
     /// One proof under a limit, and a line about it.
-    fn probe(&self, limit: u64, watched: bool) -> Result<Run, Lost> {
+    fn probe(&self, limit: u64, watch: Watch) -> Result<Run, Lost> {
+        let watched = watch == Watch::On;
         let (bytes, spill) = (limit.to_string(), self.children.folder.display().to_string());
         let mut variables = vec![
             ("PLIMSOLL_LIMIT", bytes.as_str()),

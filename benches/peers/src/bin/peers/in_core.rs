@@ -8,6 +8,10 @@ use plimsoll_peers::provers::Prover;
 /// Proofs of one process, where it makes more than one.
 const REPEATS: usize = 5;
 
+/// Runs of one proof in a round: it differs by 2 % from run to run, as much as may be between
+/// allocators.
+const ONCE: usize = 3;
+
 pub(crate) const OURS: &str = "plimsoll";
 
 /// Name, binary and environment.
@@ -108,8 +112,7 @@ pub(crate) fn measure(children: &Children, table: &mut Table, work: Work) {
     let Work { prover, size, rounds } = work;
     let name = prover.name();
     let case = format!("{name}/in-core");
-    // A single proof differs by 2 % from run to run, as much as may be between allocators.
-    let mut once = Runs::make(children, table, case, (prover, size, 1), 2 * rounds + 1);
+    let mut once = Runs::make(children, table, case, (prover, size, 1), ONCE * rounds);
     once.beside_best("time", "s", |run| run.first_seconds);
     once.beside_best("peak", "bytes", |run| run.peak_bytes);
 
