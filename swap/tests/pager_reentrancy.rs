@@ -194,6 +194,37 @@ fn odd_contents() {
     check(&long, 0);
 }
 
+/// A word that has half of its bits, by its place: it packs, and not well.
+fn half(place: usize) -> usize {
+    place.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40
+}
+
+/// Shelves fill up, and are cleared when the limit is far lower.
+fn shelves_and_a_lower_limit() {
+    let blocks: Vec<Vec<usize>> = (0..12).map(|_| (0..MIB).map(half).collect()).collect();
+    let limit = ALLOC.watched(|| ALLOC.0.set_limit(20 * MIB));
+    for block in &blocks {
+        assert!(block.iter().enumerate().step_by(77).all(|(place, found)| *found == half(place)));
+    }
+    ALLOC.watched(|| ALLOC.0.set_limit(limit));
+}
+
+/// Rows of a long array, in the order in which a transform leaves them.
+fn rows_in_bit_reversed_order() {
+    const ROW_WORDS: usize = 1 << 10;
+    const ROWS: usize = 1 << 14;
+    // Noise: what packs is not in the file, and not read ahead.
+    let noise = |place: usize| half(place) ^ place.wrapping_mul(0xD1B5_4A32_D192_ED03) << 8;
+    let array: Vec<usize> = (0..ROWS * ROW_WORDS).map(noise).collect();
+    for time in 0..ROWS {
+        let row = time.reverse_bits() >> (usize::BITS - ROWS.ilog2());
+        let start = row * ROW_WORDS;
+        for place in (start..start + ROW_WORDS).step_by(77) {
+            assert_eq!(array[place], noise(place));
+        }
+    }
+}
+
 /// Small blocks take all that the limit leaves: the allocator asks the one below and the pager.
 fn over_the_limit() {
     let crowd: Vec<Vec<u8>> = (0..3000).map(|_| vec![1u8; 32 << 10]).collect();
@@ -220,7 +251,8 @@ fn least_budget() {
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             scope.spawn(move || {
-                for page in 0..2048 {
+                // Nearly twice around: the second time what left is wanted again.
+                for page in 0..4096 {
                     // SAFETY: inside the range; each thread has bytes of its own.
                     let place = unsafe { pager.base().add(page * 4096 * 7 % (64 * MIB) + thread) };
                     // SAFETY: as above.
@@ -230,6 +262,9 @@ fn least_budget() {
         }
     });
     std::thread::sleep(Duration::from_millis(200));
+    let (stats, thrash) = (pager.stats(), pager.thrash());
+    assert!(stats.faults > 0 && stats.written_bytes + stats.packed_bytes > 0, "{stats:?}");
+    assert!(thrash.refaulted_bytes > 0 && !thrash.stalled.is_zero(), "{thrash:?}");
 }
 
 /// Goes everywhere. Does nothing in an ordinary run.
@@ -253,12 +288,20 @@ fn program() {
     });
     drop(all);
     odd_contents();
+    rows_in_bit_reversed_order();
+    shelves_and_a_lower_limit();
     over_the_limit();
     least_budget();
     let pager = ALLOC.0.pages().pager().expect("the test asked for one").stats();
     assert!(pager.written_bytes > 0 && pager.read_bytes > 0, "{pager:?}");
     assert!(pager.rescued_bytes > 0 && pager.read_ahead_used_bytes > 0, "{pager:?}");
     assert!(pager.repeating_bytes > 0 && pager.found_zero_bytes > 0, "{pager:?}");
+    assert!(pager.packed_bytes > 0 && pager.unpacked_bytes > 0, "{pager:?}");
+    assert!(pager.cleared_bytes > 0, "{pager:?}");
+    assert!(pager.read_ahead_bytes > 0 && pager.rows_ahead_bytes > 0, "{pager:?}");
+    assert!(pager.clean_bytes > 0 && pager.dead_bytes > 0, "{pager:?}");
+    let sealed = std::env::var_os("PLIMSOLL_ENCRYPT_SPILL").is_some_and(|value| value == "1");
+    assert_eq!(pager.sealed_bytes > 0, sealed, "{pager:?}");
     let stats = ALLOC.0.stats();
     assert!(stats.limit_hits > 0 && stats.copied_bytes > 0 && stats.purged_bytes > 0, "{stats:?}");
     println!("went through");

@@ -37,7 +37,7 @@ use crate::seal::Key;
 use crate::store::Encryption;
 
 /// Threads: one that answers faults, and enough reads and writes at once for one disk.
-const WORKERS: usize = 6;
+pub(super) const WORKERS: usize = 6;
 
 /// Why there is no pager.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -76,6 +76,9 @@ fn direct_io_on_evicted_buffers_sees_the_contents() {
         round_trip(&pager, file(true));
         let stats = pager.stats();
         eprintln!("budget {budget}: {stats:?}");
+        // Over the budget is what the request pins, and it is given back.
+        assert!(stats.held_bytes_peak <= (budget + LEN) as u64, "{stats:?}");
+        assert!(stats.overdrafts > 0 || stats.held_bytes_peak <= budget as u64, "{stats:?}");
         pager.engine().check();
     }
 }
