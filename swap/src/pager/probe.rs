@@ -15,6 +15,7 @@
 use nix::libc;
 use plimsoll_arena::os::{Linux, Os, OsError};
 
+use super::space::GRANULE_BYTES;
 use super::tables::Mapping;
 use super::uffd::{Closed, Door, FEATURE_MOVE, MODE_DESTINATION, MODE_MISSING, Uffd};
 
@@ -50,6 +51,16 @@ pub enum Obstacle {
     /// The kernel is too old.
     #[error("this kernel cannot move pages (UFFDIO_MOVE): Linux 6.8 or newer is needed")]
     NoMove,
+
+    /// A granule is less than a page.
+    #[error(
+        "the kernel's pages are {page_bytes} bytes and the pager moves 64 KiB at a time: use a \
+         kernel with pages of 64 KiB or less, or run without the pager"
+    )]
+    PageSize {
+        /// Bytes of a page.
+        page_bytes: usize,
+    },
 
     /// The kernel has it, and it does not work.
     #[error("{call} failed with OS error {errno} in a trial; run without the pager")]
@@ -99,6 +110,7 @@ pub fn probe() -> Probe {
 
 /// Opens a userfaultfd that can move pages.
 pub(crate) fn open(user_mode: UserMode) -> Result<Uffd, Obstacle> {
+    page_fits(Linux.page_bytes())?;
     let refused = |closed: Closed| Obstacle::Refused {
         device: closed.device,
         syscall: closed.syscall,
@@ -118,22 +130,42 @@ pub(crate) fn open(user_mode: UserMode) -> Result<Uffd, Obstacle> {
     Ok(uffd)
 }
 
+/// Pages must divide granules, which are what is moved.
+fn page_fits(page_bytes: usize) -> Result<(), Obstacle> {
+    let fits = page_bytes > 0 && GRANULE_BYTES.is_multiple_of(page_bytes);
+    if fits { Ok(()) } else { Err(Obstacle::PageSize { page_bytes }) }
+}
+
 /// Moves a page there and back.
 fn trial(uffd: &Uffd) -> Result<Door, Obstacle> {
-    const PAGE: usize = 4096;
-    let (data, frame) = (Mapping::new(PAGE, PAGE)?, Mapping::new(PAGE, PAGE)?);
+    let page = Linux.page_bytes();
+    let (data, frame) = (Mapping::new(page, page)?, Mapping::new(page, page)?);
     for (range, mode) in [(&data, MODE_MISSING), (&frame, MODE_DESTINATION)] {
-        uffd.register(range.start(), PAGE, mode)
+        uffd.register(range.start(), page, mode)
             .map_err(|errno| Obstacle::Trial { call: "UFFDIO_REGISTER", errno })?;
     }
     // SAFETY: the range is committed and ours.
-    unsafe { Linux.populate(frame.base(), PAGE)? };
+    unsafe { Linux.populate(frame.base(), page)? };
     for (to, from) in [(&data, &frame), (&frame, &data)] {
         // SAFETY: both ranges are ours, and nobody has a reference into them.
-        let (_, error) = unsafe { uffd.move_pages(to.start(), from.start(), PAGE) };
+        let (_, error) = unsafe { uffd.move_pages(to.start(), from.start(), page) };
         if let Some(errno) = error {
             return Err(Obstacle::Trial { call: "UFFDIO_MOVE", errno });
         }
     }
     Ok(uffd.door)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_up_to_a_granule_will_do() {
+        for page_bytes in [4 << 10, 16 << 10, 64 << 10] {
+            assert_eq!(page_fits(page_bytes), Ok(()));
+        }
+        let refused = page_fits(256 << 10).expect_err("larger than a granule");
+        assert!(refused.to_string().contains("262144"), "{refused}");
+    }
 }

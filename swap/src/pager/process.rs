@@ -23,6 +23,8 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use plimsoll_arena::os::{Linux, Os};
+
 use super::core::Core;
 use super::engine::Engine;
 use super::space::{CHUNK_BYTES, GRANULE_BYTES};
@@ -39,6 +41,8 @@ const LOOK_NS: u64 = 2_000_000;
 #[derive(Debug)]
 pub(crate) struct ProcessLimit {
     statm: OwnedFd,
+    /// What the kernel counts in.
+    page_bytes: usize,
     limit_bytes: AtomicUsize,
     budget_bytes_max: usize,
     /// When somebody last looked because time had come.
@@ -72,6 +76,7 @@ impl ProcessLimit {
     pub(crate) fn new(limit_bytes: usize, budget_bytes_max: usize) -> Result<Self, i32> {
         Ok(Self {
             statm: sys::open_for_reading(c"/proc/self/statm")?,
+            page_bytes: Linux.page_bytes(),
             limit_bytes: AtomicUsize::new(limit_bytes),
             budget_bytes_max,
             looked_ns: AtomicU64::new(0),
@@ -98,7 +103,7 @@ impl ProcessLimit {
             let digit = digit.checked_sub(b'0').filter(|digit| *digit <= 9)?;
             sum.checked_mul(10)?.checked_add(usize::from(digit))
         })?;
-        pages.checked_mul(4096)
+        pages.checked_mul(self.page_bytes)
     }
 }
 
@@ -148,6 +153,18 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn resident_pages_are_those_that_the_kernel_says_in_kilobytes() {
+        let process = ProcessLimit::new(1 << 30, 1 << 30).expect("statm");
+        let status = std::fs::read_to_string("/proc/self/status").expect("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+        let said = line.split_whitespace().next().and_then(|word| word.parse::<usize>().ok());
+        let (said, ours) =
+            (said.expect("a number") << 10, process.resident_bytes().expect("pages"));
+        // Other tests run beside this one; a wrong page size is wrong by four at least.
+        assert!(ours > said / 2 && ours < said * 2, "{ours} and {said}");
+    }
 
     #[test]
     fn growth_is_over_some_time_however_often_threads_look() {

@@ -81,6 +81,8 @@ pub(crate) struct Space {
     nursery_small: Mapping,
     nursery_huge: Mapping,
     shelves: Mapping,
+    /// Bytes of a page of the kernel, a granule at most.
+    page_bytes: usize,
 }
 
 /// Why the ranges cannot be had.
@@ -110,6 +112,7 @@ impl Space {
             nursery_small: Mapping::new(workers * CHUNK_BYTES, CHUNK_BYTES)?,
             nursery_huge: Mapping::new(workers * CHUNK_BYTES, CHUNK_BYTES)?,
             shelves: Mapping::new(Shelves::most(chunks * GRANULES) * GRANULE_BYTES, CHUNK_BYTES)?,
+            page_bytes: Linux.page_bytes(),
         };
         // SAFETY: the range is committed, in whole chunks.
         unsafe { Linux.advise_huge(space.nursery_huge.base(), space.nursery_huge.bytes()) };
@@ -199,8 +202,8 @@ impl Space {
     /// and no progress. Nobody is woken then. What is gone at the origin has arrived, since both
     /// ranges are ours.
     #[cold]
-    fn moved_in_silence(from: usize, bytes: usize) -> usize {
-        let moved = bytes_to_resident(from, bytes);
+    fn moved_in_silence(&self, from: usize, bytes: usize) -> usize {
+        let moved = bytes_to_resident(from, bytes, self.page_bytes);
         if moved == 0 {
             die(format_args!("{bytes} bytes of pages cannot move: the destination is occupied"));
         }
@@ -219,7 +222,7 @@ impl Space {
             match error {
                 None | Some(libc::EAGAIN | libc::EBUSY) if moved > 0 => {}
                 Some(libc::EEXIST | libc::ENOENT) => {
-                    done += Self::moved_in_silence(from + done, bytes - done);
+                    done += self.moved_in_silence(from + done, bytes - done);
                     self.uffd.wake(to, bytes);
                     tries += 1;
                 }
@@ -282,7 +285,7 @@ impl Space {
                 None | Some(libc::EAGAIN) => {}
                 Some(libc::EBUSY) => tries += u32::from(moved == 0),
                 Some(libc::EEXIST | libc::ENOENT) => {
-                    done += Self::moved_in_silence(from + done, bytes - done);
+                    done += self.moved_in_silence(from + done, bytes - done);
                 }
                 Some(errno) => die(format_args!(
                     "evicting {bytes} bytes failed after {done} with OS error {errno}"

@@ -36,17 +36,17 @@ pub(crate) fn owned(fd: i32) -> Result<OwnedFd, i32> {
 }
 
 /// Bytes from the start of a range to its first resident page; all of them if there is none.
-/// The range is in whole pages, and no longer than a huge page.
-pub(crate) fn bytes_to_resident(start: usize, bytes: usize) -> usize {
+/// The range is in whole pages of `page_bytes`, 4 KiB at least, and no longer than a huge page.
+pub(crate) fn bytes_to_resident(start: usize, bytes: usize, page_bytes: usize) -> usize {
     let mut resident = [0u8; 512];
-    let bytes = bytes.min(resident.len() * 4096);
+    let bytes = bytes.min(resident.len() * page_bytes);
     // SAFETY: one byte a page is written, and there are as many.
     let failed = unsafe { libc::syscall(libc::SYS_mincore, start, bytes, &raw mut resident) } != 0;
     if failed {
         die(format_args!("looking for pages failed with OS error {}", errno()));
     }
-    let pages = resident.iter().take(bytes / 4096);
-    pages.take_while(|page| *page & 1 == 0).count() * 4096
+    let pages = resident.iter().take(bytes / page_bytes);
+    pages.take_while(|page| *page & 1 == 0).count() * page_bytes
 }
 
 /// What a child process of fork(2) finds in a range.

@@ -19,9 +19,6 @@ use std::ptr::NonNull;
 
 use plimsoll_arena::os::{Linux, Os, OsError};
 
-/// Bytes of a page of the kernel, the smallest there is.
-const PAGE_BYTES: usize = 4096;
-
 /// A range of addresses; drop gives it back.
 #[derive(Debug)]
 pub(crate) struct Mapping {
@@ -38,7 +35,7 @@ impl Mapping {
     /// Reserves and commits `bytes` (rounded up to pages) aligned to `align`; they read as zero
     /// and take no memory until touched.
     pub(crate) fn new(bytes: usize, align: usize) -> Result<Self, OsError> {
-        let bytes = bytes.max(1).next_multiple_of(PAGE_BYTES);
+        let bytes = bytes.max(1).next_multiple_of(Linux.page_bytes());
         let base = Linux.reserve(bytes, align)?;
         let mapping = Self { base, bytes };
         // SAFETY: the range is the reservation just made.
@@ -96,7 +93,7 @@ pub(crate) struct Table<T> {
 impl<T: ZeroValid> Table<T> {
     pub(crate) fn new(len: usize) -> Result<Self, OsError> {
         let bytes = len.saturating_mul(size_of::<T>());
-        Ok(Self { mapping: Mapping::new(bytes, PAGE_BYTES)?, len, items: PhantomData })
+        Ok(Self { mapping: Mapping::new(bytes, Linux.page_bytes())?, len, items: PhantomData })
     }
 }
 
