@@ -17,6 +17,7 @@ use nix::libc;
 use plimsoll_arena::os::OsError;
 
 use super::core::Core;
+use super::crew::{Crew, WORKERS_MAX};
 use super::engine::Engine;
 use super::face::Pager;
 use super::launder::SEGMENT_SLOTS;
@@ -28,7 +29,7 @@ use super::sync::{Lock, Signal};
 use super::sys;
 use super::tables::Table;
 use super::thrash::FailFast;
-use super::worker::{Crew, Lead, WORKERS_MAX};
+use super::worker::Lead;
 use crate::Error;
 use crate::backend::Backend;
 use crate::extent::{Extent, ExtentMap};
@@ -203,7 +204,7 @@ impl PagerBuilder {
     }
 
     /// Threads that answer faults, read and write, 1 to 64. The first answers, so of one alone
-    /// every touch waits for the reads and writes before it, and nobody notices if it is killed.
+    /// every touch waits for the reads and writes before it.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.clamp(1, WORKERS_MAX);

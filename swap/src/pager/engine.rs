@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::core::{AHEAD, BLANK, CHUNK, Core, End, LIMBO, RESIDENT, SPARE};
+use super::crew::Crew;
 use super::press::Press;
 use super::process::ProcessLimit;
 use super::space::{ALL, Mask, Space};
@@ -28,7 +29,7 @@ use super::sync::{Guard, Lock, Signal};
 use super::sys::now_ns;
 use super::tables::Table;
 use super::thrash::FailFast;
-use super::worker::{Crew, Lead};
+use super::worker::Lead;
 use crate::backend::Backend;
 use crate::extent::Extent;
 use crate::seal::Key;
@@ -67,7 +68,7 @@ pub(crate) struct Engine {
     /// Memory or a granule has come free.
     pub(crate) progress: Signal,
     pub(crate) stop: AtomicBool,
-    /// Ends the leader's wait.
+    /// Ends the leader's wait, and the watcher's.
     pub(crate) bell: OwnedFd,
     pub(crate) lead: Lead,
     pub(crate) crew: Crew,

@@ -24,6 +24,7 @@ use nix::libc;
 
 use super::builder::{BuildError, PagerBuilder};
 use super::core::{CHUNK, Core, End, RESIDENT};
+use super::crew::WATCHER;
 use super::engine::Engine;
 use super::entry::Ahead;
 use super::reversed::Reversed;
@@ -104,9 +105,9 @@ impl Pager {
             .map_err(|errno| BuildError::Call { call: "madvise(MADV_WIPEONFORK)", errno })?;
         // SAFETY: the page is committed and ours.
         unsafe { mark.base().write_volatile(1) };
-        let mut pager = Self { engine, threads: Vec::with_capacity(workers), door, mark };
+        let mut pager = Self { engine, threads: Vec::with_capacity(workers + 1), door, mark };
         let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
-        for number in 0..workers {
+        for number in (0..workers).chain([WATCHER]) {
             let engine = Arc::clone(&pager.engine);
             let start = Start { engine, number, workers, processors };
             let thread = start.launch();

@@ -15,6 +15,7 @@
 use std::ffi::c_void;
 use std::fmt::{self, Write as _};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::libc;
 
@@ -105,6 +106,17 @@ pub(crate) fn ring(bell: &OwnedFd) {
     let one = 1u64;
     // SAFETY: eight bytes are read from a u64.
     unsafe { libc::write(bell.as_raw_fd(), (&raw const one).cast(), 8) };
+}
+
+/// Waits until the eventfd has been rung, or the time is over. Returns whether it has.
+pub(crate) fn has_rung(bell: &OwnedFd, time: Duration) -> bool {
+    let mut poll = libc::pollfd { fd: bell.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one pollfd, which outlives the call.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, time.as_millis() as libc::c_int) };
+    if ready < 0 && errno() != libc::EINTR {
+        die(format_args!("poll of an eventfd failed with OS error {}", errno()));
+    }
+    ready > 0
 }
 
 /// Nanoseconds of the monotonic clock.

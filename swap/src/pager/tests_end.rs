@@ -38,6 +38,40 @@ fn on(backend: impl Backend + 'static) -> Option<Pager> {
     built(builder.backend(Box::new(backend)))
 }
 
+/// Who vanishes, in [`Lead::vanish`](super::worker::Lead::vanish); 0 is nobody.
+const LEADER: u8 = 1;
+const LEADER_WITH_TABLES: u8 = 2;
+const WATCHER: u8 = 3;
+
+impl super::engine::Engine {
+    /// Ends the calling thread, if the leader is to vanish.
+    pub(crate) fn leader_may_vanish(&self) {
+        let who = self.lead.vanish.load(Relaxed);
+        if who == LEADER_WITH_TABLES {
+            std::mem::forget(self.core.lock());
+        }
+        if matches!(who, LEADER | LEADER_WITH_TABLES) {
+            sys::vanish();
+        }
+    }
+
+    /// Ends the calling thread, if the watcher is to vanish.
+    pub(crate) fn watcher_may_vanish(&self) {
+        if self.lead.vanish.load(Relaxed) == WATCHER {
+            sys::vanish();
+        }
+    }
+}
+
+/// A pager of which one thread is to vanish.
+fn vanishing(who: u8, workers: usize) -> Option<Pager> {
+    let builder = Pager::builder().range_bytes(64 * MIB).budget_bytes(4 * MIB);
+    let backend = Box::new(Memory::new(64 * MIB as u64));
+    let pager = built(builder.backend(backend).workers(workers))?;
+    pager.engine().lead.vanish.store(who, Relaxed);
+    Some(pager)
+}
+
 /// What goes wrong, once the disk has been read or written ten times.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trouble {
@@ -141,11 +175,11 @@ fn scenario() {
             return;
         }
         "disk-full" => on(Memory::new(32 * MIB as u64)),
-        "leader" => {
-            let pager = on(Memory::new(64 * MIB as u64)).expect("built a moment ago");
-            pager.engine().lead.vanish.store(true, Relaxed);
-            Some(pager)
-        }
+        "leader" => vanishing(LEADER, 6),
+        "leader-with-tables" => vanishing(LEADER_WITH_TABLES, 6),
+        "lone" => vanishing(LEADER, 1),
+        "lone-with-tables" => vanishing(LEADER_WITH_TABLES, 1),
+        "watcher" => vanishing(WATCHER, 6),
         "reader" => Troubled::pager(Trouble::ReaderVanishes),
         "writer" => Troubled::pager(Trouble::WriterVanishes),
         "fail-fast" => {
@@ -253,7 +287,23 @@ fn a_flipped_bit_of_packed_memory_ends_the_process() {
 
 #[test]
 fn without_a_leader_the_process_ends() {
-    aborts("leader", "was killed");
+    aborts("leader", "answers faults was killed");
+}
+
+#[test]
+fn a_leader_that_is_killed_with_the_tables_locked_ends_the_process() {
+    aborts("leader-with-tables", "answers faults was killed");
+}
+
+#[test]
+fn a_killed_leader_of_whom_there_is_no_other_ends_the_process() {
+    aborts("lone", "answers faults was killed");
+    aborts("lone-with-tables", "answers faults was killed");
+}
+
+#[test]
+fn without_a_watcher_the_process_ends() {
+    aborts("watcher", "watches the others was killed");
 }
 
 #[test]

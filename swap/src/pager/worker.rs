@@ -28,6 +28,7 @@ use std::time::Duration;
 use nix::libc;
 
 use super::core::Core;
+use super::crew::WATCHER;
 use super::engine::Engine;
 use super::entry::Demand;
 use super::space::{GRANULE_BYTES, GRANULES, Mask, run};
@@ -49,6 +50,7 @@ const TELL: FailFast = FailFast { window: Duration::from_secs(10), stalled_perce
 /// What a thread is started with.
 pub(crate) struct Start {
     pub(crate) engine: Arc<Engine>,
+    /// The worker's, or [`WATCHER`].
     pub(crate) number: usize,
     pub(crate) workers: usize,
     /// Asked of the kernel before the thread starts: asking allocates.
@@ -67,37 +69,13 @@ impl Start {
     }
 }
 
-/// The most workers there may be.
-pub(crate) const WORKERS_MAX: usize = 64;
-
-/// The threads that work: an id each, or 0 for one that has not begun or is done.
-#[derive(Debug)]
-pub(crate) struct Crew([AtomicI32; WORKERS_MAX]);
-
-impl Crew {
-    pub(crate) const fn new() -> Self {
-        Self([const { AtomicI32::new(0) }; WORKERS_MAX])
-    }
-
-    /// Relaxed: an id stands for nothing but the thread.
-    fn set(&self, number: usize, thread: i32) {
-        self.0[number].store(thread, Ordering::Relaxed);
-    }
-
-    /// A thread that ended without leaving, if there is one.
-    fn missing(&self) -> Option<i32> {
-        let threads = self.0.iter().map(|thread| thread.load(Ordering::Relaxed));
-        threads.filter(|thread| *thread != 0).find(|thread| !sys::is_alive(*thread))
-    }
-}
-
 /// Who leads: the thread's id, or 0.
 #[derive(Debug, Default)]
 pub(crate) struct Lead {
     thread: AtomicI32,
-    /// The leader is to vanish, as if it was killed.
+    /// Who is to vanish, as if it was killed: see `tests_end.rs`.
     #[cfg(test)]
-    pub(crate) vanish: std::sync::atomic::AtomicBool,
+    pub(crate) vanish: std::sync::atomic::AtomicU8,
 }
 
 impl Lead {
@@ -125,27 +103,36 @@ extern "C" fn work(raw: *mut c_void) -> *mut c_void {
     // SAFETY: `launch` gave this pointer from a box, to this thread alone.
     let start: Box<Start> = unsafe { Box::from_raw(raw.cast()) };
     let engine = &*start.engine;
-    let tick = if engine.process.is_some() { TICK_UNDER_LIMIT } else { TICK };
-    let mut watch = Watch::new(&start, tick);
     sys::go_first();
-    engine.crew.set(start.number, sys::thread_id());
-    while !engine.stopping() {
-        let seen = engine.work.count();
-        if engine.queued_demand(start.number) {
-        } else if engine.lead.take() {
-            engine.lead_on(start.number);
-        } else if !engine.background(start.number, start.workers) {
-            engine.work.wait(seen, tick);
-            engine.follow_limit_closely(start.number);
-        }
-        // Whoever serves one demand after the other is never idle, which is when it matters.
-        watch.look(engine);
+    engine.crew.join(start.number);
+    if start.number == WATCHER {
+        engine.keep_watch();
+    } else {
+        engine.work_on(&start);
     }
-    engine.crew.set(start.number, 0);
+    engine.crew.leave(start.number);
     std::ptr::null_mut()
 }
 
 impl Engine {
+    /// Does what there is to do until the pager stops.
+    fn work_on(&self, start: &Start) {
+        let tick = if self.process.is_some() { TICK_UNDER_LIMIT } else { TICK };
+        let mut watch = Watch::new(start, tick);
+        while !self.stopping() {
+            let seen = self.work.count();
+            if self.queued_demand(start.number) {
+            } else if self.lead.take() {
+                self.lead_on(start.number);
+            } else if !self.background(start.number, start.workers) {
+                self.work.wait(seen, tick);
+                self.follow_limit_closely(start.number);
+            }
+            // Whoever serves one demand after the other is never idle, which is when it matters.
+            watch.look(self);
+        }
+    }
+
     /// Answers faults until one needs a worker, and then serves that one.
     fn lead_on(&self, worker: usize) {
         let base = self.space.data().start();
@@ -153,9 +140,7 @@ impl Engine {
         let mut go_on = true;
         while go_on && mine.is_none() {
             #[cfg(test)]
-            if self.lead.vanish.load(Ordering::Relaxed) {
-                sys::vanish();
-            }
+            self.leader_may_vanish();
             go_on = self.space.uffd().serve(&self.bell, |address| {
                 let demand = self.fault(address.wrapping_sub(base));
                 let Some(demand) = demand else { return };
@@ -301,11 +286,7 @@ impl Watch {
             return;
         }
         self.looked_ns = now;
-        if let Some(thread) = engine.crew.missing() {
-            let leads = thread == engine.lead.thread();
-            let what = if leads { "answers faults" } else { "brings and writes pages" };
-            die(format_args!("the thread that {what} was killed"));
-        }
+        engine.look_after_crew();
         if let Some(limit) = engine.fail_fast
             && let Some((percent, advice)) = self.end.over(engine, limit, now)
         {
