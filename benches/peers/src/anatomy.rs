@@ -20,6 +20,9 @@ pub const WATCH_VARIABLE: &str = "PLIMSOLL_BENCH_WATCH";
 
 const SAMPLE: Duration = Duration::from_millis(20);
 
+/// Small blocks may change by so much while one looks.
+const STILL_BYTES: u64 = 256 << 10;
+
 /// glibc's heaps of threads begin at multiples of this.
 const HEAP_ALIGN: u64 = 64 << 20;
 
@@ -28,7 +31,7 @@ const HEAP_ALIGN: u64 = 64 << 20;
 pub struct Anatomy {
     /// Mapped files.
     pub file: u64,
-    /// Ranges of the pager.
+    /// What the pager holds.
     pub pages: u64,
     /// Heaps of the system's allocator.
     pub heap: u64,
@@ -38,8 +41,10 @@ pub struct Anatomy {
     pub stacks: u64,
     /// Bytes of blocks in use in `heap`, as the system's allocator counts them.
     pub small: u64,
-    /// What the pager was allowed.
+    /// What it may hold.
     pub budget: u64,
+    /// Most bytes of small blocks that were in use at any time.
+    pub small_most: u64,
 }
 
 impl Anatomy {
@@ -90,21 +95,39 @@ impl Anatomy {
 
 static MOST: Mutex<Option<Anatomy>> = Mutex::new(None);
 
-/// Watches this process until its end, if that is wanted. `counts` are the bytes of small blocks in
-/// use, and the pager's budget.
-pub fn watch(counts: fn() -> (u64, u64)) {
+/// What allocators count, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Small blocks in use.
+    pub small: u64,
+    /// What the pager holds.
+    pub held: u64,
+    /// What it may hold.
+    pub budget: u64,
+}
+
+/// Watches this process until its end, if that is wanted.
+pub fn watch(counts: fn() -> Counts) {
     if std::env::var_os(WATCH_VARIABLE).is_none() {
         return;
     }
     std::thread::spawn(move || {
         loop {
-            if let Some(found) = Anatomy::look() {
-                let (small, budget) = counts();
-                let mut most = MOST.lock().expect("no other panics with it");
-                if most.is_none_or(|most| found.unpaged() > most.unpaged()) {
-                    *most = Some(Anatomy { small, budget, ..found });
-                }
+            let before = counts();
+            let found = Anatomy::look();
+            let Counts { small, held, budget } = counts();
+            // The kernel counts one mapping after the other: what changed meanwhile is in no sum.
+            let still = small.abs_diff(before.small) <= STILL_BYTES;
+            let mut most = MOST.lock().expect("no other panics with it");
+            let small_most = most.map_or(0, |most| most.small_most).max(small);
+            let more = |found: &Anatomy| most.is_none_or(|most| found.unpaged() > most.unpaged());
+            if let Some(found) = found.filter(|found| still && more(found)) {
+                *most = Some(Anatomy { small, pages: held, budget, ..found });
             }
+            if let Some(most) = most.as_mut() {
+                most.small_most = small_most;
+            }
+            drop(most);
             std::thread::sleep(SAMPLE);
         }
     });
@@ -114,9 +137,10 @@ pub fn watch(counts: fn() -> (u64, u64)) {
 #[must_use]
 pub fn fields() -> String {
     let Some(most) = *MOST.lock().expect("no other panics with it") else { return String::new() };
-    let Anatomy { file, pages, heap, stacks, tables, small, budget } = most;
+    let Anatomy { file, pages, heap, stacks, tables, small, budget, small_most } = most;
     let small = small.min(heap);
     let parts = [
+        ("small_most", small_most),
         ("small", small),
         ("small_free", heap - small),
         ("tables", tables),

@@ -1,6 +1,6 @@
 //! The provers on plimsoll's allocator; PLIMSOLL_LIMIT and PLIMSOLL_SPILL_DIR set it.
 
-use plimsoll_peers::anatomy;
+use plimsoll_peers::anatomy::{self, Counts};
 use plimsoll_peers::run::{Hooks, child};
 
 #[global_allocator]
@@ -21,9 +21,11 @@ fn in_use() -> u64 {
     ALLOC.stats().live_bytes as u64 + small_in_use()
 }
 
-fn counts() -> (u64, u64) {
-    let budget = ALLOC.pages().pager().map_or(0, |pager| pager.stats().budget_bytes);
-    (small_in_use(), budget)
+fn counts() -> Counts {
+    let small = small_in_use();
+    let Some(pager) = ALLOC.pages().pager() else { return Counts { small, ..Counts::default() } };
+    let stats = pager.stats();
+    Counts { small, held: stats.held_bytes, budget: stats.budget_bytes }
 }
 
 fn more() -> String {

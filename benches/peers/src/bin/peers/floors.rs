@@ -30,8 +30,8 @@ const STEP_DIVISOR: u64 = 50;
 const STEP_BYTES_MIN: u64 = 4 << 20;
 
 /// What the watched run prints of the moment at which most could not be paged.
-const PARTS: [&str; 7] =
-    ["small", "small_free", "tables", "stacks", "file", "pages", "pages_budget"];
+const PARTS: [&str; 8] =
+    ["small_most", "small", "small_free", "tables", "stacks", "file", "pages", "pages_budget"];
 
 /// Looks for the floor between nothing and the peak in core, and prints it.
 pub(crate) fn measure(children: &Children, table: &mut Table, work: Work) {
