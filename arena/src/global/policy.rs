@@ -20,7 +20,9 @@
 //! **The limit.** Over the limit, cached pages go first, then the inner allocator is asked, then
 //! the page source. Nothing is ever refused. What is not ours is seen through the kernel's count
 //! of resident pages, sampled when fresh pages of a 64th of the limit have come, and when small
-//! blocks of a thread have grown by 256 KiB.
+//! blocks of a thread have grown by 256 KiB. Small blocks that are freed leave pages with the inner
+//! allocator, which may keep them for good; above half of the limit it is asked for them once they
+//! come to a 16th of it, so that they are the page source's instead.
 //!
 //! Invariants, between calls, with one thread:
 //!
@@ -51,11 +53,23 @@ const SAMPLE_DIVISOR: usize = 64;
 /// two reads of a file in `/proc`; touching so much fresh memory costs more.
 const SMALL_STEP_BYTES: usize = 256 << 10;
 
+/// The inner allocator is asked to give back when small blocks of this share of the limit have been
+/// freed, and the process holds half of its limit: who frees much at once is soon below it, and a
+/// pager takes what becomes free only later.
+const FREED_DIVISOR: usize = 16;
+
+/// Small blocks of a thread, in bytes, of whichever allocator: a program has one.
+#[derive(Clone, Copy)]
+struct Small {
+    /// Asked for and not given back, since the thread last looked at the limit.
+    grown: usize,
+    /// Given back and not asked for, since it last told how much.
+    freed: usize,
+}
+
 thread_local! {
-    /// Bytes of small blocks that this thread asked for and did not give back since it last looked,
-    /// of whichever allocator: a program has one.
     /// Without a destructor, so it is there until the thread is gone.
-    static SMALL_GROWTH: Cell<usize> = const { Cell::new(0) };
+    static SMALL: Cell<Small> = const { Cell::new(Small { grown: 0, freed: 0 }) };
 }
 
 /// State of the policy; all zeroes but the limit.
@@ -67,6 +81,8 @@ pub(super) struct Policy {
     held_then: AtomicUsize,
     /// Resident bytes that were not ours after the inner allocator was last asked.
     foreign_after_purge: AtomicUsize,
+    /// Bytes of small blocks freed, more than asked for, since it was last asked.
+    small_freed: AtomicUsize,
     pub(super) limit_hits: AtomicU64,
     pub(super) purged_bytes: AtomicU64,
 }
@@ -79,6 +95,7 @@ impl Policy {
             resident: AtomicUsize::new(0),
             held_then: AtomicUsize::new(0),
             foreign_after_purge: AtomicUsize::new(0),
+            small_freed: AtomicUsize::new(0),
             limit_hits: AtomicU64::new(0),
             purged_bytes: AtomicU64::new(0),
         }
@@ -164,20 +181,51 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         if self.policy.limit.load(Relaxed) == usize::MAX {
             return;
         }
-        let grown = SMALL_GROWTH.get().saturating_add(bytes);
+        let small = SMALL.get();
+        let (grown, freed) = (small.grown.saturating_add(bytes), small.freed.saturating_sub(bytes));
         if grown < SMALL_STEP_BYTES {
-            return SMALL_GROWTH.set(grown);
+            return SMALL.set(Small { grown, freed });
         }
-        SMALL_GROWTH.set(0);
+        SMALL.set(Small { grown: 0, freed });
+        let less = |freed: usize| Some(freed.saturating_sub(grown));
+        let _ = self.policy.small_freed.fetch_update(Relaxed, Relaxed, less);
         self.look_for_small();
     }
 
     /// The inner allocator gets a block back.
     #[inline]
     pub(super) fn small_shrinks(&self, bytes: usize) {
-        if self.policy.limit.load(Relaxed) != usize::MAX {
-            SMALL_GROWTH.set(SMALL_GROWTH.get().saturating_sub(bytes));
+        if self.policy.limit.load(Relaxed) == usize::MAX {
+            return;
         }
+        let small = SMALL.get();
+        let (grown, freed) = (small.grown.saturating_sub(bytes), small.freed.saturating_add(bytes));
+        if freed < SMALL_STEP_BYTES {
+            return SMALL.set(Small { grown, freed });
+        }
+        SMALL.set(Small { grown, freed: 0 });
+        self.take_back_small(freed);
+    }
+
+    /// Small blocks came home: the inner allocator is asked for their pages when it may keep many,
+    /// and the process is not far from its limit.
+    #[cold]
+    fn take_back_small(&self, bytes: usize) {
+        let limit = self.policy.limit.load(Relaxed);
+        let share = limit / FREED_DIVISOR;
+        let freed = self.policy.small_freed.fetch_add(bytes, Relaxed).saturating_add(bytes);
+        if freed < share || !self.is_started() {
+            return;
+        }
+        let errno = Errno::save();
+        self.sample(0);
+        // Of threads that come here at once, one asks.
+        let near = self.counted() >= limit / 2;
+        if near && self.policy.small_freed.swap(0, Relaxed) >= share {
+            self.inner.purge();
+            self.sample(0);
+        }
+        errno.restore();
     }
 
     #[cold]
