@@ -244,9 +244,9 @@ struct Report {
 }
 
 impl Report {
-    /// The number behind `name`, or 0.
+    /// The number behind `name`; none where it is missing or unknown.
     fn number(&self, name: &str) -> f64 {
         let found = self.text.split_whitespace().find_map(|word| word.strip_prefix(name));
-        found.and_then(|value| value.parse().ok()).unwrap_or(0.0)
+        found.and_then(|value| value.parse().ok()).unwrap_or(f64::NAN)
     }
 }
