@@ -177,7 +177,8 @@ impl Limit<'_> {
                     self.table.judged(&time, "s", time_of, target);
                 }
             }
-            let total = report.number("peak_bytes=") + report.number("zram_mem_used_max_bytes=");
+            let device = if swap == "zram" { report.number(ZRAM_BYTES) } else { 0.0 };
+            let total = report.number("peak_bytes=") + device;
             let case = format!("{} what=total", self.case);
             self.table.figure(&case, "bytes", ours.peak_bytes, total, &peer);
             if swap == "zram" && run.is_some() {
@@ -191,7 +192,7 @@ impl Limit<'_> {
         let (case, peer) = (format!("{} what=time-equal-total", self.case), "kernel-zram");
         let (whole, limit) = (glibc.peak_bytes, self.bytes as f64);
         let stored = report.number("zram_orig_peak_bytes=");
-        let packing = stored / report.number("zram_mem_used_max_bytes=").max(1.0);
+        let packing = stored / report.number(ZRAM_BYTES).max(1.0);
         // cap + (whole - cap) / packing = limit
         let cap = (limit - whole / packing) / (1.0 - 1.0 / packing);
         if !(packing > 1.0 && cap >= limit * EQUAL_TOTAL_MIN) {
@@ -203,8 +204,7 @@ impl Limit<'_> {
             None => self.table.lost(&case, ours.first_seconds, peer, &report.text),
             Some(run) => {
                 self.table.figure(&case, "s", ours.first_seconds, run.first_seconds, peer);
-                let total =
-                    report.number("peak_bytes=") + report.number("zram_mem_used_max_bytes=");
+                let total = report.number("peak_bytes=") + report.number(ZRAM_BYTES);
                 let case = format!("{} what=total-equal-total", self.case);
                 self.table.figure(&case, "bytes", ours.peak_bytes, total, peer);
             }
@@ -237,6 +237,9 @@ impl Limit<'_> {
         (run, Report { text })
     }
 }
+
+/// What a zram device took, in that line.
+const ZRAM_BYTES: &str = "zram_mem_used_max_bytes=";
 
 /// The line that capped.sh writes.
 struct Report {
