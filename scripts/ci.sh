@@ -120,8 +120,9 @@ job_shell() {
 }
 
 job_loom() {
-    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
-        cargo test -p plimsoll-arena -p plimsoll-swap --lib --release
+    local -a loom=(env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --release)
+    "${loom[@]}" -p plimsoll-arena --lib
+    "${loom[@]}" -p plimsoll-swap --test loom
 }
 
 # Makes sure that `command -v $1` finds something, from Debian's package $2 where it may.

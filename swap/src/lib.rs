@@ -52,44 +52,23 @@
 //! ```
 
 #![deny(unsafe_code)]
+// Under loom `tests/loom.rs` alone is built, which takes the rooms that it models.
+#![cfg(not(loom))]
 
-#[cfg(not(loom))]
 pub mod backend;
-#[cfg(not(loom))]
 mod behind;
-#[cfg(not(loom))]
 mod checksum;
-#[cfg(not(loom))]
 pub mod codec;
-#[cfg(not(loom))]
 mod error;
-#[cfg(not(loom))]
 pub mod extent;
-#[cfg(not(loom))]
 pub mod file;
-#[cfg(not(loom))]
 pub mod frame;
-#[cfg(not(loom))]
 #[allow(unsafe_code, reason = "mappings, moved pages, futexes: the pager's own rooms")]
 pub mod pager;
-#[cfg(not(loom))]
 mod scratch;
-#[cfg(not(loom))]
 mod seal;
-#[cfg(not(loom))]
 mod space;
-#[cfg(not(loom))]
 pub mod store;
-#[cfg(not(loom))]
 pub mod workers;
 
-#[cfg(not(loom))]
 pub use error::Error;
-
-// Under loom only the pager's lock and signal are built.
-#[cfg(all(test, loom))]
-#[allow(unsafe_code, dead_code, reason = "the rooms as they are; the models use a part")]
-mod pager {
-    mod sync;
-    mod sys;
-}

@@ -27,7 +27,7 @@ impl Counter {
 }
 
 /// Threads that add, each as often as its number says. Every interleaving of two is tried, and of
-/// three those in which threads are interrupted twice: that takes seconds, and more take an hour.
+/// three those with three interruptions at most: that takes seconds, and all take an hour.
 fn run(rounds: &'static [u32], let_go: fn(Held<'_>)) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = (rounds.len() > 2).then_some(3);
