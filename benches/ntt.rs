@@ -85,8 +85,7 @@ struct Bench {
 
 impl Bench {
     fn new(effort: Effort) -> Self {
-        let folder = std::env::var_os("PLIMSOLL_BENCH_FOLDER");
-        let folder = PathBuf::from(folder.unwrap_or_else(|| "/var/tmp".into()));
+        let folder = common::folder();
         let cap = std::env::var("PLIMSOLL_BENCH_CAP_SECONDS").ok();
         let cap = cap.map(|text| text.parse().expect("PLIMSOLL_BENCH_CAP_SECONDS is a number"));
         let case = |log_n, limit_mib: usize| Case { log_n, limit_bytes: limit_mib << 20 };

@@ -11,17 +11,21 @@
 //!   packed-*, noise-*  bits that pack, and what does not: filled in by one thread, read by two
 //!                    again; B/s. Peer: the same pager with the file alone
 //!   sealed-*         noise under encryption. Peer: the plain file
+//!   cost/*           blocks of a program under a limit that is far away: the first, one filled, and
+//!                    reused; s, ns a pair of calls. Peer: no-pager, the same allocator
 //! ```
 //!
 //! Rounds of ours and of the peer take turns, and medians are printed: the disk of a shared machine
 //! wanders. Data is spilled, and clean, before it is read: writing is not in these figures. Words
 //! are compared with what was written; a wrong one ends the bench.
 //!
-//! Run: `cargo bench --bench pager`; `-- limbo`, `-- seq`, `-- rows`, `-- packed`, `-- sealed` for
-//! a part; short and small: `-- --test`. The file goes to `PLIMSOLL_BENCH_FOLDER`, default
-//! /var/tmp.
+//! Run: `cargo bench --bench pager`; `-- limbo`, `-- seq`, `-- rows`, `-- packed`, `-- sealed`,
+//! `-- cost` for a part; short and small: `-- --test`. The file goes to `PLIMSOLL_BENCH_FOLDER`,
+//! default /var/tmp.
 
 mod common;
+#[path = "pager/cost.rs"]
+mod cost;
 #[path = "pager/sides.rs"]
 mod sides;
 #[path = "pager/wakes.rs"]
@@ -36,6 +40,10 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use wakes::hand_over;
+
+/// For `cost` alone: without a limit in the environment it has no pager.
+#[global_allocator]
+static ALLOC: plimsoll::Allocator = plimsoll::Allocator::system();
 
 /// What a touch of a chunk in limbo may take, in nanoseconds.
 const TARGET_LIMBO_NANOSECONDS: f64 = 25_000.0;
@@ -55,13 +63,11 @@ struct Bench {
 
 impl Bench {
     fn new(effort: Effort) -> Self {
-        let folder = std::env::var_os("PLIMSOLL_BENCH_FOLDER");
         let (rounds, range_bytes, rows) = match effort {
             Effort::Full => (9, 1 << 30, 4000),
             Effort::Smoke => (2, 64 << 20, 100),
         };
-        let folder = PathBuf::from(folder.unwrap_or_else(|| "/var/tmp".into()));
-        Self { rounds, range_bytes, rows, folder }
+        Self { rounds, range_bytes, rows, folder: common::folder() }
     }
 
     fn builder(&self) -> PagerBuilder {
@@ -257,6 +263,9 @@ fn print_against_disk(case: &str, ours: &[f64], raws: &[f64], target: f64) {
 }
 
 fn main() {
+    if let Some(words) = common::child_words() {
+        return cost::child(&words);
+    }
     let effort = common::effort();
     common::print_machine("pager", effort);
     if let Err(why) = probe().door {
@@ -289,5 +298,8 @@ fn main() {
     if common::wanted("sealed") {
         let sealed = || bench.builder().encryption(Encryption::On);
         bench.compare("sealed", "plain-file", noise, [&sealed, &plain]);
+    }
+    if common::wanted("cost") {
+        cost::measure(&bench.folder, bench.range_bytes / 2, bench.rounds.div_ceil(3));
     }
 }

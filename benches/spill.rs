@@ -95,7 +95,6 @@ struct Bench {
 
 impl Bench {
     fn new(effort: Effort) -> Self {
-        let folder = std::env::var_os("PLIMSOLL_BENCH_FOLDER");
         let (rounds, vectors, pins) = match effort {
             Effort::Full => (15, 64, 1_000_000),
             Effort::Smoke => (2, 4, 10_000),
@@ -104,7 +103,7 @@ impl Bench {
             rounds,
             vectors,
             pins,
-            folder: PathBuf::from(folder.unwrap_or_else(|| "/var/tmp".into())),
+            folder: common::folder(),
             pool: Pool::builder().build().expect("addresses for a pool"),
         }
     }

@@ -19,6 +19,7 @@
 #![allow(dead_code, reason = "each bench uses its part of what is shared")]
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 /// The environment variable that names the peer a child measures.
@@ -112,6 +113,11 @@ pub(crate) fn wanted(case: &str) -> bool {
     let parts: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     parts.is_empty() || parts.iter().any(|part| case.contains(part.as_str()))
+}
+
+/// The folder of files: `PLIMSOLL_BENCH_FOLDER`, default /var/tmp.
+pub(crate) fn folder() -> PathBuf {
+    std::env::var_os("PLIMSOLL_BENCH_FOLDER").map_or_else(|| "/var/tmp".into(), PathBuf::from)
 }
 
 /// Prints what the figures depend on, as comments.
