@@ -25,7 +25,8 @@ usage: scripts/ci.sh [JOB...]
   pictures  reports of runs, opened in a headless browser (chromium, npm)
   capped    scripts/capped.sh caps, swaps and cleans up (root)
   stress    the pager and the allocator for minutes, in release (parts need root and say so)
-  peers     provers of others under every allocator, in core and under limits (an hour; root)
+  peers     provers of others under every allocator, in core, under limits, and the smallest
+            limits (an hour and a half; root)
   peers-quick  the same at sizes of seconds, in core, and the smallest limits
   circom    proofs of a SHA-256 circom circuit, checked by snarkjs (minutes; needs npm)
 TEXT
@@ -193,6 +194,7 @@ job_peers() {
     cargo build --release --manifest-path benches/peers/Cargo.toml --bins
     benches/peers/target/release/peers
     benches/peers/target/release/peers --limits
+    benches/peers/target/release/peers --floors
 }
 
 job_peers-quick() {

@@ -105,6 +105,20 @@ impl<'a> Runs<'a> {
             self.table.judged(&case, unit, (ours, peer, &name), BEST);
         }
     }
+
+    /// Prints the last proof beside every peer's, and judges it against those of [`FIFTH`].
+    fn beside_fifth(&mut self) {
+        let fifth = |runs: &Self, name| runs.value(name, |run| run.last_seconds);
+        let Some(ours) = fifth(self, OURS) else { return };
+        let case = format!("{} what=5th", self.case);
+        for (name, ..) in &ALLOCATORS[1..] {
+            let Some(peer) = fifth(self, name) else { continue };
+            match FIFTH.iter().find(|(judged, _)| judged == name) {
+                Some((_, target)) => self.table.judged(&case, "s", (ours, peer, name), *target),
+                None => self.table.figure(&case, "s", ours, peer, name),
+            }
+        }
+    }
 }
 
 /// One proof and five: time, peak, faults, and what is left of it behind a reclaim point.
@@ -122,13 +136,7 @@ pub(crate) fn measure(children: &Children, table: &mut Table, work: Work) {
     many.beside_best("peak", "bytes", |run| run.peak_bytes);
     many.beside_all("faults", "count", |run| run.number("minor_faults").unwrap_or(f64::NAN));
     many.beside_all("resident", "bytes", |run| run.number("resident_bytes").unwrap_or(f64::NAN));
-    for (peer_name, target) in FIFTH {
-        let value = |name| many.value(name, |run| run.last_seconds);
-        if let (Some(ours), Some(peer)) = (value(OURS), value(peer_name)) {
-            let case = format!("{} what=5th", many.case);
-            many.table.judged(&case, "s", (ours, peer, peer_name), target);
-        }
-    }
+    many.beside_fifth();
     let resident = many.value(OURS, |run| run.number("anonymous_bytes").unwrap_or(f64::NAN));
     let in_use = many.value(OURS, |run| run.number("in_use_bytes").unwrap_or(f64::NAN));
     if let (Some(ours), Some(peer)) = (resident, in_use) {
