@@ -11,8 +11,8 @@
 //!   packed-*, noise-*  bits that pack, and what does not: filled in by one thread, read by two
 //!                    again; B/s. Peer: the same pager with the file alone
 //!   sealed-*         noise under encryption. Peer: the plain file
-//!   cost/*           blocks of a program under a limit that is far away: the first, one filled, and
-//!                    reused; s, ns a pair of calls. Peer: no-pager, the same allocator
+//!   cost/*           blocks of a program under a limit that is far away: the first, one filled,
+//!                    and reused; s, ns a pair of calls. Peer: no-pager, the same allocator
 //! ```
 //!
 //! Rounds of ours and of the peer take turns, and medians are printed: the disk of a shared machine
