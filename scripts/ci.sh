@@ -33,7 +33,7 @@ TEXT
 }
 
 say() {
-    printf '\n== %s\n' "$*"
+    printf '\n== %s (%s s)\n' "$*" "$SECONDS"
 }
 
 # Prints why a job cannot run here. Where CI is set that is an error.
