@@ -5,7 +5,7 @@ use plimsoll::spill::SpillStats;
 use std::time::{Duration, Instant};
 
 /// What is left of vectors that were all dropped, once no I/O thread has one in hand.
-pub fn settled(runtime: &Runtime) -> SpillStats {
+pub(crate) fn settled(runtime: &Runtime) -> SpillStats {
     let until = Instant::now() + Duration::from_secs(10);
     loop {
         let stats = runtime.spill_stats();
