@@ -25,6 +25,7 @@ usage: scripts/ci.sh [JOB...]
   pictures  reports of runs, opened in a headless browser (chromium, npm)
   capped    scripts/capped.sh caps, swaps and cleans up (root)
   stress    the pager and the allocator for minutes, in release (parts need root and say so)
+  stolen    the tests while something else takes the processors, up to 80 ms at a time (root)
   peers     provers of others under every allocator, in core, under limits, and the smallest
             limits (an hour and a half; root)
   peers-quick  the same at sizes of seconds, in core, and the smallest limits
@@ -188,6 +189,35 @@ job_stress() {
     PLIMSOLL_STRESS=1 cargo test --release -p plimsoll-swap \
         --test pager_global --test pager_refused --test pager_reentrancy \
         -- --test-threads=1 --nocapture
+}
+
+# Takes one processor away at random, as a crowded host does.
+steal() {
+    taskset --cpu-list --pid "$1" "$BASHPID" >/dev/null
+    chrt --fifo --pid 50 "$BASHPID"
+    local until
+    while :; do
+        until=$((${EPOCHREALTIME/[.,]/} + 1000 * (RANDOM % 80 + 1)))
+        while ((${EPOCHREALTIME/[.,]/} < until)); do :; done
+        sleep "0.0$((RANDOM % 6 + 1))"
+    done
+}
+
+job_stolen() {
+    if ! chrt --fifo 50 true 2>/dev/null; then
+        skip "real-time priority is not allowed here"
+        return
+    fi
+    cargo test --workspace --no-run
+    local processor
+    local -a thieves=()
+    for ((processor = 0; processor < $(nproc); processor++)); do
+        steal "$processor" &
+        thieves+=($!)
+    done
+    # shellcheck disable=SC2064
+    trap "kill ${thieves[*]}" EXIT
+    cargo test --workspace
 }
 
 job_peers() {

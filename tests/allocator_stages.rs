@@ -41,6 +41,8 @@ fn prove() {
     for column in &columns {
         black_box(column.iter().fold(0u64, |sum, word| sum.wrapping_add(*word)));
     }
+    // Long enough for samples, also where something else has the processors.
+    std::thread::sleep(std::time::Duration::from_secs(1));
     drop(again);
     drop(columns);
     // A stage of a runtime that is watched is accounted as a span is.

@@ -336,7 +336,8 @@ fn plan_names_a_size_a_key_and_a_limit_that_is_too_small() {
     assert!(stderr(&output).contains("plimsoll setup"), "{}", stderr(&output));
 }
 
-/// What a proof moves is at most what its plan says, stage by stage.
+/// What a proof has moved by the end of a stage is at most what its plan says; an I/O thread may
+/// come to a write of one stage in the next.
 #[test]
 fn a_proof_moves_no_more_than_its_plan() {
     let circuit = ["--compressions", "3"];
@@ -350,19 +351,22 @@ fn a_proof_moves_no_more_than_its_plan() {
         let plan = json(&plimsoll(&[&["plan"], &circuit[..], &options].concat()));
         let proof = json(&plimsoll(&[&["prove"], &circuit[..], &options].concat()));
         let stages = |report: &Value| report["stages"].as_array().expect("stages").clone();
+        let (mut may_write, mut may_read, mut written, mut read) = (0, 0, 0, 0);
         for (planned, done) in stages(&plan).iter().zip(stages(&proof)) {
             assert_eq!(planned["name"], done["name"]);
             let count = |report: &Value, field: &str| report[field].as_u64().expect("bytes");
             let (planned, done) = (|f| count(planned, f), |f| count(&done, f));
-            let out = done("packed_bytes") + done("spilled_bytes");
-            assert!(out <= planned("written_bytes"), "{out} written: {plan} {proof}");
-            assert!(done("loaded_bytes") <= planned("read_bytes"), "read: {plan} {proof}");
+            written += done("packed_bytes") + done("spilled_bytes");
+            read += done("loaded_bytes");
+            may_write += planned("written_bytes");
+            may_read += planned("read_bytes");
+            assert!(written <= may_write && read <= may_read, "{written}, {read}: {plan} {proof}");
             assert!(done("peak_bytes") <= planned("peak_bytes"), "peak: {plan} {proof}");
             let may_pack = planned("packed_bytes_max") > 0;
             assert!(!may_pack || packed_limit != "0", "packed: {plan}");
             assert!(done("packed_bytes") == 0 || packed_limit != "0", "packed: {proof}");
-            moved += out;
         }
+        moved += written;
         let text = plimsoll(&[&["plan"], &circuit[..], &options[..4]].concat());
         let text = String::from_utf8_lossy(&text.stdout).into_owned();
         for word in ["resident", "packed", "spilled", "written", "read", "smallest limit"] {
