@@ -10,6 +10,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
 use tempfile::TempDir;
 
 /// Pages are at most this large, whatever the run.
@@ -184,8 +185,12 @@ fn two_runs_are_compared_whichever_files_they_left() {
     assert!(text(&refused.stderr).contains("--timeline"), "{}", text(&refused.stderr));
 }
 
+/// The peak is the whole process's: tests that record it run one at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
 #[test]
 fn ten_thousand_stages_are_a_small_page_and_none_is_forgotten() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let runtime = Runtime::builder().limit_bytes(8 << 30).build().expect("a runtime");
     let recorder = Recorder::builder().watch(&runtime).start().expect("a recorder");
     let before = recorder.held_bytes();
@@ -209,6 +214,7 @@ fn ten_thousand_stages_are_a_small_page_and_none_is_forgotten() {
 
 #[test]
 fn the_holders_at_the_peak_are_named() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let runtime = Runtime::builder().limit_bytes(8 << 30).build().expect("a runtime");
     let recorder = Recorder::builder().watch(&runtime).start().expect("a recorder");
     let stage = runtime.stage("fill", 256 << 20).expect("room");

@@ -59,8 +59,9 @@ fn minor_faults() -> i64 {
 }
 
 fn resident_bytes() -> usize {
-    let text = std::fs::read_to_string("/proc/self/statm").expect("/proc");
-    text.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("a count") * 4096
+    let text = std::fs::read_to_string("/proc/self/status").expect("/proc");
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+    line.trim_end_matches("kB").trim().parse::<usize>().expect("a number") << 10
 }
 
 fn child(case: &str, variables: &[(&str, &str)]) -> Output {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::*;
 
@@ -159,8 +160,12 @@ fn random_damage_never_panics_and_never_hides_its_file() {
 /// Bound on what other tests of this process may add between two readings, in bytes.
 const SLACK_BYTES: u64 = 64 << 20;
 
+/// Tests that look at, or change, what this process holds: one at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
 #[test]
 fn the_live_machine_answers() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let meter = Meter::live().unwrap();
     assert!(meter.page_bytes().is_power_of_two());
     let reading = meter.resident().unwrap();
@@ -178,6 +183,7 @@ fn the_live_machine_answers() {
 
 #[test]
 fn resident_bytes_follow_a_touched_buffer() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     const TOUCHED: usize = 256 << 20;
     let meter = Meter::live().unwrap();
     let before = meter.resident().unwrap();

@@ -48,10 +48,11 @@ fn reclaim_points_that_act_are_marked() {
     let _alone = lock(&ALONE);
     let runtime = Runtime::builder().build().expect("a runtime");
     let recorder = Recorder::builder().watch(&runtime).start().expect("a recorder");
-    drop(runtime.pool().try_zeroed::<u64>(1 << 20).expect("room"));
+    // Much more than what other tests of this process take and give back meanwhile.
+    drop(runtime.pool().try_zeroed::<u64>(32 << 20).expect("room"));
     let counted = runtime.ledger().counted_bytes();
-    runtime.set_limit_bytes(counted + (4 << 20));
-    let report = runtime.reclaim_point("tight", 6 << 20);
+    runtime.set_limit_bytes(counted + (64 << 20));
+    let report = runtime.reclaim_point("tight", 128 << 20);
     assert!(report.freed.total_bytes() > 0, "{report:?}");
     let recording = recorder.finish().expect("a recording");
     let mark = recording.marks.iter().find(|mark| mark.name == "tight").expect("a mark");

@@ -45,7 +45,7 @@ fn command(limit: &str, wrapped: &[&str]) -> Command {
         }
     };
     command.args(["--exact", "program", "--nocapture"]).env(PROGRAM, "blocks");
-    command.env("PLIMSOLL_LIMIT", limit).env("PLIMSOLL_SPILL_DIR", std::env::temp_dir());
+    command.env("PLIMSOLL_LIMIT", limit).env("PLIMSOLL_SPILL_DIR", "/var/tmp");
     command
 }
 

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Ends of an `up` at random moments, for each signal. Each takes some 0.2 s.
@@ -228,7 +228,13 @@ fn interrupted(signal: &str, after: impl Fn(Option<i32>, &[String], &str)) {
         // A program that the script had started may be at work for a moment longer.
         std::thread::sleep(Duration::from_millis(50));
         after(code, &before, &told);
-        let run = machine.run(&["down"]);
+        let until = Instant::now() + Duration::from_secs(20);
+        let run = loop {
+            let run = machine.run(&["down"]);
+            if !run.stderr.contains("another zram-setup.sh is at work") || Instant::now() > until {
+                break run;
+            }
+        };
         assert_eq!(run.code, 0, "{told}: {}", run.text());
         assert_eq!(picture(), before, "{told}");
         assert!(empty_devices(empty) <= empty, "{told}: {:?}", devices());

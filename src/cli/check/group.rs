@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Tries to remove a cgroup whose last process has just gone, and the time between two.
-const REMOVE_TRIES_MAX: u32 = 200;
+const REMOVE_TRIES_MAX: u32 = 1000;
 const REMOVE_PAUSE: Duration = Duration::from_millis(5);
 
 pub(super) struct Group {

@@ -157,13 +157,15 @@ mod tests {
     #[test]
     fn resident_pages_are_those_that_the_kernel_says_in_kilobytes() {
         let process = ProcessLimit::new(1 << 30, 1 << 30).expect("statm");
-        let status = std::fs::read_to_string("/proc/self/status").expect("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
-        let said = line.split_whitespace().next().and_then(|word| word.parse::<usize>().ok());
-        let (said, ours) =
-            (said.expect("a number") << 10, process.resident_bytes().expect("pages"));
-        // Other tests run beside this one; a wrong page size is wrong by four at least.
-        assert!(ours > said / 2 && ours < said * 2, "{ours} and {said}");
+        let both = || {
+            let status = std::fs::read_to_string("/proc/self/status").expect("status");
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+            let said = line.split_whitespace().next().and_then(|word| word.parse::<usize>().ok());
+            (said.expect("a number") << 10, process.resident_bytes().expect("pages"))
+        };
+        // Other tests run beside this one; a wrong page size is wrong by four at least, each time.
+        let agree = (0..10).map(|_| both()).any(|(said, ours)| ours > said / 2 && ours < said * 2);
+        assert!(agree, "{:?}", both());
     }
 
     #[test]

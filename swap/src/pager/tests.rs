@@ -244,7 +244,7 @@ fn hints_move_and_change_nothing() {
     assert_eq!(pager.stats().limbo_bytes, 32 * MIB as u64);
     pager.reclaim(32 * MIB);
     pager.will_need(pager.base(), 64 * MIB);
-    for _ in 0..500 {
+    for _ in 0..6000 {
         if pager.stats().read_ahead_bytes >= 12 * MIB as u64 {
             break;
         }

@@ -183,10 +183,11 @@ fn scenario() {
         "reader" => Troubled::pager(Trouble::ReaderVanishes),
         "writer" => Troubled::pager(Trouble::WriterVanishes),
         "fail-fast" => {
-            let fail_fast = FailFast { window: Duration::from_millis(600), stalled_percent: 1 };
-            let folder = std::env::temp_dir();
+            // Any stall is too much, once all was filled and some of it came back.
+            let fail_fast = FailFast { window: Duration::from_secs(2), stalled_percent: 0 };
             let builder = Pager::builder().range_bytes(64 * MIB).budget_bytes(4 * MIB);
-            built(builder.folder(&folder).fail_fast(fail_fast))
+            let memory = Box::new(Memory::new(64 * MIB as u64));
+            built(builder.backend(memory).fail_fast(fail_fast))
         }
         "fork" => {
             let pager = on(Memory::new(64 * MIB as u64)).expect("built a moment ago");
