@@ -4,7 +4,8 @@
 //!   limbo/2MiB       a touch that brings a chunk back from limbo; ns. Peer: hand-over, a byte to a
 //!                    thread that sleeps on another processor, and back: what two wakes cost
 //!   seq-reread/Tt    spilled data read again in order by T threads; B/s. Peer: o-direct, blocks
-//!                    of 2 MiB, two at a time
+//!                    of 2 MiB, two at a time, each into one block over and over, which caches
+//!                    keep; o-direct-memory, into as much memory as the pager has
 //!   rows-10KiB/Tt    10 KiB rows of spilled data in random order, by T threads; B/s of the
 //!                    granules they cause to be read. Peer: o-direct, 64 KiB at random, as many
 //!                    threads
@@ -121,10 +122,11 @@ impl Bench {
             let data = Data::new(self.builder());
             data.fill(noise);
             data.read(threads);
-            let (mut ours, mut raws) = (Vec::new(), Vec::new());
+            let [mut ours, mut raws, mut roomy] = [const { Vec::new() }; 3];
             let mut sums = Sums::default();
             for _ in 0..self.rounds {
                 raws.push(file.rate(2, CHUNK_BYTES, self.range_bytes, false));
+                roomy.push(file.rate_into(self.range_bytes / 4, CHUNK_BYTES, self.range_bytes));
                 let before = data.pager.stats();
                 let seconds = data.read(threads);
                 // What was still in memory was not read.
@@ -133,6 +135,8 @@ impl Bench {
             }
             let case = format!("seq-reread/{threads}t");
             print_against_disk(&case, &ours, &raws, TARGET_SEQUENTIAL_SHARE);
+            let pair = (median(&ours), median(&roomy));
+            print(&case, Unit::BytesPerSecond, pair, "o-direct-memory");
             sums.print();
         }
     }

@@ -128,7 +128,8 @@ impl RawFile {
         Self { file, bytes }
     }
 
-    /// Bytes a second of reading `total` in blocks, at random places or in order.
+    /// Bytes a second of reading `total` in blocks, at random places or in order, into one block of
+    /// memory a thread.
     pub(crate) fn rate(&self, threads: usize, block: usize, total: usize, random: bool) -> f64 {
         let start = Instant::now();
         std::thread::scope(|scope| {
@@ -141,6 +142,27 @@ impl RawFile {
                         let in_order = (i * threads + thread) % blocks;
                         let place = if random { places.next(blocks) } else { in_order };
                         self.file.read_at((place * block) as u64, &mut buffer).expect("a read");
+                    }
+                });
+            }
+        });
+        total as f64 / start.elapsed().as_secs_f64()
+    }
+
+    /// The same in order by two threads into `memory` bytes, one block after the other: no cache
+    /// holds what is written to, as with a pager.
+    pub(crate) fn rate_into(&self, memory: usize, block: usize, total: usize) -> f64 {
+        let mut halves = [(); 2].map(|()| AlignedBytes::zeroed(memory / 2));
+        halves.iter_mut().for_each(|half| half.fill(1));
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for (thread, half) in halves.iter_mut().enumerate() {
+                scope.spawn(move || {
+                    let places = half.len() / block;
+                    for i in 0..total / block / 2 {
+                        let into = &mut half[i % places * block..][..block];
+                        let place = (i * 2 + thread) % (self.bytes / block);
+                        self.file.read_at((place * block) as u64, into).expect("a read");
                     }
                 });
             }
