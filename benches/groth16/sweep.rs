@@ -29,14 +29,15 @@ fn prove(case: &Case, name: &str, limit: u64, peer: &Run) -> Run {
     ours
 }
 
-/// Under shares of the peer's peak.
+/// Under shares of the peer's peak, and the smallest limit of our plan in place of those below.
 pub(crate) fn of_peer(case: &Case, picture: Option<&Path>) {
     case.run("setup", None);
     let peer = case.run("peer", None).expect("a result");
+    let smallest = case.run("smallest", None).expect("a limit").peak;
     let mut points = Vec::new();
-    for share in SHARES {
-        let name = format!("limit-{share}%/2^{}", case.log_n);
-        let limit = (peer.peak * share / 100.0) as u64;
+    for share in SHARES.map(|share| share.max(smallest / peer.peak * 100.0)) {
+        let name = format!("limit-{}%/2^{}", (share * 1e3).round() / 1e3, case.log_n);
+        let limit = (peer.peak * share / 100.0).ceil() as u64;
         let ours = prove(case, &name, limit, &peer);
         points.push(Point {
             share,
@@ -111,7 +112,7 @@ fn curve(log_n: u32, points: &[Point]) -> String {
         );
     }
     for Point { share, .. } in points {
-        let at = x(*share);
+        let (at, share) = (x(*share), (share * 1e3).round() / 1e3);
         text += &format!(
             "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{share}%</text>\n",
             bottom + 18.0
