@@ -14,6 +14,13 @@ struct Point {
     peak: f64,
 }
 
+/// Those at or above the smallest that there can be, and that one in place of those below.
+fn shares(smallest: f64) -> Vec<f64> {
+    let mut shares = SHARES.map(|share| share.max(smallest)).to_vec();
+    shares.dedup();
+    shares
+}
+
 /// Proves under `limit` and prints it; the proof must be the peer's.
 fn prove(case: &Case, name: &str, limit: u64, peer: &Run) -> Run {
     let ours = case.run("ours", Some(limit)).expect("a result");
@@ -35,7 +42,7 @@ pub(crate) fn of_peer(case: &Case, picture: Option<&Path>) {
     let peer = case.run("peer", None).expect("a result");
     let smallest = case.run("smallest", None).expect("a limit").peak;
     let mut points = Vec::new();
-    for share in SHARES.map(|share| share.max(smallest / peer.peak * 100.0)) {
+    for share in shares(smallest / peer.peak * 100.0) {
         let name = format!("limit-{}%/2^{}", (share * 1e3).round() / 1e3, case.log_n);
         let limit = (peer.peak * share / 100.0).ceil() as u64;
         let ours = prove(case, &name, limit, &peer);
@@ -63,10 +70,7 @@ pub(crate) fn of_ours(case: &Case) {
     let smallest = case.run("smallest", None).expect("a limit").peak;
     let mut points = Vec::new();
     let mut tiers = Tiers::default();
-    for share in SHARES.iter().map(|share| share.max(smallest / in_core.peak * 100.0)) {
-        if points.last().is_some_and(|last: &Point| last.share == share) {
-            continue;
-        }
+    for share in shares(smallest / in_core.peak * 100.0) {
         let limit = (in_core.peak * share / 100.0).ceil() as u64;
         let name = format!("{kind}-limit-{share:.3}%/2^{}", case.log_n);
         let ours = prove(case, &name, limit, &peer);
