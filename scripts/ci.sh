@@ -216,8 +216,9 @@ job_stolen() {
         thieves+=($!)
     done
     # shellcheck disable=SC2064
-    trap "kill ${thieves[*]}" EXIT
+    trap "kill ${thieves[*]} 2>/dev/null || :" EXIT
     cargo test --workspace
+    kill "${thieves[@]}"
 }
 
 job_peers() {

@@ -19,7 +19,8 @@
 //! use plimsoll::spill::SpillOptions;
 //!
 //! let folder = std::env::temp_dir();
-//! # let folder = tempfile::tempdir_in("/var/tmp")?.keep();
+//! # let temporary = tempfile::tempdir_in("/var/tmp")?;
+//! # let folder = temporary.path();
 //! let runtime = Runtime::builder().limit_bytes(1 << 30).spill(SpillOptions::new(folder)).build()?;
 //! let column = runtime.pool().try_zeroed::<u64>(1 << 16)?;
 //! let column = runtime.spillable(column);
