@@ -14,8 +14,9 @@ use plimsoll_arena::size::vector_bytes;
 const PUBLIC_INPUT_BYTES: usize = 256;
 
 /// Heap bytes an arkworks circuit takes for each variable while its witness is made: the value
-/// (32 bytes) in a vector that doubles, whose touched part is what counts, and gadget state.
-const SYNTHESIS_BYTES_A_VARIABLE: usize = 40;
+/// (32 bytes), in a vector that is reserved whole, and gadget state. Of 2^20 constraints of SHA-256
+/// a limit with none for the latter left 1 MB (`cargo bench --bench groth16 -- sweep-sha256 20`).
+const SYNTHESIS_BYTES_A_VARIABLE: usize = 34;
 
 /// Heap bytes it takes besides.
 const SYNTHESIS_BYTES: usize = 4 << 20;
