@@ -1,7 +1,6 @@
 //! What can go wrong in the arena, and what to do about it.
 
 use crate::ledger::OverLimit;
-#[cfg(not(loom))]
 use crate::os::OsError;
 
 /// An allocation that could not be made. Nothing was changed by the attempt.
@@ -51,7 +50,6 @@ pub enum Error {
     },
 
     /// The operating system refused.
-    #[cfg(not(loom))]
     #[error(transparent)]
     Os(#[from] OsError),
 }

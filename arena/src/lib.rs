@@ -21,6 +21,8 @@
 //!
 //! ```text
 //!   bump -> vec -> pool -> ledger, region -> os -> size
+//!   global -> page_source -> os
+//!   global, ledger, free_list -> sync
 //! ```
 //!
 //! # Example
@@ -38,57 +40,34 @@
 //! # Ok::<(), plimsoll_arena::Error>(())
 //! ```
 
-#![cfg_attr(loom, allow(dead_code, reason = "what would use it is not built"))]
+#![cfg_attr(loom, allow(dead_code, reason = "the allocator that uses it is not built"))]
 
+#[cfg(feature = "allocator-api2-02")]
+mod alloc_api;
+mod bump;
 mod error;
 mod free_list;
-mod ledger;
-mod sync;
-mod watermark;
-
-pub use error::Error;
-pub use ledger::{Charge, Ledger, LedgerStats, OverLimit, Pressure};
-pub use watermark::Watermark;
-
-// Under loom only the two lock-free parts and the allocator's lock are built.
-#[cfg(loom)]
-#[doc(hidden)]
-pub mod futex_model;
-#[cfg(all(test, loom))]
-#[path = "global/lock.rs"]
-mod lock;
-
-#[cfg(not(loom))]
-mod rooms {
-    pub use crate::bump::{Bump, Rewind};
-    pub use crate::page_source::{Moved, PageSource, Pages, PlainPages, StaticSource, half_range};
-    pub use crate::plain::{Plain, bytes_of, bytes_of_mut};
-    pub use crate::pool::{OverLimitRelease, Pool, PoolBuilder, Prefault, Wipe};
-    pub use crate::stats::PoolStats;
-    pub use crate::vec::{PoolVec, fill_with_zero};
-}
-#[cfg(not(loom))]
-pub use rooms::*;
-
-#[cfg(all(feature = "allocator-api2-02", not(loom)))]
-mod alloc_api;
-#[cfg(not(loom))]
-mod bump;
 #[cfg(not(loom))]
 pub mod global;
-#[cfg(not(loom))]
+mod ledger;
 pub mod os;
-#[cfg(not(loom))]
 mod page_source;
-#[cfg(not(loom))]
 mod plain;
-#[cfg(not(loom))]
 mod pool;
-#[cfg(not(loom))]
 mod region;
-#[cfg(not(loom))]
 pub mod size;
-#[cfg(not(loom))]
 mod stats;
-#[cfg(not(loom))]
+#[doc(hidden)]
+pub mod sync;
 mod vec;
+mod watermark;
+
+pub use bump::{Bump, Rewind};
+pub use error::Error;
+pub use ledger::{Charge, Ledger, LedgerStats, OverLimit, Pressure};
+pub use page_source::{Moved, PageSource, Pages, PlainPages, StaticSource, half_range};
+pub use plain::{Plain, bytes_of, bytes_of_mut};
+pub use pool::{OverLimitRelease, Pool, PoolBuilder, Prefault, Wipe};
+pub use stats::PoolStats;
+pub use vec::{PoolVec, fill_with_zero};
+pub use watermark::Watermark;

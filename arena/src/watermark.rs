@@ -91,7 +91,7 @@ fn raise(mark: &AtomicUsize, bytes: usize) {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

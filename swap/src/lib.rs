@@ -52,8 +52,6 @@
 //! ```
 
 #![deny(unsafe_code)]
-// Under loom `tests/loom.rs` alone is built, which takes the rooms that it models.
-#![cfg(not(loom))]
 
 pub mod backend;
 mod behind;

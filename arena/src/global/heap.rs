@@ -13,10 +13,10 @@
 
 use super::extents::Extents;
 use super::grant::{Grant, Placement, Prefer, Runs};
-use super::lock::Lock;
 use super::table::{ENTRY_BYTES, Table, UNITS_MAX};
 use crate::page_source::{PageSource, Pages};
 use crate::size::HUGE_BYTES;
+use crate::sync::Lock;
 use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -39,8 +39,7 @@ pub(super) struct Block {
 
 /// See the module's header.
 pub(super) struct Heap {
-    lock: Lock,
-    extents: UnsafeCell<Extents>,
+    extents: Lock<Extents>,
     /// The table once more, for flags that are read without the lock.
     records: UnsafeCell<Table>,
     base: AtomicPtr<u8>,
@@ -54,14 +53,14 @@ pub(super) struct Heap {
     held: AtomicUsize,
 }
 
-// SAFETY: the extents are reached under the lock only; everything else is atomic.
+// SAFETY: the extents are reached under their lock only, and the records are written before any
+// other use; everything else is atomic.
 unsafe impl Sync for Heap {}
 
 impl Heap {
     pub(super) const fn new() -> Self {
         Self {
-            lock: Lock::new(),
-            extents: UnsafeCell::new(Extents::empty()),
+            extents: Lock::new(Extents::empty()),
             records: UnsafeCell::new(Table::empty()),
             base: AtomicPtr::new(std::ptr::null_mut()),
             bytes: AtomicUsize::new(0),
@@ -116,10 +115,8 @@ impl Heap {
     /// Runs `act` on the extents under the lock.
     #[inline]
     pub(super) fn with<R>(&self, act: impl FnOnce(&mut Extents) -> R) -> R {
-        let _held = self.lock.lock();
-        // SAFETY: the lock is held, and this is the only way to the extents.
-        let extents = unsafe { &mut *self.extents.get() };
-        let result = act(extents);
+        let mut extents = self.extents.lock();
+        let result = act(&mut extents);
         let (unit_log2, page_log2) = (self.unit_log2(), self.page_log2());
         self.live.store((extents.live_units as usize) << unit_log2, Relaxed);
         self.cached.store((extents.cached_pages as usize) << page_log2, Relaxed);
@@ -133,7 +130,7 @@ impl Heap {
     }
 
     pub(super) fn is_locked(&self) -> bool {
-        self.lock.is_held()
+        self.extents.is_held()
     }
 
     pub(super) fn unit_log2(&self) -> u32 {

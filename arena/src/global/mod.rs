@@ -13,7 +13,7 @@
 //! | file | what |
 //! |---|---|
 //! | `extents` over `table`, `bins`, `grant` | which addresses, which pages: arithmetic |
-//! | `heap`, `purge` over `lock` | one page size: rights, gauges, giving back |
+//! | `heap`, `purge` over `sync::Lock` | one page size: rights, gauges, giving back |
 //! | `policy` | when cached pages go: the ceiling and the limit |
 //! | `start` | first use, fork |
 //! | `resize` | `realloc` |
@@ -33,7 +33,6 @@ mod extents;
 mod grant;
 mod heap;
 mod inner;
-mod lock;
 mod policy;
 mod purge;
 mod resize;

@@ -1,4 +1,4 @@
-//! futex(2) for loom: the locks of this project are model-checked over it, in two crates.
+//! futex(2) for loom, which the lock and the signal are model-checked over.
 //!
 //! ```text
 //!   wait   under one lock: the word is compared, and the thread queued behind others
@@ -14,6 +14,7 @@
 //! Source: futex(2); kernel/futex/waitwake.c, its comment on ordering.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::sync::{Condvar, Mutex};
@@ -28,8 +29,8 @@ loom::lazy_static! {
     static ref WAITERS: Mutex<Vec<Waiter>> = Mutex::new(Vec::new());
 }
 
-/// Sleeps until a wake of the word, unless the word is no longer `seen`.
-pub fn wait(word: &AtomicU32, seen: u32) {
+/// Sleeps until a wake of the word, unless the word is no longer `seen`. The time is never over.
+pub(super) fn wait(word: &AtomicU32, seen: u32, _time: Option<Duration>) {
     let mut waiters = WAITERS.lock().expect("no thread panics with it");
     // AcqRel: the kernel's barriers before and after it compares.
     if word.fetch_add(0, Ordering::AcqRel) != seen {
@@ -44,7 +45,7 @@ pub fn wait(word: &AtomicU32, seen: u32) {
 }
 
 /// Wakes the first `count` who wait for the word.
-pub fn wake(word: &AtomicU32, count: u32) {
+pub(super) fn wake(word: &AtomicU32, count: u32) {
     let mut waiters = WAITERS.lock().expect("no thread panics with it");
     let word = std::ptr::from_ref(word) as usize;
     for _ in 0..count {

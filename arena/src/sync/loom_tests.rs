@@ -10,11 +10,14 @@
 //! for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use loom::cell::Cell;
 use loom::sync::atomic::AtomicBool;
 use loom::thread;
 
+use super::futex::wake;
+use super::lock::{AWAITED, FREE, HELD};
 use super::*;
 
 /// Never over, under loom.
@@ -34,6 +37,7 @@ type Counter = Lock<Cell<u32>>;
 
 fn add(counter: &Counter, unlock: fn(Guard<'_, Cell<u32>>)) {
     let count = counter.lock();
+    assert!(counter.is_held());
     count.set(count.get() + 1);
     unlock(count);
 }
@@ -53,6 +57,7 @@ fn take_turns(rounds: &'static [u32], unlock: fn(Guard<'_, Cell<u32>>)) {
         for other in others {
             other.join().expect("the other thread passed");
         }
+        assert!(!counter.is_held());
         assert_eq!(counter.lock().get(), rounds.iter().sum());
     });
 }
@@ -71,18 +76,18 @@ fn threads_take_turns() {
 /// Looks who waits, and frees the lock in a second step.
 fn unlock_by_halves(guard: Guard<'_, Cell<u32>>) {
     let word = &guard.lock.word;
-    let awaited = word.load(Ordering::Relaxed) == 2;
-    word.store(0, Ordering::Release);
+    let awaited = word.load(Ordering::Relaxed) == AWAITED;
+    word.store(FREE, Ordering::Release);
     if awaited {
-        futex_wake(word, 1);
+        wake(word, 1);
     }
     std::mem::forget(guard);
 }
 
 /// Wakes when nobody waits, and does not when somebody does.
 fn unlock_and_wake_for_held(guard: Guard<'_, Cell<u32>>) {
-    if guard.lock.word.swap(0, Ordering::Release) == 1 {
-        futex_wake(&guard.lock.word, 1);
+    if guard.lock.word.swap(FREE, Ordering::Release) == HELD {
+        wake(&guard.lock.word, 1);
     }
     std::mem::forget(guard);
 }
@@ -101,8 +106,8 @@ fn an_unlock_that_wakes_for_the_wrong_state_is_found() {
 
 /// As the next holder would not see what the last one left.
 fn unlock_relaxed(guard: Guard<'_, Cell<u32>>) {
-    if guard.lock.word.swap(0, Ordering::Relaxed) == 2 {
-        futex_wake(&guard.lock.word, 1);
+    if guard.lock.word.swap(FREE, Ordering::Relaxed) == AWAITED {
+        wake(&guard.lock.word, 1);
     }
     std::mem::forget(guard);
 }
@@ -155,7 +160,7 @@ fn raise_late(signal: &Signal) {
     let waiting = signal.waiting.load(Ordering::SeqCst);
     signal.count.fetch_add(1, Ordering::SeqCst);
     if waiting > 0 {
-        futex_wake(&signal.count, i32::MAX as u32);
+        wake(&signal.count, i32::MAX as u32);
     }
 }
 
@@ -169,7 +174,7 @@ fn a_raise_that_looks_before_it_counts_is_found() {
 fn raise_relaxed(signal: &Signal) {
     signal.count.fetch_add(1, Ordering::Release);
     if signal.waiting.load(Ordering::Relaxed) > 0 {
-        futex_wake(&signal.count, i32::MAX as u32);
+        wake(&signal.count, i32::MAX as u32);
     }
 }
 
@@ -235,7 +240,7 @@ fn each_of_two_tasks_wakes_one_who_waits() {
 /// Wakes one who waits when it was the first to be.
 fn raise_one_for_the_first(signal: &Signal) {
     if signal.count.fetch_add(1, Ordering::SeqCst) == 0 {
-        futex_wake(&signal.count, 1);
+        wake(&signal.count, 1);
     }
 }
 
