@@ -23,7 +23,7 @@
 //!
 //! A source must be const-constructible, since it lives in the `static` of the allocator.
 
-use crate::os::{Linux, Os, OsError};
+use crate::os::{InChild, Linux, Moved, Os, OsError};
 use std::ptr::NonNull;
 
 /// The page size a range asks for.
@@ -33,19 +33,6 @@ pub enum Pages {
     Small,
     /// Huge pages: blocks of 2 MiB and more.
     Huge,
-}
-
-/// What became of a request to move pages instead of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moved {
-    /// The contents are at the destination, whose rest reads as zero; the origin reads as zero.
-    Done,
-    /// As `Done`, but the origin's addresses are not the source's any more and must not be used.
-    OriginLost,
-    /// Nothing was moved, both ranges are as before: copy.
-    Refused,
-    /// The contents are where they were, but the destination's addresses must not be used.
-    DestinationLost,
 }
 
 /// A range of addresses that blocks are cut from; see the module's header.
@@ -170,7 +157,7 @@ pub unsafe trait PageSource: Sync {
     /// The part was given to `commit_table`, in whole OS pages.
     unsafe fn wipe_on_fork(&self, start: NonNull<u8>, bytes: usize) {
         // SAFETY: the caller says that the part is committed.
-        unsafe { Linux.wipe_on_fork(start, bytes) };
+        let _ = unsafe { Linux.advise_fork(start, bytes, InChild::Zero) };
     }
 
     /// Reserves `bytes` of addresses for the allocator's own tables: never paged, zero at first.

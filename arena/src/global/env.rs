@@ -81,20 +81,6 @@ pub(super) fn limit_bytes() -> usize {
     }
 }
 
-/// Memory of the machine, in bytes.
-pub(super) fn physical_bytes() -> usize {
-    // SAFETY: sysconf has no preconditions.
-    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
-    usize::try_from(pages).unwrap_or(0).saturating_mul(os_page_bytes())
-}
-
-/// Size of an OS page in bytes.
-pub(super) fn os_page_bytes() -> usize {
-    // SAFETY: sysconf has no preconditions.
-    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    usize::try_from(bytes).ok().filter(|bytes| bytes.is_power_of_two()).unwrap_or(4096)
-}
-
 /// The value of a variable, if it is not empty, straight from the process's environment. `getenv`
 /// would do as well, but promises less about what it takes on the way.
 fn variable(name: &[u8]) -> Option<&'static [u8]> {

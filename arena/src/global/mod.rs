@@ -46,12 +46,13 @@ pub use env::{LIMIT_VARIABLE, limit_from_environment, size_from_environment};
 pub use inner::{Hooked, InnerPurge};
 pub use stats::GlobalStats;
 
+use crate::os::Errno;
 use crate::page_source::{PageSource, PlainPages, StaticSource};
 use crate::size::HUGE_BYTES;
 use grant::Runs;
 use heap::{Block, Heap, Place};
 use policy::Policy;
-use start::{Errno, Start};
+use start::Start;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Relaxed;

@@ -32,10 +32,9 @@
 //!
 //! Source for `/proc/self/statm`: proc_pid_statm(5).
 
-use super::env::os_page_bytes;
 use super::inner::InnerPurge;
-use super::start::Errno;
 use super::{Global, PageSource};
+use crate::os::{Errno, page_bytes};
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -305,7 +304,7 @@ fn resident_bytes() -> Option<usize> {
     let second = text.split(|c| *c == b' ').nth(1)?;
     let digit = |sum: usize, c: &u8| sum * 10 + usize::from(c - b'0');
     let pages = second.iter().take(15).filter(|c| c.is_ascii_digit()).fold(0, digit);
-    Some(pages * os_page_bytes())
+    Some(pages * page_bytes())
 }
 
 #[cfg(all(test, not(miri)))]

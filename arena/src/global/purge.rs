@@ -15,7 +15,7 @@
 
 use super::extents::Extents;
 use super::heap::Heap;
-use crate::os::{Linux, Os};
+use crate::os::page_bytes;
 use crate::page_source::PageSource;
 
 impl Heap {
@@ -82,7 +82,7 @@ impl Heap {
     /// Gives back what of the table nobody reads: entries inside large free extents, 4 KiB for
     /// 16 MiB of huge pages.
     pub(super) fn trim_table<P: PageSource>(&self, source: &P) {
-        let page_bytes = Linux.page_bytes();
+        let page_bytes = page_bytes();
         self.with(|extents| {
             let table = &extents.table;
             extents.for_each_free(|start, end| {

@@ -19,9 +19,9 @@
 
 use super::heap::{Block, Heap, Place};
 use super::inner::InnerPurge;
-use super::start::Errno;
 use super::{BLOCK_BYTES_MIN, Global, HUGE_BLOCK_BYTES_MIN, Runs, count};
-use crate::page_source::{Moved, PageSource};
+use crate::os::{Errno, Moved};
+use crate::page_source::PageSource;
 use crate::size::HUGE_BYTES;
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::{self, NonNull};

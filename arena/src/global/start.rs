@@ -18,6 +18,7 @@
 use super::env;
 use super::inner::InnerPurge;
 use super::{Global, PageSource};
+use crate::os::{self, Errno};
 use crate::size::HUGE_BYTES;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -110,7 +111,7 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
             self.policy.limit.store(env::limit_bytes(), Relaxed);
         }
         let bytes = match self.start.reserve_bytes {
-            0 => env::physical_bytes()
+            0 => os::physical_bytes()
                 .saturating_mul(RESERVE_PER_BYTE)
                 .clamp(RESERVE_BYTES_MIN, RESERVE_BYTES_MAX),
             asked => asked.clamp(16 * HUGE_BYTES, RESERVE_BYTES_MAX),
@@ -119,7 +120,7 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         let least_bytes = bytes.min(RESERVE_BYTES_LEAST);
         let Ok((base, bytes)) = self.pages.reserve(bytes, least_bytes) else { return false };
         let small_bytes = (bytes / SMALL_SHARE).next_multiple_of(HUGE_BYTES);
-        let page_log2 = env::os_page_bytes().ilog2();
+        let page_log2 = os::page_bytes().ilog2();
         // SAFETY: the front of the range just reserved; this is the only thread here.
         let small =
             unsafe { self.small.set_up(&self.pages, base, small_bytes, page_log2, page_log2) };
@@ -135,7 +136,7 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
     }
 
     fn set_cookie(&self) -> bool {
-        let page_bytes = env::os_page_bytes();
+        let page_bytes = os::page_bytes();
         let Ok(page) = self.pages.reserve_table(page_bytes) else { return false };
         // SAFETY: the page was reserved by the line above.
         if unsafe { self.pages.commit_table(page, page_bytes) }.is_err() {
@@ -168,26 +169,6 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         // Release: pairs with the Acquire in `is_ready`.
         cookie.store(if usable { READY } else { OFF }, Release);
         usable
-    }
-}
-
-/// The thread's error number, which an allocation must leave as it was: callers look at it after
-/// code that may allocate.
-pub(super) struct Errno(libc::c_int);
-
-impl Errno {
-    pub(super) fn save() -> Self {
-        // SAFETY: no preconditions.
-        let place = unsafe { libc::__errno_location() };
-        // SAFETY: the C library gives each thread a valid place for it.
-        Self(unsafe { place.read() })
-    }
-
-    pub(super) fn restore(self) {
-        // SAFETY: no preconditions.
-        let place = unsafe { libc::__errno_location() };
-        // SAFETY: the C library gives each thread a valid place for it.
-        unsafe { place.write(self.0) };
     }
 }
 

@@ -43,7 +43,7 @@ impl Whole {
         let mut text = [0; TEXT_BYTES_MAX];
         let groups = contents(c"/proc/self/cgroup", &mut text).unwrap_or(b"");
         Self {
-            machine_bytes: super::env::physical_bytes(),
+            machine_bytes: crate::os::physical_bytes(),
             available_bytes: available.unwrap_or(usize::MAX),
             cgroup_bytes: tightest(groups, |path| {
                 let mut text = [0; TEXT_BYTES_MAX];

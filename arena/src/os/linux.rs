@@ -1,13 +1,24 @@
-//! The Linux backend: mmap, mprotect and madvise, one call each.
+//! The Linux backend: mmap, mprotect, madvise and mincore, one call each.
+//!
+//! Beside the contract it has what the allocator and the pager use of Linux alone: moving pages,
+//! what a child of `fork` finds, which pages are in memory. No method but `resident_bytes`
+//! allocates.
 
-use super::{Os, OsError};
-use crate::page_source::Moved;
+use super::{Moved, Os, OsError, page_bytes};
 use std::ptr::{self, NonNull};
-use std::sync::OnceLock;
 
 /// The Linux kernel.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Linux;
+
+/// What a child process of fork(2) finds in a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InChild {
+    /// Nothing: a touch ends the child.
+    Absent,
+    /// Zeros (since Linux 4.14).
+    Zero,
+}
 
 fn failed(call: &'static str, bytes: usize) -> OsError {
     let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
@@ -19,14 +30,49 @@ fn ok(returned: i32, call: &'static str, bytes: usize) -> Result<(), OsError> {
 }
 
 impl Linux {
-    /// Has the kernel clear the range in children of `fork` (since Linux 4.14).
+    /// Says what a child process finds in a range; nothing changes in this one.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not know the advice, or has no room for another mapping.
     ///
     /// # Safety
     ///
     /// The range is committed, in whole OS pages.
-    pub(crate) unsafe fn wipe_on_fork(&self, start: NonNull<u8>, bytes: usize) {
-        // SAFETY: advice on a committed range changes no contents here; refusal is harmless here.
-        unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_WIPEONFORK) };
+    pub unsafe fn advise_fork(
+        &self,
+        start: NonNull<u8>,
+        bytes: usize,
+        in_child: InChild,
+    ) -> Result<(), OsError> {
+        let (advice, call) = match in_child {
+            InChild::Absent => (libc::MADV_DONTFORK, "madvise(MADV_DONTFORK)"),
+            InChild::Zero => (libc::MADV_WIPEONFORK, "madvise(MADV_WIPEONFORK)"),
+        };
+        // SAFETY: both advices leave the contents as they are in this process.
+        let returned = unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) };
+        ok(returned, call, bytes)
+    }
+
+    /// Looks which pages of a range are in memory: says so in the lowest bit of a byte for each,
+    /// for as many as `out` has room for. The range is looked at from its start, a page's.
+    ///
+    /// # Errors
+    ///
+    /// When a part of the range is not mapped.
+    pub fn resident_pages<'a>(
+        &self,
+        start: *const u8,
+        bytes: usize,
+        out: &'a mut [u8],
+    ) -> Result<&'a [u8], OsError> {
+        let pages = bytes.div_ceil(page_bytes()).min(out.len());
+        let (out, bytes) = (&mut out[..pages], bytes.min(pages * page_bytes()));
+        // SAFETY: one byte is written for each OS page of the range, and `out` has as many; the
+        // range itself is not touched.
+        let returned = unsafe { libc::mincore(start.cast_mut().cast(), bytes, out.as_mut_ptr()) };
+        ok(returned, "mincore", bytes)?;
+        Ok(out)
     }
 
     /// Moves pages to `to`, which becomes one mapping of `to_bytes`, and maps the origin anew.
@@ -112,12 +158,7 @@ fn map_where_nothing_is(start: *mut u8, bytes: usize) -> bool {
 // as zero before the first write and again after MADV_DONTNEED (madvise(2)).
 unsafe impl Os for Linux {
     fn page_bytes(&self) -> usize {
-        static PAGE_BYTES: OnceLock<usize> = OnceLock::new();
-        *PAGE_BYTES.get_or_init(|| {
-            // SAFETY: sysconf has no preconditions.
-            let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-            usize::try_from(bytes).unwrap_or(4096)
-        })
+        page_bytes()
     }
 
     fn reserve(&self, bytes: usize, align: usize) -> Result<NonNull<u8>, OsError> {
@@ -189,12 +230,9 @@ unsafe impl Os for Linux {
     }
 
     unsafe fn resident_bytes(&self, start: NonNull<u8>, bytes: usize) -> Result<usize, OsError> {
-        let page = self.page_bytes();
-        let mut present = vec![0u8; bytes.div_ceil(page)];
-        // SAFETY: the vector has one byte for each OS page of the range.
-        let returned = unsafe { libc::mincore(start.as_ptr().cast(), bytes, present.as_mut_ptr()) };
-        ok(returned, "mincore", bytes)?;
-        Ok(present.iter().filter(|byte| *byte & 1 == 1).count() * page)
+        let mut pages = vec![0; bytes.div_ceil(page_bytes())];
+        let pages = self.resident_pages(start.as_ptr(), bytes, &mut pages)?;
+        Ok(pages.iter().filter(|page| *page & 1 == 1).count() * page_bytes())
     }
 }
 
@@ -215,6 +253,11 @@ mod tests {
             assert_eq!(os.resident_bytes(base, bytes), Ok(0));
             os.populate(base, bytes / 2).expect("populate");
             assert_eq!(os.resident_bytes(base, bytes), Ok(bytes / 2));
+            let (middle, mut pages) = (base.add(bytes / 2 - 2 * os.page_bytes()), [9; 3]);
+            assert_eq!(
+                os.resident_pages(middle.as_ptr(), bytes / 2, &mut pages),
+                Ok(&[1, 1, 0][..])
+            );
             base.as_ptr().write(7);
             os.decommit(base, bytes).expect("decommit");
             assert_eq!(base.as_ptr().read(), 0);

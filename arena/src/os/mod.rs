@@ -1,4 +1,5 @@
-//! The OS contract: every call that maps, touches or gives back memory, and nothing else.
+//! The OS contract: every call that maps, touches or gives back memory, and what they need to know
+//! of the machine.
 //!
 //! ```text
 //!            reserve          commit            populate
@@ -21,11 +22,15 @@
 //!
 //! Source: mmap(2), madvise(2); `MADV_POPULATE_WRITE` since Linux 5.14.
 
+mod errno;
 mod fake;
 mod linux;
+mod machine;
 
+pub(crate) use errno::Errno;
 pub use fake::{Fake, FakeCall};
-pub use linux::Linux;
+pub use linux::{InChild, Linux};
+pub use machine::{page_bytes, physical_bytes};
 
 use std::fmt::Debug;
 use std::ptr::NonNull;
@@ -51,6 +56,19 @@ fn advice(errno: i32) -> &'static str {
         libc::EPERM | libc::EACCES => " (not permitted: look at the seccomp profile)",
         _ => "",
     }
+}
+
+/// What became of a request to move pages instead of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// The contents are at the destination, whose rest reads as zero; the origin reads as zero.
+    Done,
+    /// As `Done`, but the origin's addresses are not the source's any more and must not be used.
+    OriginLost,
+    /// Nothing was moved, both ranges are as before: copy.
+    Refused,
+    /// The contents are where they were, but the destination's addresses must not be used.
+    DestinationLost,
 }
 
 /// What the arena asks of an operating system.

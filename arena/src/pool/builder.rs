@@ -4,7 +4,7 @@ use super::{Inner, Pool};
 use crate::error::Error;
 use crate::free_list::FreeList;
 use crate::ledger::Ledger;
-use crate::os::{Linux, Os};
+use crate::os::{Linux, Os, physical_bytes};
 use crate::region::Region;
 use crate::size::CLASS_COUNT;
 use crate::stats::Gauges;
@@ -140,8 +140,5 @@ const RESERVE_BYTES_MIN: usize = 64 << 20;
 const RESERVE_BYTES_MAX: usize = 8 << 40;
 
 fn default_reserve_bytes() -> usize {
-    // SAFETY: sysconf has no preconditions.
-    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
-    let memory = usize::try_from(pages).unwrap_or(0).saturating_mul(Linux.page_bytes());
-    memory.saturating_mul(64).clamp(64 << 30, RESERVE_BYTES_MAX)
+    physical_bytes().saturating_mul(64).clamp(64 << 30, RESERVE_BYTES_MAX)
 }

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use nix::libc;
+use plimsoll_arena::os::{InChild, Linux};
 
 use super::builder::{BuildError, PagerBuilder};
 use super::core::{CHUNK, Core, End, RESIDENT};
@@ -101,8 +102,8 @@ impl Pager {
         door: Door,
     ) -> Result<Self, BuildError> {
         let mark = Mapping::new(1, 4096)?;
-        sys::advise_fork(mark.start(), mark.bytes(), sys::InChild::Zero)
-            .map_err(|errno| BuildError::Call { call: "madvise(MADV_WIPEONFORK)", errno })?;
+        // SAFETY: the page was committed by the line above.
+        unsafe { Linux.advise_fork(mark.base(), mark.bytes(), InChild::Zero)? };
         // SAFETY: the page is committed and ours.
         unsafe { mark.base().write_volatile(1) };
         let mut pager = Self { engine, threads: Vec::with_capacity(workers + 1), door, mark };

@@ -27,10 +27,11 @@
 use std::ptr::NonNull;
 
 use nix::libc;
-use plimsoll_arena::os::{Linux, Os, OsError};
+use plimsoll_arena::os::{InChild, Linux, Os, OsError, page_bytes};
+use plimsoll_arena::size::UNIT_BYTES;
 
 use super::shelves::Shelves;
-use super::sys::{InChild, advise_fork, bytes_to_resident, die};
+use super::sys::die;
 use super::tables::Mapping;
 use super::uffd::{MODE_DESTINATION, MODE_MISSING, Uffd};
 
@@ -81,8 +82,6 @@ pub(crate) struct Space {
     nursery_small: Mapping,
     nursery_huge: Mapping,
     shelves: Mapping,
-    /// Bytes of a page of the kernel, a granule at most.
-    page_bytes: usize,
 }
 
 /// Why the ranges cannot be had.
@@ -112,15 +111,14 @@ impl Space {
             nursery_small: Mapping::new(workers * CHUNK_BYTES, CHUNK_BYTES)?,
             nursery_huge: Mapping::new(workers * CHUNK_BYTES, CHUNK_BYTES)?,
             shelves: Mapping::new(Shelves::most(chunks * GRANULES) * GRANULE_BYTES, CHUNK_BYTES)?,
-            page_bytes: Linux.page_bytes(),
         };
         // SAFETY: the range is committed, in whole chunks.
         unsafe { Linux.advise_huge(space.nursery_huge.base(), space.nursery_huge.bytes()) };
         // A child must not see pages that nobody would bring: a touch there ends the child.
         let Self { data, frames, nursery_small, nursery_huge, shelves, .. } = &space;
         for mapping in [data, frames, nursery_small, nursery_huge, shelves] {
-            advise_fork(mapping.start(), mapping.bytes(), InChild::Absent)
-                .map_err(|errno| Refused::Call("madvise(MADV_DONTFORK)", errno))?;
+            // SAFETY: the range is committed, in whole chunks.
+            unsafe { Linux.advise_fork(mapping.base(), mapping.bytes(), InChild::Absent)? };
         }
         for (mapping, mode) in [(&space.data, MODE_MISSING), (&space.frames, MODE_DESTINATION)] {
             space
@@ -203,7 +201,13 @@ impl Space {
     /// ranges are ours.
     #[cold]
     fn moved_in_silence(&self, from: usize, bytes: usize) -> usize {
-        let moved = bytes_to_resident(from, bytes, self.page_bytes);
+        let mut pages = [0; CHUNK_BYTES / UNIT_BYTES];
+        let start = std::ptr::without_provenance(from);
+        let pages = match Linux.resident_pages(start, bytes, &mut pages) {
+            Ok(pages) => pages,
+            Err(why) => die(format_args!("{why}")),
+        };
+        let moved = pages.iter().take_while(|page| **page & 1 == 0).count() * page_bytes();
         if moved == 0 {
             die(format_args!("{bytes} bytes of pages cannot move: the destination is occupied"));
         }

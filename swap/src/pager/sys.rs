@@ -10,7 +10,7 @@
 //! Rules: a call that fails is reported with its error number; `die` is for what would otherwise
 //! give wrong bytes.
 //!
-//! Source: userfaultfd(2), `UFFDIO_MOVE`(2const), pthread_sigmask(3).
+//! Source: eventfd(2), poll(2), pthread_sigmask(3), pthread_create(3).
 
 use std::ffi::c_void;
 use std::fmt::{self, Write as _};
@@ -34,40 +34,6 @@ pub(crate) fn owned(fd: i32) -> Result<OwnedFd, i32> {
     }
     // SAFETY: a descriptor that the kernel has just given, owned by nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// Bytes from the start of a range to its first resident page; all of them if there is none.
-/// The range is in whole pages of `page_bytes`, 4 KiB at least, and no longer than a huge page.
-pub(crate) fn bytes_to_resident(start: usize, bytes: usize, page_bytes: usize) -> usize {
-    let mut resident = [0u8; 512];
-    let bytes = bytes.min(resident.len() * page_bytes);
-    // SAFETY: one byte a page is written, and there are as many.
-    let failed = unsafe { libc::syscall(libc::SYS_mincore, start, bytes, &raw mut resident) } != 0;
-    if failed {
-        die(format_args!("looking for pages failed with OS error {}", errno()));
-    }
-    let pages = resident.iter().take(bytes / page_bytes);
-    pages.take_while(|page| *page & 1 == 0).count() * page_bytes
-}
-
-/// What a child process of fork(2) finds in a range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum InChild {
-    /// Nothing: a touch ends the child.
-    Absent,
-    /// Zeros.
-    Zero,
-}
-
-/// Says what a child process finds in a range of whole pages; nothing changes in this one.
-pub(crate) fn advise_fork(start: usize, bytes: usize, in_child: InChild) -> Result<(), i32> {
-    let advice = match in_child {
-        InChild::Absent => libc::MADV_DONTFORK,
-        InChild::Zero => libc::MADV_WIPEONFORK,
-    };
-    // SAFETY: both advices leave the contents as they are in this process.
-    let failed = unsafe { libc::syscall(libc::SYS_madvise, start, bytes, advice) } != 0;
-    if failed { Err(errno()) } else { Ok(()) }
 }
 
 /// Opens a file of the kernel's.
