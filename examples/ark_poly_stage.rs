@@ -9,11 +9,11 @@
 use ark_bn254::Fr;
 use ark_ff::{FftField, UniformRand};
 use ark_poly::{EvaluationDomain, Radix2EvaluationDomain};
-use plimsoll::Runtime;
 use plimsoll::limit::format_bytes;
 use plimsoll::ntt::{Enter, Form, Leave, OutOfCore, OutOfCoreError, Plan, Transform, Visit};
 use plimsoll::spill::SpillOptions;
-use plimsoll::tiles::{Secrecy, Tiles};
+use plimsoll::tiles::Tiles;
+use plimsoll::{Runtime, Secrecy};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 

@@ -65,7 +65,7 @@ pub mod cli;
 
 pub use alloc::{Allocator, cold, will_need};
 pub use error::Error;
-pub use plimsoll_arena::{Bump, Plain, Pool, PoolVec};
+pub use plimsoll_arena::{Bump, Plain, Pool, PoolVec, Secrecy};
 pub use runtime::Runtime;
 pub use spill::Spillable;
 

@@ -30,7 +30,7 @@ use crate::reclaim::{Freed, ReclaimReport};
 use crate::spill::{Spill, SpillOptions, SpillStats};
 use crate::stage::{STAGE_LOG_LEN, StageReport};
 use crate::thrash::OnThrash;
-use plimsoll_arena::{Ledger, LedgerStats, OverLimitRelease, Pool, Wipe};
+use plimsoll_arena::{Ledger, LedgerStats, OverLimitRelease, Pool, Secrecy};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
@@ -119,12 +119,12 @@ impl RuntimeBuilder {
             true => OverLimitRelease::GiveBack,
             false => OverLimitRelease::Keep,
         };
-        let pool = |name, wipe| -> Result<Arc<NamedPool>, Error> {
-            let builder = Pool::builder().ledger(Arc::clone(&ledger)).wipe(wipe);
+        let pool = |name, secrecy| -> Result<Arc<NamedPool>, Error> {
+            let builder = Pool::builder().ledger(Arc::clone(&ledger)).secrecy(secrecy);
             Ok(Arc::new(NamedPool { name, pool: builder.over_limit_release(release).build()? }))
         };
-        let vectors = pool("vectors", Wipe::Never)?;
-        let secrets = pool("secret vectors", Wipe::OnRelease)?;
+        let vectors = pool("vectors", Secrecy::Public)?;
+        let secrets = pool("secret vectors", Secrecy::Secret)?;
         let ladder = Arc::new(Ladder::new(meter, self.enforcement, self.on_thrash));
         let store = self.spill.as_ref().map(|options| options.open(&ledger)).transpose()?;
         let io_threads = self.spill.as_ref().map_or(1, SpillOptions::threads);
@@ -180,6 +180,15 @@ impl Runtime {
     #[must_use]
     pub fn secret_pool(&self) -> &Pool {
         &self.inner.secrets.pool
+    }
+
+    /// Returns the pool for vectors of this secrecy.
+    #[must_use]
+    pub fn pool_of(&self, secrecy: Secrecy) -> &Pool {
+        match secrecy {
+            Secrecy::Public => self.pool(),
+            Secrecy::Secret => self.secret_pool(),
+        }
     }
 
     /// Returns the ledger that both pools charge.

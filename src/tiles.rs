@@ -40,28 +40,8 @@ pub use layout::Layout;
 use crate::Runtime;
 use crate::spill::{Hint, Lanes, Spillable};
 use moves::Side;
-use plimsoll_arena::{Pool, PoolVec};
+use plimsoll_arena::{PoolVec, Secrecy};
 use rayon::prelude::*;
-
-/// Which pool the blocks are from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Secrecy {
-    /// [`Runtime::pool`].
-    Public,
-    /// [`Runtime::secret_pool`]: memory is wiped whenever it goes home.
-    Secret,
-}
-
-impl Secrecy {
-    /// The pool that vectors of this kind are from.
-    #[must_use]
-    pub fn pool(self, runtime: &Runtime) -> &Pool {
-        match self {
-            Secrecy::Public => runtime.pool(),
-            Secrecy::Secret => runtime.secret_pool(),
-        }
-    }
-}
 
 /// How a vector is walked next: what leaves memory first follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +96,8 @@ impl<T: Lanes> std::fmt::Debug for Tiles<T> {
 }
 
 impl<T: Lanes> Tiles<T> {
-    /// A vector of zeroes, which takes no memory until it is written.
+    /// A vector of zeroes, which takes no memory until it is written, and then that of
+    /// [`Runtime::pool_of`] `secrecy`.
     #[must_use]
     pub fn zeroed(runtime: &Runtime, layout: Layout, secrecy: Secrecy) -> Self {
         let blocks = (0..layout.blocks()).map(|_| Block::Zeroes).collect();
@@ -136,7 +117,7 @@ impl<T: Lanes> Tiles<T> {
         self.layout.len()
     }
 
-    /// Which pool the blocks are from.
+    /// The secrecy of the pool that the blocks are from.
     #[must_use]
     pub fn secrecy(&self) -> Secrecy {
         self.secrecy
@@ -334,7 +315,7 @@ impl<T: Lanes> Tiles<T> {
                 let mut block = self.fresh_block()?;
                 let width = self.layout.block_columns();
                 moves::pack(side, scratch, lane_len, k * run, &mut block, width);
-                let block = self.enlist(block);
+                let block = self.runtime.spillable(block);
                 let order = self.order(*index, outlook.next);
                 block.hint(Hint::NextUse(self.distance(side, stripe, order)));
                 if outlook.texture == Texture::Uniform {
@@ -378,15 +359,8 @@ impl<T: Lanes> Tiles<T> {
     }
 
     fn fresh_block(&self) -> Result<PoolVec<T>, TilesError> {
-        let pool = self.secrecy.pool(&self.runtime);
+        let pool = self.runtime.pool_of(self.secrecy);
         let block = pool.try_zeroed(self.layout.block_len());
         Ok(block.map_err(|error| self.runtime.explain("tiles", error))?)
-    }
-
-    fn enlist(&self, block: PoolVec<T>) -> Spillable<T> {
-        match self.secrecy {
-            Secrecy::Public => self.runtime.spillable(block),
-            Secrecy::Secret => self.runtime.spillable_secret(block),
-        }
     }
 }

@@ -68,7 +68,7 @@ pub use ledger::{Charge, Ledger, LedgerStats, OverLimit, Pressure};
 pub use os::Moved;
 pub use page_source::{PageSource, Pages, PlainPages, StaticSource, half_range};
 pub use plain::{Plain, bytes_of, bytes_of_mut};
-pub use pool::{OverLimitRelease, Pool, PoolBuilder, Prefault, Wipe};
+pub use pool::{OverLimitRelease, Pool, PoolBuilder, Prefault, Secrecy};
 pub use stats::PoolStats;
 pub use vec::{PoolVec, fill_with_zero};
 pub use watermark::Watermark;

@@ -26,7 +26,7 @@
 mod builder;
 mod fill;
 
-pub use self::builder::{OverLimitRelease, PoolBuilder, Prefault, Wipe};
+pub use self::builder::{OverLimitRelease, PoolBuilder, Prefault, Secrecy};
 pub(crate) use self::fill::fill_zero;
 
 use crate::error::Error;
@@ -54,7 +54,7 @@ pub(crate) struct Inner {
     cached: Box<[FreeList]>,
     empty: Box<[FreeList]>,
     gauges: Gauges,
-    wipe: Wipe,
+    secrecy: Secrecy,
     prefault: Prefault,
     over_limit_release: OverLimitRelease,
 }
@@ -82,6 +82,12 @@ impl Pool {
     #[must_use]
     pub fn ledger(&self) -> &Arc<Ledger> {
         &self.inner.ledger
+    }
+
+    /// Returns whether this pool overwrites what its vectors held.
+    #[must_use]
+    pub fn secrecy(&self) -> Secrecy {
+        self.inner.secrecy()
     }
 
     /// Gives cached blocks back to the kernel, largest class first and oldest first, until
@@ -287,7 +293,7 @@ impl Inner {
         debug_assert_eq!(slot.state(), State::Live, "released a block that is not live");
         debug_assert!(dirty_bytes <= slot.touched_bytes(), "written past the committed bytes");
         slot.set_dirty_bytes(dirty_bytes.max(slot.dirty_bytes()).min(slot.touched_bytes()));
-        if self.wipe == Wipe::OnRelease {
+        if self.wipes() {
             self.wipe(block, slot);
         }
         let touched = slot.touched_bytes();
@@ -374,12 +380,16 @@ impl Inner {
         self.ledger.asked().sub(bytes);
     }
 
+    pub(crate) fn secrecy(&self) -> Secrecy {
+        self.secrecy
+    }
+
     pub(crate) fn prefault(&self) -> Prefault {
         self.prefault
     }
 
     pub(crate) fn wipes(&self) -> bool {
-        self.wipe == Wipe::OnRelease
+        self.secrecy == Secrecy::Secret
     }
 
     /// Returns how many bytes of a live block its owner may use.

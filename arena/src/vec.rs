@@ -14,7 +14,7 @@
 use crate::error::Error;
 use crate::ledger::Charge;
 use crate::plain::Plain;
-use crate::pool::{Block, Inner, Pool, Prefault, fill_zero};
+use crate::pool::{Block, Inner, Pool, Prefault, Secrecy, fill_zero};
 use crate::size::{BLOCK_BYTES_MAX, GRANULE_BYTES, HUGE_BYTES};
 use std::alloc::Layout;
 use std::mem::MaybeUninit;
@@ -189,6 +189,18 @@ impl<T: Copy> PoolVec<T> {
             Home::Block(index) => Some(Block { start: self.start.cast(), index }),
             Home::Heap | Home::Nowhere => None,
         }
+    }
+
+    /// Returns the pool that the vector is from, and that its memory goes home to.
+    #[must_use]
+    pub fn pool(&self) -> Pool {
+        Pool { inner: Arc::clone(&self.pool) }
+    }
+
+    /// Returns whether the vector's memory is overwritten when it is dropped or moves.
+    #[must_use]
+    pub fn secrecy(&self) -> Secrecy {
+        self.pool.secrecy()
     }
 
     /// Returns how many elements fit without growing.

@@ -9,7 +9,7 @@ mod common;
 
 use common::{Element, InUse, Padded, Rng, run_programs, unless_miri};
 use plimsoll_arena::os::{Fake, Os};
-use plimsoll_arena::{Error, OverLimitRelease, Plain, Pool, PoolVec, Prefault, Wipe};
+use plimsoll_arena::{Error, OverLimitRelease, Plain, Pool, PoolVec, Prefault, Secrecy};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
@@ -149,7 +149,7 @@ fn make_any(pool: &Pool, rng: &mut Rng, gentle: bool) -> Option<Box<dyn Tenant>>
 
 fn build(rng: &mut Rng, os: Arc<dyn Os>, reserve_bytes: usize) -> Pool {
     let builder = Pool::builder().os(os).reserve_bytes(reserve_bytes);
-    let builder = builder.wipe([Wipe::Never, Wipe::OnRelease][rng.below(2)]);
+    let builder = builder.secrecy([Secrecy::Public, Secrecy::Secret][rng.below(2)]);
     let builder = builder.prefault([Prefault::AtAcquire, Prefault::OnTouch][rng.below(2)]);
     let policies = [OverLimitRelease::GiveBack, OverLimitRelease::Keep];
     builder.over_limit_release(policies[rng.below(2)]).build().expect("a small pool")

@@ -8,7 +8,7 @@ mod common;
 use allocator_api2::alloc::{Allocator, Layout};
 use common::{InUse, Rng, run_programs, unless_miri};
 use plimsoll_arena::os::{Fake, Os};
-use plimsoll_arena::{Pool, Wipe};
+use plimsoll_arena::{Pool, Secrecy};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -145,8 +145,8 @@ fn program(rng: &mut Rng, pool: &Pool) {
 }
 
 fn build(rng: &mut Rng, os: Arc<dyn Os>) -> Pool {
-    let wipe = [Wipe::Never, Wipe::OnRelease][rng.below(2)];
-    let builder = Pool::builder().os(os).wipe(wipe);
+    let secrecy = [Secrecy::Public, Secrecy::Secret][rng.below(2)];
+    let builder = Pool::builder().os(os).secrecy(secrecy);
     builder.reserve_bytes(unless_miri(24 << 20, 8 << 20)).build().expect("a small pool")
 }
 

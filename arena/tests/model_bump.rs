@@ -8,7 +8,7 @@ mod common;
 
 use common::{Element, InUse, Padded, PageAligned, Rng, run_programs, unless_miri};
 use plimsoll_arena::os::{Fake, Os};
-use plimsoll_arena::{Bump, Plain, Pool, Wipe};
+use plimsoll_arena::{Bump, Plain, Pool, Secrecy};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -123,9 +123,9 @@ fn stage(bump: &mut Bump, rng: &mut Rng, limit_bytes: usize, depth: usize) {
     }
 }
 
-fn build(os: Arc<dyn Os>, wipe: Wipe) -> Pool {
+fn build(os: Arc<dyn Os>, secrecy: Secrecy) -> Pool {
     let builder = Pool::builder().os(os).reserve_bytes(unless_miri(24 << 20, 8 << 20));
-    builder.wipe(wipe).build().expect("a small pool")
+    builder.secrecy(secrecy).build().expect("a small pool")
 }
 
 fn program(rng: &mut Rng, pool: Pool) {
@@ -161,7 +161,7 @@ fn program(rng: &mut Rng, pool: Pool) {
 fn programs_over_the_fake_os() {
     run_programs("bump programs_over_the_fake_os", 150, |rng| {
         let fake = Arc::new(Fake::new());
-        let pool = build(fake.clone(), [Wipe::Never, Wipe::OnRelease][rng.below(2)]);
+        let pool = build(fake.clone(), [Secrecy::Public, Secrecy::Secret][rng.below(2)]);
         fake.fail_randomly(rng.next(), if rng.one_in(2) { 0 } else { rng.size(200) as u64 });
         program(rng, pool);
         assert_eq!(fake.reserved_bytes(), 0);
@@ -172,6 +172,6 @@ fn programs_over_the_fake_os() {
 #[test]
 fn programs_over_linux() {
     run_programs("bump programs_over_linux", 100, |rng| {
-        program(rng, build(Arc::new(plimsoll_arena::os::Linux), Wipe::Never));
+        program(rng, build(Arc::new(plimsoll_arena::os::Linux), Secrecy::Public));
     });
 }

@@ -6,7 +6,7 @@
 //! should.
 
 use plimsoll_arena::os::{Fake, Os, OsError};
-use plimsoll_arena::{Bump, Pool, Wipe};
+use plimsoll_arena::{Bump, Pool, Secrecy};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -128,9 +128,9 @@ unsafe impl Os for Watched {
 
 const RESERVE_BYTES: usize = 4 << 20;
 
-fn pool(wipe: Wipe) -> (Pool, Arc<Watched>) {
+fn pool(secrecy: Secrecy) -> (Pool, Arc<Watched>) {
     let os = Arc::new(Watched::default());
-    let builder = Pool::builder().os(os.clone()).reserve_bytes(RESERVE_BYTES).wipe(wipe);
+    let builder = Pool::builder().os(os.clone()).reserve_bytes(RESERVE_BYTES).secrecy(secrecy);
     (builder.build().expect("4 MiB"), os)
 }
 
@@ -164,20 +164,20 @@ fn work_with_secrets(pool: &Pool) {
 
 #[test]
 fn blocks_hold_no_byte_of_a_dropped_secret() {
-    for (wipe, expected) in [(Wipe::Never, true), (Wipe::OnRelease, false)] {
-        let (pool, os) = pool(wipe);
+    for (secrecy, expected) in [(Secrecy::Public, true), (Secrecy::Secret, false)] {
+        let (pool, os) = pool(secrecy);
         work_with_secrets(&pool);
         assert!(pool.stats().cached_bytes > 0, "the blocks are still there");
         // SAFETY: all vectors were dropped, and the pool is this thread's.
         let found = unsafe { os.secrets() };
-        assert_eq!(found > 0, expected, "{wipe:?}: {found} pages of the secret");
+        assert_eq!(found > 0, expected, "{secrecy:?}: {found} pages of the secret");
         assert!(pool.check());
     }
 }
 
 #[test]
 fn a_block_that_cannot_be_given_back_is_wiped_all_the_same() {
-    let (pool, os) = pool(Wipe::OnRelease);
+    let (pool, os) = pool(Secrecy::Secret);
     let vector = pool.try_filled(20_000, SECRET).expect("filled");
     pool.ledger().set_limit(1);
     os.fake.fail_after(plimsoll_arena::os::FakeCall::Decommit, 0);
@@ -190,8 +190,8 @@ fn a_block_that_cannot_be_given_back_is_wiped_all_the_same() {
 #[test]
 fn heap_memory_holds_no_byte_of_a_dropped_secret() {
     let mut seen = 0;
-    for (wipe, expected) in [(Wipe::Never, true), (Wipe::OnRelease, false)] {
-        let (pool, _os) = pool(wipe);
+    for (secrecy, expected) in [(Secrecy::Public, true), (Secrecy::Secret, false)] {
+        let (pool, _os) = pool(secrecy);
         let before = FREED_SECRETS.load(Ordering::Relaxed);
         let mut vector = pool.try_filled(HEAP_BYTES, SECRET as u8).expect("filled");
         vector.truncate(5);
@@ -207,6 +207,6 @@ fn heap_memory_holds_no_byte_of_a_dropped_secret() {
         seen += 1;
         assert_eq!(FREED.load(Ordering::Relaxed), seen, "the spy looked");
         let found = FREED_SECRETS.load(Ordering::Relaxed) - before;
-        assert_eq!(found > 0, expected, "{wipe:?}: {found} pages of the secret");
+        assert_eq!(found > 0, expected, "{secrecy:?}: {found} pages of the secret");
     }
 }

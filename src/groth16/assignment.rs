@@ -34,11 +34,12 @@ impl std::fmt::Debug for Assignment {
 }
 
 impl Assignment {
-    /// Makes an assignment of one segment from a vector of [`Runtime::secret_pool`].
+    /// Makes an assignment of one segment from a vector, which keeps its pool: take one of
+    /// [`Runtime::secret_pool`].
     #[must_use]
     pub fn from_vector(runtime: &Runtime, vector: PoolVec<Fr>) -> Self {
         let len = vector.len();
-        Self { segments: vec![runtime.spillable_secret(vector)], segment_len: len.max(1), len }
+        Self { segments: vec![runtime.spillable(vector)], segment_len: len.max(1), len }
     }
 
     /// Makes an assignment of `len` variables in segments of `segment_len`, each filled by
@@ -59,7 +60,7 @@ impl Assignment {
             let zeroed = runtime.secret_pool().try_zeroed(segment_len.min(len - start));
             let mut values = zeroed.map_err(|error| runtime.explain("witness", error))?;
             fill(start, &mut values)?;
-            let segment = runtime.spillable_secret(values);
+            let segment = runtime.spillable(values);
             if segment_len < len {
                 segment.hint(Hint::NextUse(len.div_ceil(segment_len) as u64));
                 segment.write_back();

@@ -36,9 +36,9 @@ use super::plan::{Moved, Plan};
 use super::transform::{Form, Transform};
 use super::visit::{Enter, Leave, Visit};
 use super::{NttError, Radix2, twiddle_len};
-use crate::Runtime;
 use crate::spill::Lanes;
-use crate::tiles::{Layout, Outlook, Secrecy, Texture, Tiles, TilesError, Walk};
+use crate::tiles::{Layout, Outlook, Texture, Tiles, TilesError, Walk};
+use crate::{Runtime, Secrecy};
 use ark_ff::FftField;
 use plimsoll_arena::PoolVec;
 use rayon::prelude::*;
@@ -85,9 +85,8 @@ pub enum OutOfCoreError {
 ///
 /// ```
 /// use ark_bn254::Fr;
-/// use plimsoll::Runtime;
 /// use plimsoll::ntt::{OutOfCore, Plan, Transform};
-/// use plimsoll::tiles::Secrecy;
+/// use plimsoll::{Runtime, Secrecy};
 ///
 /// let runtime = Runtime::builder().build()?;
 /// let plan = Plan::new(12, size_of::<Fr>(), 256 << 10)?;
@@ -316,6 +315,6 @@ fn zeroed<F: Lanes>(
     secrecy: Secrecy,
     len: usize,
 ) -> Result<PoolVec<F>, crate::Error> {
-    let vector = secrecy.pool(runtime).try_zeroed(len);
+    let vector = runtime.pool_of(secrecy).try_zeroed(len);
     vector.map_err(|error| runtime.explain("transform", error))
 }

@@ -6,9 +6,9 @@ use super::{
     Enter, Form, Leave, Moved, NttError, OutOfCore, OutOfCoreError, Passes, Plan, PlanError,
     Transform, Visit,
 };
-use crate::Runtime;
 use crate::spill::SpillOptions;
-use crate::tiles::{Layout, Secrecy, Tiles, TilesError};
+use crate::tiles::{Layout, Tiles, TilesError};
+use crate::{Runtime, Secrecy};
 use ark_bn254::Fr;
 use ark_ff::{AdditiveGroup, FftField, Field};
 use ark_poly::{EvaluationDomain, Radix2EvaluationDomain};

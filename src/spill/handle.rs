@@ -4,7 +4,7 @@ use super::lanes::Lanes;
 use super::slot::{Body, Evict, Recompute, Slot};
 use crate::Runtime;
 use crate::error::Error;
-use plimsoll_arena::{Pool, PoolVec};
+use plimsoll_arena::PoolVec;
 use plimsoll_swap::workers::Class;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
@@ -37,38 +37,37 @@ impl<T: Lanes> std::fmt::Debug for Spillable<T> {
 }
 
 impl Runtime {
-    /// Makes `vector` spillable. When it comes back it is from [`Runtime::pool`], and from
-    /// [`Runtime::secret_pool`] for one made with [`Runtime::spillable_secret`].
+    /// Makes `vector` spillable. It keeps its pool: its memory goes home there when it leaves, and
+    /// comes from there when it is needed again. So a vector of [`Runtime::secret_pool`] is wiped
+    /// whenever it leaves, and secret when it is back.
+    ///
+    /// A vector of another pool is taken too. It is saved in this runtime's store when this runtime
+    /// is short of memory, and its memory stays charged to the ledger of its own pool, whose limit
+    /// it must fit under to come back.
     #[must_use]
     pub fn spillable<T: Lanes>(&self, vector: PoolVec<T>) -> Spillable<T> {
-        self.enlist(self.pool(), vector, None)
-    }
-
-    /// Makes a vector of the secret pool spillable: its memory is wiped whenever it leaves.
-    #[must_use]
-    pub fn spillable_secret<T: Lanes>(&self, vector: PoolVec<T>) -> Spillable<T> {
-        self.enlist(self.secret_pool(), vector, None)
+        self.enlist(vector, None)
     }
 
     /// Makes a vector that is dropped instead of saved, and made again by `recompute`, which gets
     /// zeroes and must always write the same. What [`Spillable::write`] changes is lost with it.
+    /// It keeps its pool, as in [`Runtime::spillable`].
     #[must_use]
     pub fn recomputable<T: Lanes>(
         &self,
         vector: PoolVec<T>,
         recompute: impl Fn(&mut [T]) + Send + Sync + 'static,
     ) -> Spillable<T> {
-        self.enlist(self.pool(), vector, Some(Box::new(recompute)))
+        self.enlist(vector, Some(Box::new(recompute)))
     }
 
     fn enlist<T: Lanes>(
         &self,
-        pool: &Pool,
         vector: PoolVec<T>,
         recompute: Option<Recompute<T>>,
     ) -> Spillable<T> {
         let spill = self.spill();
-        let slot = Arc::new(Slot::new(Arc::clone(spill), pool.clone(), vector, recompute));
+        let slot = Arc::new(Slot::new(Arc::clone(spill), vector, recompute));
         let weak: Weak<dyn Evict> = Arc::downgrade(&(Arc::clone(&slot) as Arc<dyn Evict>));
         spill.enlist(slot.signs.id, weak);
         Spillable { slot }

@@ -37,6 +37,8 @@ mod handle;
 mod lanes;
 mod options;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 pub use handle::{Hint, ReadGuard, Spillable, WriteGuard};
 pub use lanes::Lanes;

@@ -92,6 +92,7 @@ pub(super) struct Slot<T: Lanes> {
     body: RwLock<Body<T>>,
     copy: Mutex<Option<Saved>>,
     recompute: Option<Recompute<T>>,
+    /// Where the vector was made and comes back to: its secrecy is the pool's.
     pool: Pool,
     pub(super) spill: Arc<Spill>,
 }
@@ -113,7 +114,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl<T: Lanes> Slot<T> {
     pub(super) fn new(
         spill: Arc<Spill>,
-        pool: Pool,
         vector: PoolVec<T>,
         recompute: Option<Recompute<T>>,
     ) -> Self {
@@ -128,7 +128,7 @@ impl<T: Lanes> Slot<T> {
             ahead: AtomicBool::new(false),
         };
         spill.note_resident(raw_bytes);
-        let len = vector.len();
+        let (len, pool) = (vector.len(), vector.pool());
         let (body, copy) = (RwLock::new(Body::Resident(vector)), Mutex::new(None));
         Self { signs, len, body, copy, recompute, pool, spill }
     }

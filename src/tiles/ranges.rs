@@ -83,7 +83,7 @@ impl<T: Lanes> Tiles<T> {
                 if matches!(self.blocks[index], Block::Zeroes) {
                     let mut block = self.fresh_block()?;
                     copy_runs(&mut block, runs, values, start);
-                    let block = self.enlist(block);
+                    let block = self.runtime.spillable(block);
                     self.blocks[index] = Block::Stored(block);
                     continue;
                 }

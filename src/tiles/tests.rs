@@ -1,7 +1,7 @@
 //! Tiles against a plain vector, over a grid of layouts.
 
-use super::{Layout, Outlook, Secrecy, Texture, Tiles, TilesError, Walk};
-use crate::Runtime;
+use super::{Layout, Outlook, Texture, Tiles, TilesError, Walk};
+use crate::{Runtime, Secrecy};
 
 const OUTLOOK: Outlook = Outlook { next: Walk::Rows, texture: Texture::Any };
 

@@ -10,14 +10,14 @@ use crate::size::CLASS_COUNT;
 use crate::stats::Gauges;
 use std::sync::Arc;
 
-/// Whether a block is overwritten when its vector is dropped.
+/// Whether what a pool's vectors hold is a secret. Every vector has the secrecy of its pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wipe {
-    /// Contents stay in the cached block until it is reused or given back.
+pub enum Secrecy {
+    /// Contents stay in a dropped vector's block until the block is reused or given back.
     #[default]
-    Never,
-    /// Contents are overwritten with zeroes at once: for witness data.
-    OnRelease,
+    Public,
+    /// Contents are overwritten with zeroes when a vector is dropped or moves: for witness data.
+    Secret,
 }
 
 /// When the pages of a fresh block come.
@@ -47,7 +47,7 @@ pub struct PoolBuilder {
     os: Arc<dyn Os>,
     /// `None`: [`default_reserve_bytes`], which asks the machine.
     reserve_bytes: Option<usize>,
-    wipe: Wipe,
+    secrecy: Secrecy,
     prefault: Prefault,
     over_limit_release: OverLimitRelease,
 }
@@ -59,7 +59,7 @@ impl PoolBuilder {
             ledger: Arc::new(Ledger::new()),
             os: Arc::new(Linux),
             reserve_bytes: None,
-            wipe: Wipe::default(),
+            secrecy: Secrecy::default(),
             prefault: Prefault::default(),
             over_limit_release: OverLimitRelease::default(),
         }
@@ -90,8 +90,8 @@ impl PoolBuilder {
 
     /// Sets whether dropped vectors are overwritten.
     #[must_use]
-    pub fn wipe(mut self, wipe: Wipe) -> Self {
-        self.wipe = wipe;
+    pub fn secrecy(mut self, secrecy: Secrecy) -> Self {
+        self.secrecy = secrecy;
         self
     }
 
@@ -125,7 +125,7 @@ impl PoolBuilder {
             cached: lists(),
             empty: lists(),
             gauges: Gauges::default(),
-            wipe: self.wipe,
+            secrecy: self.secrecy,
             prefault: self.prefault,
             over_limit_release: self.over_limit_release,
         };

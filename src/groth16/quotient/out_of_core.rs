@@ -15,13 +15,13 @@
 //! Never: a whole vector of n in memory because the code asks for it; only because there is room.
 
 use super::{Source, accumulate_coefficients, odd_offset, pointwise, vanishing_inverse};
-use crate::Runtime;
 use crate::groth16::assignment::Assignment;
 use crate::groth16::key::KeyFile;
 use crate::groth16::prover::ProveError;
 use crate::groth16::r1cs::{BLOCK_ROWS, Matrix, MatrixFile};
 use crate::ntt::{Enter, Form, Leave, OutOfCore, OutOfCoreError, Plan, Visit};
-use crate::tiles::{Outlook, Secrecy, Texture, Tiles, Walk};
+use crate::tiles::{Outlook, Texture, Tiles, Walk};
+use crate::{Runtime, Secrecy};
 use ark_bn254::Fr;
 use ark_ff::FftField;
 use plimsoll_arena::{PoolVec, fill_with_zero};
