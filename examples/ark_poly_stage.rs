@@ -10,7 +10,7 @@ use ark_bn254::Fr;
 use ark_ff::{FftField, UniformRand};
 use ark_poly::{EvaluationDomain, Radix2EvaluationDomain};
 use plimsoll::limit::format_bytes;
-use plimsoll::ntt::{Enter, Form, Leave, OutOfCore, OutOfCoreError, Plan, Transform, Visit};
+use plimsoll::ntt::{Form, Leave, OutOfCore, OutOfCoreError, Plan, Transform, Visit};
 use plimsoll::spill::SpillOptions;
 use plimsoll::tiles::Tiles;
 use plimsoll::{Runtime, Secrecy};
@@ -68,21 +68,16 @@ fn out_of_core(runtime: &Runtime, log_n: u32) -> Result<Tiles<Fr>, Box<dyn std::
         transform.coset_fft(&mut tiles, offset)?;
         vectors.push(tiles);
     }
-    let [mut a, mut b] = <[_; 2]>::try_from(vectors).map_err(|_| "two vectors")?;
+    let [a, b] = <[_; 2]>::try_from(vectors).map_err(|_| "two vectors")?;
     // The product costs no pass of its own: it is made while the first pass of the inverse has a
     // stripe of each vector in memory.
-    let mut visits = [
-        Visit { tiles: &mut a, enter: Enter::Stored, leave: Leave::Toward(Form::Inverse(offset)) },
-        Visit { tiles: &mut b, enter: Enter::Stored, leave: Leave::Dropped },
-    ];
-    transform.visit_columns(&mut visits, |_, stripes| {
-        if let [a, b] = stripes {
-            a.iter_mut().zip(b.iter()).for_each(|(a, b)| *a *= b);
-        }
+    let visits =
+        [Visit::new(a, Leave::Toward(Form::Inverse(offset))), Visit::new(b, Leave::Dropped)];
+    let [product, _] = transform.visit_columns(visits, |_, [a, b]| {
+        a.iter_mut().zip(b.iter()).for_each(|(a, b)| *a *= b);
         Ok::<(), OutOfCoreError>(())
     })?;
-    transform.rows_inverse(&mut a, offset)?;
-    Ok(a)
+    Ok(product.finish(&transform)?)
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

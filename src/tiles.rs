@@ -123,6 +123,12 @@ impl<T: Lanes> Tiles<T> {
         self.secrecy
     }
 
+    /// Says whether no block was ever written: then all elements are zero.
+    #[cfg(feature = "ark")]
+    pub(crate) fn is_unwritten(&self) -> bool {
+        self.blocks.iter().all(|block| matches!(block, Block::Zeroes))
+    }
+
     /// Moves all blocks out and leaves `self` with every block taken: whoever fails half-way loses
     /// the vector instead of mixing two states of it.
     #[must_use]

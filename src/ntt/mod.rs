@@ -13,6 +13,7 @@
 //!   plan        how a vector larger than its memory is cut, and what that costs; pure, printable
 //!   out_of_core two passes over tiles that may be on disk, with the kernels of radix2
 //!   visit       its column passes, where vectors can be combined
+//!   pending     a transform that was begun, and its row passes
 //!   transform   one face for both
 //! ```
 //!
@@ -37,6 +38,7 @@ pub mod naive;
 mod out_of_core;
 #[cfg(test)]
 mod out_of_core_tests;
+mod pending;
 pub mod plan;
 mod radix2;
 #[cfg(test)]
@@ -48,10 +50,11 @@ use ark_ff::Field;
 use rayon::prelude::*;
 
 pub use out_of_core::{OutOfCore, OutOfCoreError};
+pub use pending::Pending;
 pub use plan::{Moved, Passes, Plan, PlanError};
 pub use radix2::{Radix2, twiddle_len};
 pub use transform::{Form, Transform};
-pub use visit::{Enter, Leave, Visit};
+pub use visit::{Leave, Visit};
 
 /// Why a transform did not start. The values are then unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -24,7 +24,8 @@
 //!
 //! The shift needs no transposition and, since `down` leaves k1 bit-reversed where `up` wants it,
 //! no reordering at all. Column passes are open (`visit.rs`): stripes of several vectors can be
-//! combined there, and the result can start its way back in the same visit.
+//! combined there, and the result can start its way back in the same visit. What is between two
+//! passes is a value of its own (`pending.rs`, where the row passes are).
 //!
 //! Each pass, stripe by stripe: the next stripe is read while this one is transformed, what was
 //! stored before is written meanwhile. It must never hold more than the plan's scratch and tables,
@@ -34,10 +35,10 @@
 
 use super::plan::{Moved, Plan};
 use super::transform::{Form, Transform};
-use super::visit::{Enter, Leave, Visit};
+use super::visit::{Leave, Visitor};
 use super::{NttError, Radix2, twiddle_len};
 use crate::spill::Lanes;
-use crate::tiles::{Layout, Outlook, Texture, Tiles, TilesError, Walk};
+use crate::tiles::{Layout, Tiles, TilesError};
 use crate::{Runtime, Secrecy};
 use ark_ff::FftField;
 use plimsoll_arena::PoolVec;
@@ -172,79 +173,6 @@ impl<F: FftField + Lanes> OutOfCore<F> {
         }
     }
 
-    /// The second pass of [`Form::Forward`]: values on the coset, in natural order.
-    ///
-    /// # Errors
-    /// [`OutOfCoreError`]; the vector is then lost.
-    pub fn rows_forward(&self, tiles: &mut Tiles<F>, offset: F) -> Result<(), OutOfCoreError> {
-        self.rows_transposed(tiles, |row, values| {
-            let offset = offset * self.root.pow([row as u64]);
-            self.kernel(values.len()).coset_fft(values, offset)
-        })
-    }
-
-    /// The second pass of [`Form::Inverse`]: coefficients in natural order.
-    ///
-    /// # Errors
-    /// [`OutOfCoreError`]; the vector is then lost.
-    pub fn rows_inverse(&self, tiles: &mut Tiles<F>, offset: F) -> Result<(), OutOfCoreError> {
-        let offset = offset.pow([tiles.layout().rows() as u64]);
-        self.rows_transposed(tiles, |_, values| {
-            self.kernel(values.len()).coset_ifft(values, offset)
-        })
-    }
-
-    /// The second of the three passes of [`Form::Shift`]; a visit that enters [`Enter::Shifted`] is
-    /// the third.
-    ///
-    /// # Errors
-    /// [`OutOfCoreError`]; the vector is then lost.
-    pub fn rows_shift(&self, tiles: &mut Tiles<F>, offset: F) -> Result<(), OutOfCoreError> {
-        let layout = self.check(tiles.layout())?;
-        let offset = offset.pow([layout.rows() as u64]);
-        let mut scratch = self.scratch(tiles.secrecy(), layout.row_stripe_len())?;
-        let mut owned = tiles.detach();
-        owned.prefetch_rows(0);
-        for stripe in 0..layout.row_stripes() {
-            owned.prefetch_rows(stripe + 1);
-            owned.take_rows(stripe, &mut scratch)?;
-            self.count_read(&scratch);
-            let kernel = self.kernel(layout.columns());
-            for_each_lane(&mut scratch, layout.columns(), |_, row| {
-                kernel.shift_to_coset(row, offset)
-            })?;
-            let outlook = Outlook { next: Walk::Columns, texture: Texture::Uniform };
-            owned.store_rows(stripe, &scratch, outlook)?;
-            self.count_written(&scratch);
-        }
-        *tiles = owned;
-        Ok(())
-    }
-
-    fn rows_transposed(
-        &self,
-        tiles: &mut Tiles<F>,
-        transform: impl Fn(usize, &mut [F]) -> Result<(), NttError> + Sync,
-    ) -> Result<(), OutOfCoreError> {
-        let layout = self.check(tiles.layout())?;
-        let mut scratch = self.scratch(tiles.secrecy(), layout.row_stripe_len())?;
-        let mut source = tiles.detach();
-        let mut target = source.like(layout.transposed());
-        source.prefetch_rows(0);
-        for stripe in 0..layout.row_stripes() {
-            source.prefetch_rows(stripe + 1);
-            source.take_rows(stripe, &mut scratch)?;
-            self.count_read(&scratch);
-            let first = stripe * layout.block_rows();
-            for_each_lane(&mut scratch, layout.columns(), |k, row| transform(first + k, row))?;
-            let outlook = Outlook { next: Walk::Rows, texture: Texture::Uniform };
-            target.store_columns(stripe, &scratch, outlook)?;
-            self.count_written(&scratch);
-        }
-        *tiles = target;
-        Ok(())
-    }
-
     pub(super) fn kernel(&self, len: usize) -> &Radix2<F, PoolVec<F>> {
         match &self.second {
             Some(second) if second.size() == len => second,
@@ -284,18 +212,13 @@ impl<F: FftField + Lanes> Transform<F> for OutOfCore<F> {
     /// As [`Transform::transform`]. Forward and inverse hand the vector back in the transposed
     /// layout.
     fn transform(&self, values: &mut Tiles<F>, form: Form<F>) -> Result<(), OutOfCoreError> {
-        let nothing = |_: usize, _: &mut [&mut [F]]| Ok::<(), OutOfCoreError>(());
-        let visit = Visit { tiles: values, enter: Enter::Stored, leave: Leave::Toward(form) };
-        self.visit_columns(&mut [visit], nothing)?;
-        match form {
-            Form::Forward(offset) => self.rows_forward(values, offset),
-            Form::Inverse(offset) => self.rows_inverse(values, offset),
-            Form::Shift(offset) => {
-                self.rows_shift(values, offset)?;
-                let visit = Visit { tiles: values, enter: Enter::Shifted, leave: Leave::Stored };
-                self.visit_columns(&mut [visit], nothing)
-            }
-        }
+        let leave = Leave::Toward(form);
+        // What fails here leaves the vector as it was.
+        let scratch = self.admit(values, leave)?;
+        let visitor = Visitor::new(values.detach().into(), leave, scratch);
+        let [pending] = self.walk([visitor], |_, _| Ok::<(), OutOfCoreError>(()))?;
+        *values = pending.finish(self)?;
+        Ok(())
     }
 }
 

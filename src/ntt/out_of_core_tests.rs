@@ -3,8 +3,8 @@
 use super::plan::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN};
 use super::tests::Random;
 use super::{
-    Enter, Form, Leave, Moved, NttError, OutOfCore, OutOfCoreError, Passes, Plan, PlanError,
-    Transform, Visit,
+    Form, Leave, Moved, NttError, OutOfCore, OutOfCoreError, Passes, Plan, PlanError, Transform,
+    Visit,
 };
 use crate::spill::SpillOptions;
 use crate::tiles::{Layout, Tiles, TilesError};
@@ -103,17 +103,16 @@ fn a_fused_quotient_equals_the_steps() {
     let g = Fr::GENERATOR;
     let coset = domain.get_coset(g).unwrap();
     let [mut a, mut b] = [(); 2].map(|()| random.elements::<Fr>(n));
-    let mut tiles = [&a, &b].map(|values| filled(&transform, Secrecy::Secret, values));
-    let mut product = transform.vector(Secrecy::Secret);
-    let [first, second] = &mut tiles;
-    fused(&transform, [first, second, &mut product], g).unwrap();
+    let [first, second] = [&a, &b].map(|values| filled(&transform, Secrecy::Secret, values));
+    let product = transform.vector(Secrecy::Secret);
+    let [first, second, product] = fused(&transform, [first, second, product], g).unwrap();
     let mut c: Vec<Fr> = a.iter().zip(&b).map(|(a, b)| *a * b).collect();
     for values in [&mut a, &mut b, &mut c] {
         *values = coset.fft(&domain.ifft(values));
     }
     let quotient: Vec<Fr> = (0..n).map(|i| a[i] * b[i] - c[i]).collect();
-    assert!(whole(first) == coset.ifft(&quotient));
-    for lost in [second, &mut product] {
+    assert!(whole(&first) == coset.ifft(&quotient));
+    for lost in [second, product] {
         let error = lost.read_range(0, &mut [Fr::ZERO]).unwrap_err();
         assert!(matches!(error, TilesError::Taken { block: 0 }));
     }
@@ -126,41 +125,30 @@ fn a_fused_quotient_equals_the_steps() {
 /// `c = a o b`, all three to the coset, `a o b - c` back to coefficients: four visits of `a`.
 fn fused(
     transform: &OutOfCore<Fr>,
-    [a, b, c]: [&mut Tiles<Fr>; 3],
+    vectors: [Tiles<Fr>; 3],
     g: Fr,
-) -> Result<(), OutOfCoreError> {
-    let visit = |tiles, enter, leave| Visit { tiles, enter, leave };
+) -> Result<[Tiles<Fr>; 3], OutOfCoreError> {
     let shift = Leave::Toward(Form::Shift(g));
-    let mut visits = [
-        visit(a, Enter::Stored, shift),
-        visit(b, Enter::Stored, shift),
-        visit(c, Enter::Zeroes, shift),
-    ];
-    transform.visit_columns(&mut visits, |_, slices| {
-        let [a, b, c] = slices else { unreachable!("three vectors") };
+    let visits = vectors.map(|tiles| Visit::new(tiles, shift));
+    let [a, b, c] = transform.visit_columns(visits, |_, [a, b, c]| {
         for i in 0..c.len() {
             c[i] = a[i] * b[i];
         }
         Ok::<(), OutOfCoreError>(())
     })?;
-    let [a, b, c] = visits.map(|visit| visit.tiles);
-    for tiles in [&mut *a, &mut *b, &mut *c] {
-        transform.rows_shift(tiles, g)?;
-    }
-    let mut visits = [
-        visit(a, Enter::Shifted, Leave::Toward(Form::Inverse(g))),
-        visit(b, Enter::Shifted, Leave::Dropped),
-        visit(c, Enter::Shifted, Leave::Dropped),
+    // The rows of `b` are done here, those of the others when the visit begins.
+    let visits = [
+        Visit::new(a, Leave::Toward(Form::Inverse(g))),
+        Visit::new(b.rows(transform)?, Leave::Dropped),
+        Visit::new(c, Leave::Dropped),
     ];
-    transform.visit_columns(&mut visits, |_, slices| {
-        let [a, b, c] = slices else { unreachable!("three vectors") };
+    let [a, b, c] = transform.visit_columns(visits, |_, [a, b, c]| {
         for i in 0..a.len() {
             a[i] = a[i] * b[i] - c[i];
         }
         Ok::<(), OutOfCoreError>(())
     })?;
-    let [a, ..] = visits.map(|visit| visit.tiles);
-    transform.rows_inverse(a, g)
+    Ok([a.finish(transform)?, b.finish(transform)?, c.finish(transform)?])
 }
 
 #[test]
@@ -169,10 +157,10 @@ fn a_visit_sees_natural_order_and_its_error_loses_the_vectors() {
     let layout = Layout::new(8, 16, 2, 4).unwrap();
     let transform = out_of_core(&runtime, layout);
     let values: Vec<Fr> = (0..128_u64).map(Fr::from).collect();
-    let mut tiles = filled(&transform, Secrecy::Public, &values);
-    let visit = Visit { tiles: &mut tiles, enter: Enter::Stored, leave: Leave::Stored };
-    let seen = transform.visit_columns(&mut [visit], |stripe, slices| {
-        for (i, value) in slices[0].iter_mut().enumerate() {
+    let tiles = filled(&transform, Secrecy::Public, &values);
+    let visit = Visit::new(tiles, Leave::Stored);
+    let seen = transform.visit_columns([visit], |stripe, [slice]| {
+        for (i, value) in slice.iter_mut().enumerate() {
             let column = stripe * layout.block_columns() + i / layout.rows();
             let entry = i % layout.rows() * layout.columns() + column;
             assert_eq!(*value, Fr::from(entry as u64));
@@ -180,18 +168,65 @@ fn a_visit_sees_natural_order_and_its_error_loses_the_vectors() {
         }
         Ok::<(), OutOfCoreError>(())
     });
-    seen.unwrap();
+    let [seen] = seen.unwrap();
+    let tiles = seen.finish(&transform).unwrap();
     assert_eq!(whole(&tiles)[127], Fr::from(128));
-    let visit = Visit { tiles: &mut tiles, enter: Enter::Stored, leave: Leave::Stored };
-    let stop = |stripe: usize, _: &mut [&mut [Fr]]| match stripe {
+    let stop = |stripe: usize, _: [&mut [Fr]; 1]| match stripe {
         2 => Err(OutOfCoreError::Ntt(NttError::ZeroOffset)),
         _ => Ok(()),
     };
-    transform.visit_columns(&mut [visit], stop).unwrap_err();
-    let error = tiles.read_range(0, &mut [Fr::ZERO]).unwrap_err();
-    assert!(matches!(error, TilesError::Taken { block: 0 }));
-    assert!(transform.fft(&mut tiles).is_err());
-    transform.visit_columns(&mut [], stop).unwrap();
+    transform.visit_columns([Visit::new(tiles, Leave::Stored)], stop).unwrap_err();
+    let none: [Visit<Fr>; 0] = [];
+    transform.visit_columns(none, |_, _| Ok::<(), OutOfCoreError>(())).unwrap();
+}
+
+#[test]
+fn a_vector_that_is_used_up_or_lost_is_not_read() {
+    let runtime = runtime();
+    let layout = Layout::new(8, 16, 2, 4).unwrap();
+    let transform = out_of_core(&runtime, layout);
+    let is_lost = |tiles: &Tiles<Fr>| {
+        let error = tiles.read_range(0, &mut [Fr::ZERO]).unwrap_err();
+        assert!(matches!(error, TilesError::Taken { block: 0 }));
+    };
+    // Written or not: what is dropped is gone.
+    let written = filled(&transform, Secrecy::Public, &[Fr::ONE; 128]);
+    for tiles in [written, transform.vector(Secrecy::Public)] {
+        let dropped = [Visit::new(tiles, Leave::Dropped)];
+        let left = transform.visit_columns(dropped, |_, _| Ok::<(), OutOfCoreError>(()));
+        let [left] = left.unwrap();
+        is_lost(&left.finish(&transform).unwrap());
+    }
+    let mut tiles = filled(&transform, Secrecy::Public, &[Fr::ONE; 128]);
+    tiles.take_columns(1, &mut [Fr::ZERO; 32]).unwrap();
+    assert!(transform.fft(&mut tiles).is_err(), "a block is missing");
+    is_lost(&tiles);
+}
+
+#[test]
+fn what_was_begun_finishes_as_it_was_begun() {
+    let mut random = Random::from_env();
+    let runtime = runtime();
+    let layout = Layout::new(16, 8, 4, 2).unwrap();
+    let transform = out_of_core(&runtime, layout);
+    let values = random.elements::<Fr>(layout.len());
+    let offset = random.element();
+    for form in [Form::Forward(offset), Form::Inverse(offset), Form::Shift(offset)] {
+        let mut expected = filled(&transform, Secrecy::Public, &values);
+        transform.transform(&mut expected, form).unwrap();
+        let begun = || transform.begin(filled(&transform, Secrecy::Public, &values), form).unwrap();
+        let at_once = begun().finish(&transform).unwrap();
+        let in_steps = begun().rows(&transform).unwrap().rows(&transform).unwrap();
+        let in_steps = in_steps.finish(&transform).unwrap();
+        // A visit goes on with what is left.
+        let visit = Visit::new(begun(), Leave::Stored);
+        let visited = transform.visit_columns([visit], |_, _| Ok::<(), OutOfCoreError>(()));
+        let [visited] = visited.unwrap();
+        for found in [at_once, in_steps, visited.finish(&transform).unwrap()] {
+            assert_eq!(found.layout(), expected.layout(), "{form:?}");
+            assert!(whole(&found) == whole(&expected), "{form:?}");
+        }
+    }
 }
 
 #[test]
@@ -207,18 +242,18 @@ fn blocks_that_leave_in_mid_pass_change_no_value() {
     let mut tiles = filled(&transform, Secrecy::Secret, &values);
     tiles.keep(5);
     let (g, shift) = (Fr::GENERATOR, Form::Shift(Fr::GENERATOR));
-    let leave = |_: usize, _: &mut [&mut [Fr]]| {
+    let leave = |_: usize, _: [&mut [Fr]; 1]| {
         runtime.reclaim_all();
         Ok::<(), OutOfCoreError>(())
     };
     runtime.reclaim_all();
     assert_eq!(runtime.spill_stats().resident_bytes, 0);
-    let visit = Visit { tiles: &mut tiles, enter: Enter::Stored, leave: Leave::Toward(shift) };
-    transform.visit_columns(&mut [visit], leave).unwrap();
+    let visit = Visit::new(tiles, Leave::Toward(shift));
+    let [begun] = transform.visit_columns([visit], leave).unwrap();
     runtime.reclaim_all();
-    transform.rows_shift(&mut tiles, g).unwrap();
-    let visit = Visit { tiles: &mut tiles, enter: Enter::Shifted, leave: Leave::Stored };
-    transform.visit_columns(&mut [visit], leave).unwrap();
+    let visit = Visit::new(begun.rows(&transform).unwrap(), Leave::Stored);
+    let [shifted] = transform.visit_columns([visit], leave).unwrap();
+    let mut tiles = shifted.finish(&transform).unwrap();
     let expected = domain.get_coset(g).unwrap().fft(&domain.ifft(&values));
     assert!(whole(&tiles) == expected);
     runtime.reclaim_all();
@@ -237,7 +272,6 @@ fn without_memory_for_a_stripe_the_vector_is_as_it_was() {
     let old = runtime.set_limit_bytes(1);
     let error = transform.shift_to_coset(&mut tiles, Fr::GENERATOR).unwrap_err();
     assert!(matches!(error, OutOfCoreError::Runtime(crate::Error::OverLimit { .. })), "{error}");
-    assert!(transform.rows_inverse(&mut tiles, Fr::GENERATOR).is_err());
     runtime.set_limit_bytes(old);
     assert!(whole(&tiles) == values);
 }
@@ -255,8 +289,15 @@ fn wrong_calls_are_errors_that_leave_the_vector() {
     }
     let other = out_of_core(&runtime, Layout::new(8, 16, 2, 8).unwrap());
     assert!(matches!(other.fft(&mut tiles), Err(OutOfCoreError::Layout { .. })));
-    assert!(matches!(other.rows_shift(&mut tiles, Fr::ONE), Err(OutOfCoreError::Layout { .. })));
     assert!(whole(&tiles) == values);
+    let begun = transform.begin(tiles, Form::Shift(Fr::ONE)).unwrap();
+    assert!(matches!(begun.finish(&other), Err(OutOfCoreError::Layout { .. })));
+    let square = Layout::new(8, 16, 2, 4).unwrap();
+    let pair = [square, square.transposed()];
+    let pair = pair
+        .map(|layout| Visit::new(Tiles::zeroed(&runtime, layout, Secrecy::Public), Leave::Stored));
+    let mixed = transform.visit_columns(pair, |_, _| Ok::<(), OutOfCoreError>(()));
+    assert!(matches!(mixed, Err(OutOfCoreError::Layout { .. })));
     let plan = Plan::new(4, 8, 1 << 20).unwrap();
     let error = OutOfCore::<Fr>::new(&runtime, plan).unwrap_err();
     assert!(matches!(error, OutOfCoreError::ElementBytes { planned: 8, found: 32 }));

@@ -9,127 +9,193 @@
 //!                b  --enter--> [ columns of b ] --+-- combine(s) ---+-- [ .. ] --leave--> b
 //!                c  --enter--> [ columns of c ] --'                 '-- [ .. ] --leave--> c
 //!
-//!   enter   Zeroes    nothing is read            leave   Dropped      nothing is stored
-//!           Stored    as it is                           Stored       as it is
-//!           Shifted   third pass of a shift              Toward(form) first pass of a transform
+//!   enters   what was never written, as zeroes    leaves  Dropped      nothing is stored
+//!            a vector, as it is                           Stored       as it is
+//!            a shift, by its third pass                   Toward(form) first pass of a transform
 //! ```
 //!
-//! Invariants: every stripe enters once and leaves once, in order; a vector is either whole, or
-//! lost to an error. `combine` never sees an order other than the natural one.
+//! Invariants: every stripe enters once and leaves once, in order; a vector is whole, or a
+//! [`Pending`] that knows what is left to do, or lost to an error. `combine` never sees an order
+//! other than the natural one.
 //!
 //! It must never hold more than one stripe of each vector; the plan counts as many.
 
 use super::NttError;
 use super::out_of_core::{OutOfCore, OutOfCoreError, for_each_lane};
+use super::pending::{Pending, Rest};
 use super::transform::Form;
 use crate::spill::Lanes;
 use crate::tiles::{Layout, Outlook, Texture, Tiles, Walk};
 use ark_ff::FftField;
-
-/// How a column stripe comes into a visit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Enter {
-    /// As zeroes; what the vector was is dropped.
-    Zeroes,
-    /// As it is stored: natural order.
-    Stored,
-    /// As the last pass of a shift, after [`OutOfCore::rows_shift`]: values on the coset.
-    Shifted,
-}
+use plimsoll_arena::PoolVec;
 
 /// How a column stripe goes out of a visit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leave<F> {
-    /// Not at all: the vector is used up.
+    /// Not at all: the vector is used up, and each block of it reads as taken.
     Dropped,
     /// As it is: natural order.
     Stored,
-    /// As the first pass of a transform; the second is [`OutOfCore::rows_forward`] for
-    /// [`Form::Forward`], [`OutOfCore::rows_inverse`] for [`Form::Inverse`] and
-    /// [`OutOfCore::rows_shift`] for [`Form::Shift`], with the same offset.
+    /// As the first pass of a transform, which [`Pending::finish`] completes.
     Toward(Form<F>),
 }
 
-/// A vector in a visit, and what happens to its stripes before and after they are combined.
+/// A vector that goes into a visit, and what happens to its stripes after they are combined.
 #[derive(Debug)]
-pub struct Visit<'a, F: FftField + Lanes> {
-    /// The vector.
-    pub tiles: &'a mut Tiles<F>,
-    /// How its stripes come in.
-    pub enter: Enter,
-    /// How they go out.
-    pub leave: Leave<F>,
+pub struct Visit<F: FftField + Lanes> {
+    vector: Pending<F>,
+    leave: Leave<F>,
 }
 
-impl<F: FftField + Lanes> Visit<'_, F> {
-    /// The vector's blocks for one visit; what it was is let go where nobody reads it.
-    fn detach(&mut self) -> Tiles<F> {
-        let owned = self.tiles.detach();
-        match self.enter {
-            Enter::Zeroes => owned.like(owned.layout()),
-            Enter::Stored | Enter::Shifted => owned,
+impl<F: FftField + Lanes> Visit<F> {
+    /// Lets a vector, or a transform that was begun, into a visit. What is left of the transform is
+    /// done first, or as the stripes enter.
+    pub fn new(vector: impl Into<Pending<F>>, leave: Leave<F>) -> Self {
+        Self { vector: vector.into(), leave }
+    }
+}
+
+/// How a column stripe comes into a visit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Enter {
+    /// As zeroes: nothing is read.
+    Zeroes,
+    /// As it is stored: natural order.
+    Stored,
+    /// As the last pass of a shift: values on the coset.
+    Shifted,
+}
+
+/// A vector in a visit, with the memory of one stripe.
+pub(super) struct Visitor<F: FftField + Lanes> {
+    tiles: Tiles<F>,
+    enter: Enter,
+    leave: Leave<F>,
+    scratch: PoolVec<F>,
+}
+
+impl<F: FftField + Lanes> Visitor<F> {
+    pub(super) fn new(
+        Pending { tiles, rest }: Pending<F>,
+        leave: Leave<F>,
+        scratch: PoolVec<F>,
+    ) -> Self {
+        let enter = match rest {
+            Rest::Columns => Enter::Shifted,
+            _ if tiles.is_unwritten() => Enter::Zeroes,
+            _ => Enter::Stored,
+        };
+        Self { tiles, enter, leave, scratch }
+    }
+
+    fn prefetch(&self, stripe: usize) {
+        if self.enter != Enter::Zeroes {
+            self.tiles.prefetch_columns(stripe);
         }
+    }
+
+    /// The vector after its last stripe.
+    fn end(mut self) -> Pending<F> {
+        let rest = match self.leave {
+            Leave::Toward(form) => Rest::Rows(form),
+            Leave::Stored => Rest::Nothing,
+            Leave::Dropped => {
+                drop(self.tiles.detach());
+                Rest::Nothing
+            }
+        };
+        Pending { tiles: self.tiles, rest }
     }
 }
 
 impl<F: FftField + Lanes> OutOfCore<F> {
     /// Walks column stripe by column stripe over several vectors of one layout at once.
     ///
-    /// For each stripe the vectors `enter` one after the other, `combine` gets the index of the
-    /// stripe and one slice for each vector, and they `leave`. A slice holds whole columns: element
+    /// For each stripe the vectors enter one after the other, `combine` gets the index of the
+    /// stripe and one slice for each vector, and they leave. A slice holds whole columns: element
     /// `i` of stripe `s` is column `s * block_columns + i / rows`, row `i % rows`, and with natural
     /// order entry `row * columns + column` of the vector.
     ///
     /// # Errors
     /// What `combine` says, and [`OutOfCoreError`]. All vectors are then lost.
-    pub fn visit_columns<E: From<OutOfCoreError>>(
+    pub fn visit_columns<const N: usize, E: From<OutOfCoreError>>(
         &self,
-        vectors: &mut [Visit<'_, F>],
-        mut combine: impl FnMut(usize, &mut [&mut [F]]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let Some(layout) = vectors.first().map(|visit| visit.tiles.layout()) else {
-            return Ok(());
+        visits: [Visit<F>; N],
+        combine: impl FnMut(usize, [&mut [F]; N]) -> Result<(), E>,
+    ) -> Result<[Pending<F>; N], E> {
+        let visitors = visits.into_iter().map(|Visit { vector, leave }| {
+            let vector = vector.rows(self)?;
+            let scratch = self.admit(&vector.tiles, leave)?;
+            Ok(Visitor::new(vector, leave, scratch))
+        });
+        let visitors = visitors.collect::<Result<Vec<_>, OutOfCoreError>>()?;
+        let Ok(visitors) = visitors.try_into() else {
+            unreachable!("as many as there are visits");
         };
-        for visit in vectors.iter() {
-            self.check_visit(visit, layout)?;
-        }
-        let mut scratch = Vec::with_capacity(vectors.len());
-        for visit in vectors.iter() {
-            scratch.push(self.scratch(visit.tiles.secrecy(), layout.column_stripe_len())?);
-        }
-        let mut owned: Vec<Tiles<F>> = vectors.iter_mut().map(Visit::detach).collect();
-        prefetch_columns(vectors, &owned, 0);
-        for stripe in 0..layout.column_stripes() {
-            prefetch_columns(vectors, &owned, stripe + 1);
-            for ((visit, tiles), scratch) in vectors.iter().zip(&mut owned).zip(&mut scratch) {
-                self.enter(visit.enter, tiles, stripe, scratch)?;
-            }
-            let mut slices: Vec<&mut [F]> = scratch.iter_mut().map(|s| &mut s[..]).collect();
-            combine(stripe, &mut slices)?;
-            for ((visit, tiles), scratch) in vectors.iter().zip(&mut owned).zip(&mut scratch) {
-                self.leave(visit, tiles, stripe, scratch)?;
-            }
-        }
-        for (visit, tiles) in vectors.iter_mut().zip(owned) {
-            *visit.tiles = tiles;
-        }
-        Ok(())
+        self.walk(visitors, combine)
     }
 
-    fn enter(
+    /// Does the first pass of a transform of one vector.
+    ///
+    /// # Errors
+    /// [`OutOfCoreError`]. The vector is then lost.
+    pub fn begin(
         &self,
-        enter: Enter,
-        tiles: &mut Tiles<F>,
-        stripe: usize,
-        scratch: &mut [F],
-    ) -> Result<(), OutOfCoreError> {
-        if enter == Enter::Zeroes {
+        vector: impl Into<Pending<F>>,
+        form: Form<F>,
+    ) -> Result<Pending<F>, OutOfCoreError> {
+        let visit = Visit::new(vector, Leave::Toward(form));
+        let [pending] = self.visit_columns([visit], |_, _| Ok::<(), OutOfCoreError>(()))?;
+        Ok(pending)
+    }
+
+    /// Checks what can be checked before a vector is touched, and takes the memory of a stripe.
+    pub(super) fn admit(
+        &self,
+        tiles: &Tiles<F>,
+        leave: Leave<F>,
+    ) -> Result<PoolVec<F>, OutOfCoreError> {
+        if let Leave::Toward(form) = leave {
+            check_offset(form)?;
+        }
+        let layout = self.check(tiles.layout())?;
+        self.scratch(tiles.secrecy(), layout.column_stripe_len())
+    }
+
+    pub(super) fn walk<const N: usize, E: From<OutOfCoreError>>(
+        &self,
+        mut visitors: [Visitor<F>; N],
+        mut combine: impl FnMut(usize, [&mut [F]; N]) -> Result<(), E>,
+    ) -> Result<[Pending<F>; N], E> {
+        let mut layouts = visitors.iter().map(|visitor| visitor.tiles.layout());
+        let planned = layouts.next().unwrap_or(self.plan().layout());
+        if let Some(found) = layouts.find(|layout| *layout != planned) {
+            return Err(OutOfCoreError::Layout { planned, found }.into());
+        }
+        drop(layouts);
+        visitors.iter().for_each(|visitor| visitor.prefetch(0));
+        for stripe in 0..planned.column_stripes() {
+            visitors.iter().for_each(|visitor| visitor.prefetch(stripe + 1));
+            for visitor in &mut visitors {
+                self.enter(visitor, stripe)?;
+            }
+            combine(stripe, visitors.each_mut().map(|visitor| &mut visitor.scratch[..]))?;
+            for visitor in &mut visitors {
+                self.leave(visitor, stripe)?;
+            }
+        }
+        Ok(visitors.map(Visitor::end))
+    }
+
+    fn enter(&self, visitor: &mut Visitor<F>, stripe: usize) -> Result<(), OutOfCoreError> {
+        let Visitor { tiles, enter, scratch, .. } = visitor;
+        if *enter == Enter::Zeroes {
             plimsoll_arena::fill_with_zero(scratch);
             return Ok(());
         }
         tiles.take_columns(stripe, scratch)?;
         self.count_read(scratch);
-        if enter == Enter::Shifted {
+        if *enter == Enter::Shifted {
             let first = stripe * tiles.layout().block_columns();
             let kernel = self.kernel(tiles.layout().rows());
             for_each_lane(scratch, kernel.size(), |k, column| {
@@ -139,20 +205,14 @@ impl<F: FftField + Lanes> OutOfCore<F> {
         Ok(())
     }
 
-    fn leave(
-        &self,
-        visit: &Visit<'_, F>,
-        tiles: &mut Tiles<F>,
-        stripe: usize,
-        scratch: &mut [F],
-    ) -> Result<(), OutOfCoreError> {
-        let layout = tiles.layout();
-        let (next, texture) = match visit.leave {
+    fn leave(&self, visitor: &mut Visitor<F>, stripe: usize) -> Result<(), OutOfCoreError> {
+        let Visitor { tiles, enter, leave, scratch } = visitor;
+        let (next, texture) = match *leave {
             Leave::Dropped => return Ok(()),
-            Leave::Stored if visit.enter == Enter::Shifted => (Walk::Rows, Texture::Uniform),
+            Leave::Stored if *enter == Enter::Shifted => (Walk::Rows, Texture::Uniform),
             Leave::Stored => (Walk::Columns, Texture::Any),
             Leave::Toward(form) => {
-                self.first_pass(form, layout, stripe, scratch)?;
+                self.first_pass(form, tiles.layout(), stripe, scratch)?;
                 (Walk::Rows, Texture::Uniform)
             }
         };
@@ -161,7 +221,7 @@ impl<F: FftField + Lanes> OutOfCore<F> {
         Ok(())
     }
 
-    /// The columns of one stripe, by the table in the module's header.
+    /// The columns of one stripe, by the table in the header of `out_of_core.rs`.
     fn first_pass(
         &self,
         form: Form<F>,
@@ -190,33 +250,9 @@ impl<F: FftField + Lanes> OutOfCore<F> {
         };
         Ok(done?)
     }
-
-    fn check_visit(&self, visit: &Visit<'_, F>, first: Layout) -> Result<(), OutOfCoreError> {
-        let found = visit.tiles.layout();
-        self.check(found)?;
-        if found != first {
-            return Err(OutOfCoreError::Layout { planned: first, found });
-        }
-        match visit.leave {
-            Leave::Toward(form) => Ok(check_offset(form)?),
-            Leave::Dropped | Leave::Stored => Ok(()),
-        }
-    }
 }
 
 fn check_offset<F: FftField>(form: Form<F>) -> Result<(), NttError> {
     let (Form::Forward(offset) | Form::Inverse(offset) | Form::Shift(offset)) = form;
     if offset.is_zero() { Err(NttError::ZeroOffset) } else { Ok(()) }
-}
-
-fn prefetch_columns<F: FftField + Lanes>(
-    vectors: &[Visit<'_, F>],
-    owned: &[Tiles<F>],
-    stripe: usize,
-) {
-    for (visit, tiles) in vectors.iter().zip(owned) {
-        if visit.enter != Enter::Zeroes {
-            tiles.prefetch_columns(stripe);
-        }
-    }
 }

@@ -19,7 +19,7 @@ use crate::groth16::assignment::Assignment;
 use crate::groth16::key::KeyFile;
 use crate::groth16::prover::ProveError;
 use crate::groth16::r1cs::{BLOCK_ROWS, Matrix, MatrixFile};
-use crate::ntt::{Enter, Form, Leave, OutOfCore, OutOfCoreError, Plan, Visit};
+use crate::ntt::{Form, Leave, OutOfCore, OutOfCoreError, Plan, Visit};
 use crate::tiles::{Outlook, Texture, Tiles, Walk};
 use crate::{Runtime, Secrecy};
 use ark_bn254::Fr;
@@ -53,23 +53,15 @@ pub(crate) fn out_of_core(
         }
         Source::Zkey(_) => (odd_offset(n)?, None, Leave::Stored),
     };
-    let [mut a, mut b, mut c] = make_rows(runtime, source, &transform, assignment)?;
+    let [a, b, c] = make_rows(runtime, source, &transform, assignment)?;
     assignment.set_aside();
-    let shift = Form::Shift(offset);
-    for tiles in [&mut a, &mut b, &mut c] {
-        let visit = Visit { tiles, enter: Enter::Stored, leave: Leave::Toward(shift) };
-        transform.visit_columns(&mut [visit], |_, _| Ok::<(), OutOfCoreError>(()))?;
-        transform.rows_shift(tiles, offset)?;
-    }
-    let mut visits = [
-        Visit { tiles: &mut a, enter: Enter::Shifted, leave: back },
-        Visit { tiles: &mut b, enter: Enter::Shifted, leave: Leave::Dropped },
-        Visit { tiles: &mut c, enter: Enter::Shifted, leave: Leave::Dropped },
+    let shifted = |tiles: Tiles<Fr>| transform.begin(tiles, Form::Shift(offset))?.rows(&transform);
+    let visits = [
+        Visit::new(shifted(a)?, back),
+        Visit::new(shifted(b)?, Leave::Dropped),
+        Visit::new(shifted(c)?, Leave::Dropped),
     ];
-    transform.visit_columns(&mut visits, |_, stripes| {
-        let [a, b, c] = stripes else {
-            unreachable!("three vectors are visited");
-        };
+    let [a, ..] = transform.visit_columns(visits, |_, [a, b, c]| {
         pointwise(a, b, |a, b| *a *= b);
         match scale {
             Some(scale) => pointwise(a, c, |a, c| *a = (*a - c) * scale),
@@ -77,10 +69,7 @@ pub(crate) fn out_of_core(
         }
         Ok::<(), OutOfCoreError>(())
     })?;
-    if let Source::Matrices(_) = source {
-        transform.rows_inverse(&mut a, offset)?;
-    }
-    Ok(a)
+    Ok(a.finish(&transform)?)
 }
 
 /// Three vectors of a piece of rows.
