@@ -100,9 +100,9 @@ impl Source {
         let len = bytes / size_of::<u64>();
         match &self.pool {
             Some(pool) => {
-                let mut vector = pool.with_capacity(len);
+                let mut vector = pool.try_with_capacity(len).expect("no limit");
                 for _ in 0..len / PATTERN_LEN {
-                    vector.extend_from_slice(self.pattern.words());
+                    vector.try_extend_from_slice(self.pattern.words()).expect("no limit");
                 }
                 Vector::Ours(black_box(vector))
             }

@@ -119,7 +119,7 @@ fn a_drop_over_the_limit_alone_gives_its_block_back() {
 fn soft_charges_over_the_limit_are_counted() {
     let _alone = alone();
     let runtime = Runtime::builder().limit_bytes(MIB).build().expect("runtime");
-    let vector = runtime.pool().zeroed::<u8>(8 * MIB);
+    let vector = runtime.pool().zeroed_over_limit::<u8>(8 * MIB);
     assert_eq!(runtime.stats().missed, 1);
     drop(vector);
 }

@@ -70,5 +70,5 @@ pub use page_source::{PageSource, Pages, PlainPages, StaticSource, half_range};
 pub use plain::{Plain, bytes_of, bytes_of_mut};
 pub use pool::{OverLimitRelease, Pool, PoolBuilder, Prefault, Secrecy};
 pub use stats::PoolStats;
-pub use vec::{PoolVec, fill_with_zero};
+pub use vec::{IntoIter, PoolVec, fill_with_zero};
 pub use watermark::Watermark;

@@ -8,22 +8,27 @@
 //! largest `len` so far, and what lies past it was not written through this vector (so the block
 //! goes home knowing which of its bytes may be other than zero).
 //!
-//! `try_` methods return [`Error`] and charge hard; their plain twins charge softly (over the limit
-//! is a miss that is counted) and abort, as `Vec` does, when the machine has no memory.
+//! Methods that allocate return [`Error`] and are named `try_`: they keep to the limit. The few that
+//! are named `over_limit`, and the traits that cannot fail ([`Clone`], [`Extend`]), exceed it where
+//! they must, which the ledger counts as a miss; they abort, as `Vec` does, when the machine has no
+//! memory.
+
+mod make;
+#[cfg(test)]
+mod tests;
+mod traits;
+
+pub use traits::IntoIter;
 
 use crate::error::Error;
 use crate::ledger::Charge;
 use crate::plain::Plain;
 use crate::pool::{Block, Inner, Pool, Prefault, Secrecy, fill_zero};
-use crate::size::{BLOCK_BYTES_MAX, GRANULE_BYTES, HUGE_BYTES};
+use crate::size::{BLOCK_BYTES_MAX, GRANULE_BYTES};
 use std::alloc::Layout;
 use std::mem::MaybeUninit;
-use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Arc;
-
-/// From here on who fills a fresh vector brings its pages: two huge pages, a thread each.
-const OVERWRITE_ON_TOUCH_BYTES: usize = 2 * HUGE_BYTES;
 
 #[derive(Clone, Copy)]
 enum Home {
@@ -49,87 +54,6 @@ pub struct PoolVec<T: Copy + 'static> {
 unsafe impl<T: Copy + Send> Send for PoolVec<T> {}
 // SAFETY: a shared vector gives out shared slices only.
 unsafe impl<T: Copy + Sync> Sync for PoolVec<T> {}
-
-impl<T: Copy> std::fmt::Debug for PoolVec<T> {
-    /// Shows sizes only: contents may be a witness.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PoolVec")
-            .field("len", &self.len)
-            .field("capacity", &self.capacity)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Pool {
-    /// Makes an empty vector with room for `capacity` elements.
-    ///
-    /// # Errors
-    ///
-    /// [`Error`]: over the limit, too large, or refused by the OS.
-    pub fn try_with_capacity<T: Copy>(&self, capacity: usize) -> Result<PoolVec<T>, Error> {
-        PoolVec::allocate(&self.inner, capacity, Charge::Hard)
-    }
-
-    /// Makes an empty vector with room for `capacity` elements; aborts where
-    /// [`Pool::try_with_capacity`] fails for another reason than the limit.
-    #[must_use]
-    pub fn with_capacity<T: Copy>(&self, capacity: usize) -> PoolVec<T> {
-        or_abort::<T, _>(PoolVec::allocate(&self.inner, capacity, Charge::Soft), capacity)
-    }
-
-    /// Makes a vector of `len` zeroes. Bytes known to be zero are not filled again.
-    ///
-    /// # Errors
-    ///
-    /// [`Error`]: over the limit, too large, or refused by the OS.
-    pub fn try_zeroed<T: Plain>(&self, len: usize) -> Result<PoolVec<T>, Error> {
-        Ok(PoolVec::allocate(&self.inner, len, Charge::Hard)?.into_zeroed(len))
-    }
-
-    /// Makes a vector of `len` zeroes; aborts where [`Pool::try_zeroed`] fails for another reason
-    /// than the limit.
-    #[must_use]
-    pub fn zeroed<T: Plain>(&self, len: usize) -> PoolVec<T> {
-        let vector = PoolVec::allocate(&self.inner, len, Charge::Soft);
-        or_abort::<T, _>(vector, len).into_zeroed(len)
-    }
-
-    /// Makes a vector of `len` elements that its caller overwrites: until then they are zeroes or
-    /// what the memory held before. Huge pages that are fresh come when they are touched, so that
-    /// several threads that fill a part each share that work too.
-    ///
-    /// # Errors
-    ///
-    /// [`Error`]: over the limit, too large, or refused by the OS.
-    pub fn try_for_overwrite<T: Plain>(&self, len: usize) -> Result<PoolVec<T>, Error> {
-        let on_touch = size_of::<T>().saturating_mul(len) >= OVERWRITE_ON_TOUCH_BYTES;
-        let prefault = if on_touch { Prefault::OnTouch } else { self.inner.prefault() };
-        let vector = PoolVec::allocate_with(&self.inner, len, Charge::Hard, prefault)?;
-        Ok(vector.into_unspecified(len))
-    }
-
-    /// Makes a vector of `len` copies of `value`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error`]: over the limit, too large, or refused by the OS.
-    pub fn try_filled<T: Copy>(&self, len: usize, value: T) -> Result<PoolVec<T>, Error> {
-        let mut vector = self.try_with_capacity(len)?;
-        vector.resize_within(len, value);
-        Ok(vector)
-    }
-
-    /// Makes a vector with the elements of `slice`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error`]: over the limit, too large, or refused by the OS.
-    pub fn try_copied<T: Copy>(&self, slice: &[T]) -> Result<PoolVec<T>, Error> {
-        let mut vector = self.try_with_capacity(slice.len())?;
-        vector.append_within(slice);
-        Ok(vector)
-    }
-}
 
 fn or_abort<T, V>(result: Result<V, Error>, capacity: usize) -> V {
     result.unwrap_or_else(|_| {
@@ -210,15 +134,19 @@ impl<T: Copy> PoolVec<T> {
     }
 
     /// Returns the elements.
+    #[inline]
     #[must_use]
     pub fn as_slice(&self) -> &[T] {
-        self
+        // SAFETY: the first `len` elements are initialised and owned by this vector.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 
     /// Returns the elements, to write.
+    #[inline]
     #[must_use]
     pub fn as_mut_slice(&mut self) -> &mut [T] {
-        self
+        // SAFETY: as in `as_slice`, and the vector is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 
     /// Shortens to `len` elements; does nothing when there are fewer.
@@ -242,9 +170,9 @@ impl<T: Copy> PoolVec<T> {
         self.grow(additional, Charge::Hard)
     }
 
-    /// Makes room for `additional` more elements; aborts where [`PoolVec::try_reserve`] fails for
-    /// another reason than the limit.
-    pub fn reserve(&mut self, additional: usize) {
+    /// Makes room for `additional` more elements, over the limit if it must; aborts where
+    /// [`PoolVec::try_reserve`] fails for another reason.
+    pub fn reserve_over_limit(&mut self, additional: usize) {
         or_abort::<T, _>(self.grow(additional, Charge::Soft), additional);
     }
 
@@ -281,18 +209,24 @@ impl<T: Copy> PoolVec<T> {
         Ok(())
     }
 
-    /// Appends an element; aborts where [`PoolVec::try_push`] fails for another reason than the
-    /// limit.
-    pub fn push(&mut self, value: T) {
-        self.reserve(1);
-        self.append_within(&[value]);
-    }
-
     /// Removes the last element and returns it.
     pub fn pop(&mut self) -> Option<T> {
         let last = self.last().copied()?;
         self.truncate(self.len - 1);
         Some(last)
+    }
+
+    /// Keeps the elements for which `keep` says so, in their order.
+    pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        let mut kept = 0;
+        for index in 0..self.len {
+            let value = self[index];
+            if keep(&value) {
+                self[kept] = value;
+                kept += 1;
+            }
+        }
+        self.truncate(kept);
     }
 
     /// Appends the elements of `slice`.
@@ -304,13 +238,6 @@ impl<T: Copy> PoolVec<T> {
         self.try_reserve(slice.len())?;
         self.append_within(slice);
         Ok(())
-    }
-
-    /// Appends the elements of `slice`; aborts where [`PoolVec::try_extend_from_slice`] fails for
-    /// another reason than the limit.
-    pub fn extend_from_slice(&mut self, slice: &[T]) {
-        self.reserve(slice.len());
-        self.append_within(slice);
     }
 
     /// Changes the length to `len`, filling with `value`.
@@ -424,49 +351,6 @@ impl<T: Copy> Drop for PoolVec<T> {
                 }
             }
         }
-    }
-}
-
-impl<T: Copy> Deref for PoolVec<T> {
-    type Target = [T];
-    #[inline]
-    fn deref(&self) -> &[T] {
-        // SAFETY: the first `len` elements are initialised and owned by this vector.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
-    }
-}
-
-impl<T: Copy> DerefMut for PoolVec<T> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut [T] {
-        // SAFETY: as in `deref`, and the vector is borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
-    }
-}
-
-impl<T: Copy> AsRef<[T]> for PoolVec<T> {
-    fn as_ref(&self) -> &[T] {
-        self
-    }
-}
-
-impl<T: Copy> AsMut<[T]> for PoolVec<T> {
-    fn as_mut(&mut self) -> &mut [T] {
-        self
-    }
-}
-
-impl<'a, T: Copy> IntoIterator for &'a PoolVec<T> {
-    type Item = &'a T;
-    type IntoIter = std::slice::Iter<'a, T>;
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
-    }
-}
-
-impl<T: Copy + PartialEq> PartialEq for PoolVec<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_slice() == other.as_slice()
     }
 }
 

@@ -183,7 +183,7 @@ fn a_refused_vector_is_unchanged() {
 fn misses_alone_let_soft_charges_through_and_count_them() {
     let ledger = Arc::new(Ledger::with_limit(MIB));
     let pool = pool_on(&ledger, OverLimitRelease::Keep);
-    let vector = pool.zeroed::<u8>(3 * MIB);
+    let vector = pool.zeroed_over_limit::<u8>(3 * MIB);
     assert_eq!((ledger.held_bytes(), ledger.excess_bytes()), (3 * MIB, 2 * MIB));
     let stats = ledger.stats();
     assert_eq!((stats.missed, stats.refused, stats.relief_calls), (1, 0, 0));

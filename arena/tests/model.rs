@@ -75,9 +75,9 @@ impl<T: Element> Tenant for Pair<T> {
                 true
             }
             6 if gentle => {
-                self.vector.reserve(more);
+                self.vector.reserve_over_limit(more);
                 assert!(self.vector.capacity() >= len + more);
-                self.vector.push(value);
+                self.vector.extend([value]);
                 self.twin.push(value);
                 true
             }
@@ -96,7 +96,8 @@ impl<T: Element> Tenant for Pair<T> {
 }
 
 fn zeroed<T: Element + Plain>(pool: &Pool, len: usize, gentle: bool) -> Option<Box<dyn Tenant>> {
-    let vector = if gentle { pool.zeroed::<T>(len) } else { pool.try_zeroed::<T>(len).ok()? };
+    let vector =
+        if gentle { pool.zeroed_over_limit::<T>(len) } else { pool.try_zeroed::<T>(len).ok()? };
     // SAFETY: zeroes are a value of every Plain type.
     let twin = vec![unsafe { std::mem::zeroed::<T>() }; len];
     let pair = Pair { vector, twin };
@@ -118,7 +119,11 @@ fn make<T: Element>(pool: &Pool, rng: &mut Rng, gentle: bool) -> Option<Box<dyn 
     let len = rng.size(VECTOR_BYTES_MAX) / size_of::<T>();
     let id = rng.next();
     let pair = match rng.below(4) {
-        0 if gentle => Pair { vector: pool.with_capacity(len), twin: Vec::new() },
+        0 if gentle => {
+            let mut vector = pool.try_with_capacity(0).ok()?;
+            vector.reserve_over_limit(len);
+            Pair { vector, twin: Vec::new() }
+        }
         0 | 1 => Pair { vector: pool.try_with_capacity(len).ok()?, twin: Vec::new() },
         2 => {
             let twin = vec![T::make(id); len];
