@@ -35,21 +35,47 @@ impl<T: Lanes, const N: usize> Lanes for [T; N] {
     }
 }
 
-/// Elements of any field of four limbs that ark-ff keeps in Montgomery form.
+/// What arkworks has in plain memory: its fields, and curve points as their coordinates.
 #[cfg(feature = "ark")]
-impl<C: ark_ff::MontConfig<4>> Lanes for ark_ff::Fp<ark_ff::MontBackend<C, 4>, 4> {
-    fn lanes() -> LaneSpec {
-        use plimsoll_swap::codec::field::FieldSpec;
-        // A modulus past 2^255 is not packed as a field; it is still stored exactly.
-        FieldSpec::new(C::MODULUS.0).map_or(LaneSpec::Bytes, LaneSpec::Field256)
-    }
-}
+mod ark {
+    use super::{LaneSpec, Lanes};
+    use ark_ec::short_weierstrass::{self as sw, SWCurveConfig};
+    use ark_ec::twisted_edwards::{self as te, TECurveConfig};
+    use ark_ff::{CubicExtConfig, CubicExtField, QuadExtConfig, QuadExtField};
+    use ark_ff::{Fp, MontBackend, MontConfig};
+    use plimsoll_swap::codec::field::FieldSpec;
 
-/// Elements of any field of one limb that ark-ff keeps in Montgomery form: stored exactly, and
-/// packed only where that form itself is small or repeats.
-#[cfg(feature = "ark")]
-impl<C: ark_ff::MontConfig<1>> Lanes for ark_ff::Fp<ark_ff::MontBackend<C, 1>, 1> {
-    fn lanes() -> LaneSpec {
-        LaneSpec::U64
+    /// Elements of any prime field in Montgomery form. Those of four limbs are packed by their
+    /// values; others, and a modulus past 2^255, are stored exactly, and packed only where that
+    /// form itself is small or repeats.
+    impl<C: MontConfig<N>, const N: usize> Lanes for Fp<MontBackend<C, N>, N> {
+        fn lanes() -> LaneSpec {
+            match <[u64; 4]>::try_from(&C::MODULUS.0[..]) {
+                Ok(modulus) => FieldSpec::new(modulus).map_or(LaneSpec::Bytes, LaneSpec::Field256),
+                Err(_) => LaneSpec::U64,
+            }
+        }
+    }
+
+    macro_rules! coordinates {
+        ($([$($generics:tt)*] $t:ty;)*) => { $(
+            impl<$($generics)*> Lanes for $t
+            where
+                P::BaseField: Lanes,
+            {
+                fn lanes() -> LaneSpec {
+                    <P::BaseField as Lanes>::lanes()
+                }
+            }
+        )* };
+    }
+    // An affine point that marks infinity by a `bool` is not plain; a projective one is.
+    coordinates! {
+        [P: QuadExtConfig] QuadExtField<P>;
+        [P: CubicExtConfig] CubicExtField<P>;
+        [P: SWCurveConfig<ZeroFlag = ()>] sw::Affine<P>;
+        [P: SWCurveConfig] sw::Projective<P>;
+        [P: TECurveConfig] te::Affine<P>;
+        [P: TECurveConfig] te::Projective<P>;
     }
 }

@@ -67,10 +67,15 @@ fn a_vector_of_another_runtimes_pool_goes_home_there() {
 }
 
 #[cfg(feature = "ark")]
+#[expect(unexpected_cfgs, reason = "`MontConfig` asks for a feature of ark-ff's")]
 mod ark {
     use super::super::Lanes;
     use super::{LEN, runtime, send_away};
-    use ark_ff::{Fp64, Fp256, MontBackend, MontConfig};
+    use ark_bn254::{G1Projective, G2Projective};
+    use ark_ec::short_weierstrass::{Affine, Projective, SWCurveConfig};
+    use ark_ec::{AffineRepr, CurveConfig, CurveGroup, PrimeGroup};
+    use ark_ff::{AdditiveGroup, Field, Fp64, Fp256, Fp384, MontBackend, MontConfig, MontFp};
+    use plimsoll_arena::bytes_of;
     use plimsoll_swap::codec::LaneSpec;
 
     /// The base field of secp256k1, whose modulus is past 2^255.
@@ -84,14 +89,43 @@ mod ark {
     #[generator = "7"]
     struct Goldilocks;
 
-    /// Vectors of `make` that leave memory and come back.
-    fn come_back<T: Lanes + PartialEq + std::fmt::Debug>(make: impl Fn(u64) -> T) {
+    /// The base field of BLS12-381, of six limbs.
+    #[derive(MontConfig)]
+    #[modulus = "400240955522166739341778982573590415655688281993900788533205813612403165\
+                 0490837864442687629129015664037894272559787"]
+    #[generator = "2"]
+    struct Bls12381;
+    type Wide = Fp384<MontBackend<Bls12381, 6>>;
+
+    /// A curve over it, whose scalars do not matter here.
+    struct WideCurve;
+
+    impl CurveConfig for WideCurve {
+        type BaseField = Wide;
+        type ScalarField = ark_bn254::Fr;
+        const COFACTOR: &'static [u64] = &[1];
+        const COFACTOR_INV: ark_bn254::Fr = ark_bn254::Fr::ONE;
+    }
+
+    impl SWCurveConfig for WideCurve {
+        type ZeroFlag = ();
+        const COEFF_A: Wide = Wide::ZERO;
+        const COEFF_B: Wide = MontFp!("8");
+        const GENERATOR: Affine<Self> = Affine::new_unchecked(MontFp!("1"), MontFp!("3"));
+    }
+
+    /// Sends a vector of `values` away, and looks at every byte of what comes back.
+    fn come_back<T: Lanes + PartialEq + std::fmt::Debug>(values: &[T]) {
         let (runtime, _folder) = runtime();
-        let values: Vec<T> = (0..LEN as u64).map(make).collect();
-        let vector = runtime.pool().try_copied(&values).expect("memory");
+        let vector = runtime.secret_pool().try_copied(values).expect("memory");
         let vector = runtime.spillable(vector);
         send_away(&runtime, &vector);
-        assert_eq!(vector.read().expect("it comes back")[..], values[..]);
+        let back = vector.read().expect("it comes back");
+        assert!(bytes_of(&back) == bytes_of(values) && back[..] == values[..]);
+    }
+
+    fn numbers<T>(make: impl Fn(u64) -> T) -> Vec<T> {
+        (0..LEN as u64).map(make).collect()
     }
 
     #[test]
@@ -99,9 +133,50 @@ mod ark {
         type Secp = Fp256<MontBackend<Secp256k1, 4>>;
         type Gold = Fp64<MontBackend<Goldilocks, 1>>;
         assert_eq!((Secp::lanes(), Gold::lanes()), (LaneSpec::Bytes, LaneSpec::U64));
-        come_back(|index| Secp::from(index * index) / Secp::from(3u64));
-        come_back(Secp::from);
-        come_back(|index| Gold::from(index * index) / Gold::from(3u64));
-        come_back(Gold::from);
+        assert_eq!(Wide::lanes(), LaneSpec::U64);
+        come_back(&numbers(|index| Secp::from(index * index) / Secp::from(3u64)));
+        come_back(&numbers(Secp::from));
+        come_back(&numbers(|index| Gold::from(index * index) / Gold::from(3u64)));
+        come_back(&numbers(Gold::from));
+        come_back(&numbers(|index| Wide::from(index * index) / Wide::from(3u64)));
+        come_back(&numbers(Wide::from));
+        come_back(&numbers(|index| ark_bn254::Fq2::new(index.into(), (index * index).into())));
+        come_back(&numbers(|index| {
+            let pair = ark_bn254::Fq2::new(index.into(), 1u64.into());
+            ark_bn254::Fq6::new(pair, pair.square(), pair.double())
+        }));
+    }
+
+    /// Points of a group, the generator and infinity among them, in both their forms.
+    fn points_come_back<C>()
+    where
+        C: SWCurveConfig<ZeroFlag = ()>,
+        C::BaseField: Lanes,
+    {
+        let generator = Projective::<C>::generator();
+        assert!(generator.into_affine().is_on_curve());
+        let mut sum = Projective::<C>::ZERO;
+        let points: Vec<Projective<C>> = (0..LEN / 8)
+            .map(|index| match index % 5 {
+                0 => Projective::ZERO,
+                1 => generator,
+                _ => {
+                    sum += generator;
+                    sum
+                }
+            })
+            .collect();
+        let affine = Projective::normalize_batch(&points);
+        assert!(affine[0].is_zero() && affine[1] == C::GENERATOR && !affine[2].is_zero());
+        come_back(&points);
+        come_back(&affine);
+        come_back(&vec![Affine::<C>::zero(); LEN / 8]);
+    }
+
+    #[test]
+    fn curve_points_come_back_infinity_among_them() {
+        points_come_back::<<G1Projective as CurveGroup>::Config>();
+        points_come_back::<<G2Projective as CurveGroup>::Config>();
+        points_come_back::<WideCurve>();
     }
 }
