@@ -1,7 +1,7 @@
 //! The handle and its guards.
 
 use super::lanes::Lanes;
-use super::slot::{Body, Evict, Recompute, Slot};
+use super::slot::{Body, Busy, Evict, Recompute, Slot};
 use crate::Runtime;
 use crate::error::Error;
 use plimsoll_arena::PoolVec;
@@ -93,23 +93,50 @@ impl<T: Lanes> Spillable<T> {
         self.slot.signs.resident_bytes.load(Ordering::Relaxed) > 0 || self.is_empty()
     }
 
-    /// Pins the vector for reading, bringing it in if it must.
+    /// Pins the vector for reading, bringing it in if it must. Waits for whoever writes.
+    ///
+    /// A thread that has a guard of this vector already can block itself here for good: always if
+    /// it writes, and if it reads, when another thread waits to write meanwhile. That includes work
+    /// which the thread takes on while it waits in rayon with the guard in hand.
+    /// [`Spillable::try_read`] does not wait.
     ///
     /// # Errors
     ///
     /// The limit, or what the disk says; the vector is then as it was.
     #[inline]
     pub fn read(&self) -> Result<ReadGuard<'_, T>, Error> {
-        Ok(ReadGuard { body: self.slot.pin()? })
+        Ok(ReadGuard { body: waited_for(self.slot.pin(Busy::Wait)?) })
     }
 
-    /// Pins the vector for writing, bringing it in if it must.
+    /// Pins the vector for writing, bringing it in if it must. Waits for whoever reads or writes: a
+    /// thread that has a guard of this vector already blocks itself for good.
+    /// [`Spillable::try_write`] does not wait.
     ///
     /// # Errors
     ///
     /// The limit, or what the disk says; the vector is then as it was.
     pub fn write(&self) -> Result<WriteGuard<'_, T>, Error> {
-        Ok(WriteGuard { body: self.slot.pin_mut()? })
+        Ok(WriteGuard { body: waited_for(self.slot.pin_mut(Busy::Wait)?) })
+    }
+
+    /// As [`Spillable::read`], but `None` when somebody writes, or is bringing the vector in or
+    /// letting it leave. Its memory and the disk are waited for, other threads are not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Spillable::read`].
+    pub fn try_read(&self) -> Result<Option<ReadGuard<'_, T>>, Error> {
+        Ok(self.slot.pin(Busy::GiveUp)?.map(|body| ReadGuard { body }))
+    }
+
+    /// As [`Spillable::write`], but `None` when somebody reads or writes, or is bringing the vector
+    /// in or letting it leave. Its memory and the disk are waited for, other threads are not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Spillable::write`].
+    pub fn try_write(&self) -> Result<Option<WriteGuard<'_, T>>, Error> {
+        Ok(self.slot.pin_mut(Busy::GiveUp)?.map(|body| WriteGuard { body }))
     }
 
     /// Takes the vector out, bringing it in if it must.
@@ -161,6 +188,10 @@ impl<T: Lanes> Spillable<T> {
             }
         });
     }
+}
+
+fn waited_for<G>(guard: Option<G>) -> G {
+    guard.unwrap_or_else(|| unreachable!("only who gives up gets none"))
 }
 
 /// A pinned vector, for reading.

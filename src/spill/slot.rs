@@ -25,7 +25,8 @@ use crate::error::Error;
 use plimsoll_arena::{Pool, PoolVec, bytes_of, bytes_of_mut};
 use plimsoll_swap::store::{Content, Hands, Saved, Tier, Tiers};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, TryLockResult};
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
 /// A copy in the store is kept beside a resident vector if what it takes in memory is at least this
@@ -86,6 +87,13 @@ pub(super) struct Signs {
     ahead: AtomicBool,
 }
 
+/// What to do when a vector is pinned the other way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Busy {
+    Wait,
+    GiveUp,
+}
+
 pub(super) struct Slot<T: Lanes> {
     pub(super) signs: Signs,
     pub(super) len: usize,
@@ -109,6 +117,15 @@ pub(super) trait Evict: Send + Sync {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The guard of a lock that was free, poisoned or not.
+fn if_free<G>(tried: TryLockResult<G>) -> Option<G> {
+    match tried {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 impl<T: Lanes> Slot<T> {
@@ -137,19 +154,18 @@ impl<T: Lanes> Slot<T> {
         self.signs.uniform.store(true, Ordering::Relaxed);
     }
 
-    fn shared(&self) -> RwLockReadGuard<'_, Body<T>> {
-        self.body.read().unwrap_or_else(PoisonError::into_inner)
+    #[inline]
+    fn shared(&self, busy: Busy) -> Option<RwLockReadGuard<'_, Body<T>>> {
+        match busy {
+            Busy::Wait => Some(self.body.read().unwrap_or_else(PoisonError::into_inner)),
+            Busy::GiveUp => if_free(self.body.try_read()),
+        }
     }
 
-    fn exclusive(&self) -> RwLockWriteGuard<'_, Body<T>> {
-        self.body.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn try_exclusive(&self) -> Option<RwLockWriteGuard<'_, Body<T>>> {
-        match self.body.try_write() {
-            Ok(body) => Some(body),
-            Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(std::sync::TryLockError::WouldBlock) => None,
+    fn exclusive(&self, busy: Busy) -> Option<RwLockWriteGuard<'_, Body<T>>> {
+        match busy {
+            Busy::Wait => Some(self.body.write().unwrap_or_else(PoisonError::into_inner)),
+            Busy::GiveUp => if_free(self.body.try_write()),
         }
     }
 
@@ -163,28 +179,31 @@ impl<T: Lanes> Slot<T> {
         }
     }
 
-    /// Pins for reading; the vector is resident while the guard lives.
+    /// Pins for reading; the vector is resident while the guard lives. `None` is for who gives up.
     #[inline]
-    pub(super) fn pin(&self) -> Result<RwLockReadGuard<'_, Body<T>>, Error> {
-        let body = self.shared();
+    pub(super) fn pin(&self, busy: Busy) -> Result<Option<RwLockReadGuard<'_, Body<T>>>, Error> {
+        let Some(body) = self.shared(busy) else { return Ok(None) };
         if matches!(*body, Body::Resident(_)) {
             self.touch();
-            return Ok(body);
+            return Ok(Some(body));
         }
         drop(body);
-        Ok(RwLockWriteGuard::downgrade(self.resident()?))
+        Ok(self.resident(busy)?.map(RwLockWriteGuard::downgrade))
     }
 
-    /// Pins for writing, and voids the copy.
-    pub(super) fn pin_mut(&self) -> Result<RwLockWriteGuard<'_, Body<T>>, Error> {
-        let body = self.resident()?;
+    /// Pins for writing, and voids the copy. `None` is for who gives up.
+    pub(super) fn pin_mut(
+        &self,
+        busy: Busy,
+    ) -> Result<Option<RwLockWriteGuard<'_, Body<T>>>, Error> {
+        let Some(body) = self.resident(busy)? else { return Ok(None) };
         *lock(&self.copy) = None;
-        Ok(body)
+        Ok(Some(body))
     }
 
     /// Takes the vector out for good.
     pub(super) fn take(&self) -> Result<PoolVec<T>, Error> {
-        let mut body = self.pin_mut()?;
+        let Some(mut body) = self.pin_mut(Busy::Wait)? else { return Err(Error::Taken) };
         match std::mem::replace(&mut *body, Body::Taken) {
             Body::Resident(vector) => {
                 self.note_gone();
@@ -198,21 +217,21 @@ impl<T: Lanes> Slot<T> {
     ///
     /// Memory is taken, and a vector made again, before the lock: both may run other work of the
     /// thread pool on this thread, which may want this vector too.
-    fn resident(&self) -> Result<RwLockWriteGuard<'_, Body<T>>, Error> {
+    fn resident(&self, busy: Busy) -> Result<Option<RwLockWriteGuard<'_, Body<T>>>, Error> {
         let away = |body: &Body<T>| match body {
             Body::Resident(_) => Ok(false),
             Body::Away => Ok(true),
             Body::Taken => Err(Error::Taken),
         };
-        let body = self.exclusive();
+        let Some(body) = self.exclusive(busy) else { return Ok(None) };
         self.touch();
         if !away(&body)? {
-            return Ok(body);
+            return Ok(Some(body));
         }
         drop(body);
         let started = Instant::now();
         let vector = self.spare()?;
-        let mut body = self.exclusive();
+        let Some(mut body) = self.exclusive(busy) else { return Ok(None) };
         if away(&body)? {
             self.fill(&mut body, vector, Hands::Two)?;
             let counters = &self.spill.counters;
@@ -220,7 +239,7 @@ impl<T: Lanes> Slot<T> {
             counters.stalls.fetch_add(1, Ordering::Relaxed);
             counters.stalled_nanos.fetch_add(nanos, Ordering::Relaxed);
         }
-        Ok(body)
+        Ok(Some(body))
     }
 
     /// Makes a vector to bring this one in with: of zeroes, or made again.
@@ -259,7 +278,7 @@ impl<T: Lanes> Slot<T> {
 
     /// Reads the vector in behind its owner's back, if there is room without making any.
     pub(super) fn read_ahead(&self) {
-        let Some(mut body) = self.try_exclusive() else { return };
+        let Some(mut body) = self.exclusive(Busy::GiveUp) else { return };
         if !matches!(*body, Body::Away) || self.recompute.is_some() {
             return;
         }
@@ -282,14 +301,14 @@ impl<T: Lanes> Slot<T> {
         }
         {
             // Not waited for: its writer may be waiting for this thread, in the ladder.
-            let Ok(body) = self.body.try_read() else { return };
+            let Some(body) = self.shared(Busy::GiveUp) else { return };
             let Body::Resident(vector) = &*body else { return };
             let mut copy = lock(&self.copy);
             if copy.is_none() && !self.save(vector, &mut copy, Hands::One) {
                 return;
             }
         }
-        if let Some(mut body) = self.try_exclusive() {
+        if let Some(mut body) = self.exclusive(Busy::GiveUp) {
             let freed = self.leave(&mut body);
             self.spill.note_departed(freed);
         }
@@ -342,7 +361,7 @@ impl<T: Lanes> Evict for Slot<T> {
     }
 
     fn evict(&self) -> usize {
-        let Some(mut body) = self.try_exclusive() else { return 0 };
+        let Some(mut body) = self.exclusive(Busy::GiveUp) else { return 0 };
         let Body::Resident(vector) = &*body else { return 0 };
         let mut packed_bytes = 0;
         {
@@ -358,7 +377,7 @@ impl<T: Lanes> Evict for Slot<T> {
     }
 
     fn demote(&self) -> usize {
-        let Some(body) = self.try_exclusive() else { return 0 };
+        let Some(body) = self.exclusive(Busy::GiveUp) else { return 0 };
         let Ok(mut copy) = self.copy.try_lock() else { return 0 };
         let (Some(saved), Some(store)) = (copy.take(), self.spill.store()) else { return 0 };
         if saved.tier() == Tier::File {

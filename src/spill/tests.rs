@@ -66,6 +66,27 @@ fn a_vector_of_another_runtimes_pool_goes_home_there() {
     assert_eq!(runtime.secret_pool().stats().live_bytes, 0);
 }
 
+#[test]
+fn who_only_tries_never_waits_for_a_guard() {
+    let (runtime, _folder) = runtime();
+    let vector = runtime.spillable(runtime.pool().try_filled(LEN, 1u64).expect("memory"));
+    let read = vector.read().expect("it is here");
+    assert_eq!(vector.try_read().expect("it is here").expect("readers share")[0], 1);
+    assert!(vector.try_write().expect("it is here").is_none(), "somebody reads");
+    drop(read);
+    let mut write = vector.try_write().expect("it is here").expect("nobody has it");
+    write[0] = 2;
+    assert!(vector.try_read().expect("it is here").is_none(), "somebody writes");
+    assert!(vector.try_write().expect("it is here").is_none(), "somebody writes");
+    drop(write);
+    send_away(&runtime, &vector);
+    assert_eq!(vector.try_read().expect("it comes back").expect("nobody has it")[0], 2);
+    send_away(&runtime, &vector);
+    vector.try_write().expect("it comes back").expect("nobody has it")[0] = 3;
+    send_away(&runtime, &vector);
+    assert_eq!(vector.read().expect("it comes back")[..2], [3, 1]);
+}
+
 #[cfg(feature = "ark")]
 #[expect(unexpected_cfgs, reason = "`MontConfig` asks for a feature of ark-ff's")]
 mod ark {
