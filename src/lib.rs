@@ -44,6 +44,7 @@ pub mod metrics;
 pub mod msm;
 #[cfg(feature = "ark")]
 pub mod ntt;
+pub mod pool;
 pub mod reclaim;
 #[cfg(feature = "record")]
 pub mod record;

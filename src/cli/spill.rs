@@ -4,9 +4,8 @@ use super::Failure;
 use crate::Runtime;
 use crate::error::Error;
 use crate::limit::{LimitSpec, parse_bytes};
-use crate::spill::SpillOptions;
+use crate::spill::{Encryption, SpillOptions};
 use clap::Args;
-use plimsoll_swap::store::Encryption;
 use std::path::PathBuf;
 
 /// A folder that is on a disk on most machines, unlike /tmp.

@@ -43,6 +43,8 @@ mod tests_damage;
 pub use machine::{
     CgroupSetting, Machine, Reading, SwapArea, Ulimits, UserfaultDevice, ZramDevice,
 };
+pub use plimsoll_swap::file::{Access, Naming};
+pub use plimsoll_swap::pager::{Door, Obstacle, Probe as PagerProbe};
 pub use probe::{Probe, SpillFolder, SpillSpeed};
 
 /// How bad a finding is, from good to bad.

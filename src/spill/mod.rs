@@ -44,6 +44,15 @@ pub use handle::{Hint, ReadGuard, Spillable, WriteGuard};
 pub use lanes::Lanes;
 pub use options::SpillOptions;
 
+// What the signatures here name of `plimsoll_swap`.
+pub use plimsoll_swap::Error as StoreError;
+pub use plimsoll_swap::backend::{AlignedBytes, Backend};
+pub use plimsoll_swap::codec::LaneSpec;
+pub use plimsoll_swap::codec::field::{Field32Spec, FieldSpec};
+pub use plimsoll_swap::extent::Extent;
+pub use plimsoll_swap::file::RamDisk;
+pub use plimsoll_swap::store::Encryption;
+
 use crate::error::Error;
 use crate::reclaim::unclimbing;
 use plimsoll_arena::Ledger;
