@@ -46,7 +46,7 @@ fn idle_point(effort: Effort) {
     let rounds = if effort == Effort::Full { 301 } else { 11 };
     let runtime = Runtime::builder().limit_bytes(1 << 40).build().expect("a runtime");
     let need_bytes = 64 << 20;
-    let (mut calls, mut noted) = (0usize, 0usize);
+    let (mut calls, mut noted) = (0u64, 0u64);
     let ours = nanoseconds(rounds, 10_000, || {
         let report = black_box(&runtime).reclaim_point("idle", black_box(need_bytes));
         black_box(&report);

@@ -27,7 +27,7 @@ const PASSES: usize = 16;
 
 fn round(runtime: &Runtime, stages: usize) {
     for _ in 0..stages {
-        let stage = runtime.stage("work", WORDS * 8).expect("room");
+        let stage = runtime.stage("work", (WORDS * 8) as u64).expect("room");
         let mut words = runtime.pool().try_zeroed::<u64>(WORDS).expect("room");
         for pass in 0..PASSES as u64 {
             for word in words.iter_mut() {

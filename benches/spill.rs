@@ -219,7 +219,7 @@ impl Bench {
             write_to(&vectors, round);
             let leaving = runtime.spill_stats().resident_bytes as usize - VECTOR_BYTES / 2;
             let start = Instant::now();
-            let limit = runtime.set_limit_bytes(runtime.ledger().counted_bytes() - leaving);
+            let limit = runtime.set_limit_bytes(Some(runtime.counted_bytes() - leaving as u64));
             let write = self.bytes() / start.elapsed().as_secs_f64();
             runtime.set_limit_bytes(limit);
             assert!(vectors.iter().all(|vector| !vector.is_resident()), "all left");
@@ -247,7 +247,7 @@ impl Bench {
         // A half more: what else the process holds may grow.
         let fits = self.vectors / 4 * VECTOR_BYTES + VECTOR_BYTES / 2;
         let resident = runtime.spill_stats().resident_bytes as usize;
-        runtime.set_limit_bytes(runtime.ledger().counted_bytes() - resident + fits);
+        runtime.set_limit_bytes(Some(runtime.counted_bytes() + fits as u64 - resident as u64));
         let mut all = [const { Vec::new() }; 2];
         for _ in 0..=self.rounds {
             let rates = raw.measure(1);
@@ -276,7 +276,7 @@ impl Bench {
             let rates = raw.measure(IO_THREADS);
             write_to(&vectors, round);
             // No headroom: whoever may leave does.
-            let limit = runtime.set_limit_bytes(runtime.ledger().counted_bytes());
+            let limit = runtime.set_limit_bytes(Some(runtime.counted_bytes()));
             let start = Instant::now();
             kept.write_back();
             while vectors.iter().any(Spillable::is_resident) {

@@ -56,7 +56,7 @@ fn out_of_core(runtime: &Runtime, log_n: u32) -> Result<Tiles<Fr>, Box<dyn std::
     println!("{plan}\n");
     let transform = OutOfCore::<Fr>::new(runtime, plan)?;
     // A reclaim point: what others cached goes before the stage begins, not in the middle of it.
-    let _stage = runtime.stage("quotient", plan.resident_bytes())?;
+    let _stage = runtime.stage("quotient", plan.resident_bytes() as u64)?;
     let mut vectors = Vec::new();
     for seed in [1, 2] {
         let mut tiles = transform.vector(Secrecy::Public);
@@ -85,19 +85,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = std::env::var_os("SPILL_DIR").unwrap_or("/var/tmp".into());
     let runtime = Runtime::builder().spill(SpillOptions::new(folder)).build()?;
     let used = runtime.stats().foreign_bytes;
-    runtime.set_limit_bytes(used + BUDGET_BYTES + (8 << 20));
+    runtime.set_limit_bytes(Some((used + BUDGET_BYTES) as u64 + (8 << 20)));
 
     let product = out_of_core(&runtime, log_n)?;
     let stats = runtime.spill_stats();
     println!(
         "under {}: {} spilled, {} brought back",
-        format_bytes(runtime.limit_bytes().unwrap_or(0) as u64),
+        format_bytes(runtime.limit_bytes().unwrap_or(0)),
         format_bytes(stats.spilled_total),
         format_bytes(stats.loaded_total),
     );
 
     // The comparison needs the memory that the stage does without.
-    runtime.set_limit_bytes(usize::MAX);
+    runtime.set_limit_bytes(None);
     let expected = with_ark_poly(1 << log_n);
     let mut chunk = vec![Fr::default(); CHUNK];
     for (i, expected) in expected.chunks(CHUNK).enumerate() {

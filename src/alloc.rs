@@ -18,9 +18,10 @@
 //! | `PLIMSOLL_ENCRYPT_SPILL` | not `0`: that file holds ciphertext only |
 //! | `PLIMSOLL_FAIL_FAST` | not `0`: end the process when it does little but wait for pages |
 //!
-//! They are read at the first large allocation, without allocating. [`Allocator::set_limit`] sets a
-//! limit from code in the place of `PLIMSOLL_LIMIT`, and the pager follows it; whether there is one
-//! is decided at the first large allocation, by the limit of that moment. What is not understood,
+//! They are read at the first large allocation, without allocating. The limit is the process's:
+//! [`Allocator::set_limit`] and a [`crate::Runtime`] set the same one from code, the last writer
+//! wins, and the pager follows it; whether there is a pager is decided at the first large
+//! allocation, by the limit of that moment. What is not understood,
 //! or cannot be had, is reported once on standard error and changes nothing.
 //!
 //! What is paged goes to a file without a name, mode 0600, as it is in memory, or sealed with a key
@@ -30,11 +31,13 @@
 //! Invariants, the policy and what it costs: `docs/allocator.md`, `docs/pager.md`. Must never: make
 //! a program behave otherwise than it does without it, but for its memory and its time.
 
-use std::alloc::System;
-
+use crate::reclaim::{Climb, Held, Moment, Rung};
 use plimsoll_arena::global::Global;
-pub use plimsoll_arena::global::{GlobalStats, Hooked, InnerPurge, LIMIT_VARIABLE};
+pub use plimsoll_arena::global::{GlobalStats, Hooked, InnerPurge};
+pub use plimsoll_arena::process::LIMIT_VARIABLE;
+use plimsoll_arena::process::{AccountRef, Owner};
 pub use plimsoll_swap::pager::{Paged, PagerStats, cold, will_need};
+use std::alloc::System;
 
 /// An allocator for `#[global_allocator]`; `A` serves what is below 64 KiB.
 ///
@@ -62,3 +65,24 @@ pub use plimsoll_swap::pager::{Paged, PagerStats, cold, will_need};
 /// static ALLOC: Allocator<Hooked<Other>> = Allocator::over(Hooked::new(Other, give_back));
 /// ```
 pub type Allocator<A = System> = Global<A, Paged>;
+
+/// The pager under the global allocator, where there is one, on the reclaim ladder: it evicts.
+pub(crate) struct PagedBlocks(pub(crate) AccountRef);
+
+impl Rung for PagedBlocks {
+    fn name(&self) -> &'static str {
+        "paged blocks"
+    }
+
+    fn is_costly(&self) -> bool {
+        true
+    }
+
+    fn held(&self, _moment: Moment) -> Vec<Held> {
+        vec![Held::new("paged blocks in memory", self.0.held_bytes(Owner::Pager))]
+    }
+
+    fn reclaim(&self, target_bytes: usize, _climb: &Climb) -> usize {
+        plimsoll_swap::pager::process().map_or(0, |pager| pager.reclaim(target_bytes))
+    }
+}

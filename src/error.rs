@@ -59,7 +59,33 @@ pub enum Error {
 
     /// Memory could not be had for another reason than the limit.
     #[error(transparent)]
-    Arena(#[from] plimsoll_arena::Error),
+    Arena(plimsoll_arena::Error),
+}
+
+impl From<plimsoll_arena::Error> for Error {
+    /// A refusal by the limit is [`Error::OverLimit`] with what the arena knows: no stage, and no
+    /// holders. Vectors that are made through a runtime or a stage have both.
+    fn from(error: plimsoll_arena::Error) -> Self {
+        let plimsoll_arena::Error::OverLimit(over) = error else { return Self::Arena(error) };
+        let limit_bytes = over.limit_bytes as u64;
+        let held = Held { name: "vectors in use and cached".into(), bytes: over.held_bytes as u64 };
+        Self::OverLimit {
+            stage: String::new(),
+            asked_bytes: over.asked_bytes as u64,
+            short_bytes: over.short_bytes as u64,
+            limit_bytes,
+            fits_bytes: limit_bytes.saturating_add(over.short_bytes as u64),
+            holders: vec![held],
+        }
+    }
+}
+
+impl Error {
+    /// Says whether memory, or the room where it would spill to, is what there was too little of.
+    #[must_use]
+    pub fn is_short_of_memory(&self) -> bool {
+        matches!(self, Self::OverLimit { .. } | Self::SpillStopped { .. } | Self::Arena(_))
+    }
 }
 
 /// Holders named in an error: three say where the memory is; more is a list.
@@ -68,8 +94,12 @@ const HOLDERS_NAMED: usize = 3;
 /// The text of [`Error::OverLimit`]; `sizes` are asked, short, limit and fits.
 fn over_limit(stage: &str, sizes: [u64; 4], holders: &[Held]) -> String {
     let [asked, short, limit, fits] = sizes;
+    let who = match stage {
+        "" => "a vector".to_owned(),
+        stage => format!("stage \"{stage}\""),
+    };
     let mut text = format!(
-        "stage \"{stage}\" needs {} but {} of them do not fit under the limit of {}",
+        "{who} needs {} but {} of them do not fit under the limit of {}",
         format_bytes(asked),
         format_bytes(short),
         format_bytes(limit),
@@ -77,7 +107,7 @@ fn over_limit(stage: &str, sizes: [u64; 4], holders: &[Held]) -> String {
     let mut named = holders.iter().take(HOLDERS_NAMED).peekable();
     if named.peek().is_some() {
         let list: Vec<String> =
-            named.map(|h| format!("{} {}", h.name, format_bytes(h.bytes as u64))).collect();
+            named.map(|h| format!("{} {}", h.name, format_bytes(h.bytes))).collect();
         text += &format!("; largest holders: {}", list.join(", "));
     }
     // The figure in whole MiB, rounded up, so that it can be typed back.

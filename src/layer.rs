@@ -208,7 +208,8 @@ mod tests {
     #[test]
     fn stages_of_a_watched_runtime_are_counted_once_and_others_by_their_name() {
         for watched in [false, true] {
-            let runtime = Runtime::builder().limit_bytes(8 << 30).build().expect("a runtime");
+            let runtime =
+                Runtime::builder().own_limit().limit_bytes(8 << 30).build().expect("a runtime");
             let builder = Recorder::builder();
             let builder = if watched { builder.watch(&runtime) } else { builder };
             let recorder = builder.start().expect("a recorder");

@@ -53,12 +53,11 @@ pub mod report;
 pub mod runtime;
 pub mod spill;
 pub mod stage;
-pub mod stage_log;
 pub mod testing;
-pub mod thrash;
 pub mod tiles;
 #[cfg(feature = "record")]
 pub mod timeline;
+pub mod vectors;
 
 #[cfg(feature = "cli")]
 #[doc(hidden)]

@@ -18,6 +18,7 @@
 //! | `plimsoll_stalls_total` | counter | times a vector was needed and not there |
 //! | `plimsoll_stalled_seconds` | gauge | seconds waited for that so far, over all threads |
 //! | `plimsoll_reclaims_total` | counter | charges that had to reclaim first |
+//! | `plimsoll_over_limit_total` | counter | times over the limit with nothing more to give back |
 //!
 //! Invariants: names are not renamed without a new major version; with no exporter installed
 //! `publish` costs some atomic loads and two reads of `/proc`.
@@ -46,6 +47,8 @@ pub fn describe() {
     describe_counter!("plimsoll_loaded_bytes_total", Unit::Bytes, "vectors brought back");
     describe_counter!("plimsoll_stalls_total", Unit::Count, "vectors needed and not there");
     describe_counter!("plimsoll_reclaims_total", Unit::Count, "charges that reclaimed first");
+    let over = "times over the limit with nothing more to give back";
+    describe_counter!("plimsoll_over_limit_total", Unit::Count, over);
 }
 
 /// Sets every gauge and counter to what `runtime` and the process hold now. A figure of the kernel
@@ -72,5 +75,7 @@ pub fn publish(runtime: &Runtime) {
     counter!("plimsoll_spilled_bytes_total").absolute(spill.spilled_total);
     counter!("plimsoll_loaded_bytes_total").absolute(spill.loaded_total);
     counter!("plimsoll_stalls_total").absolute(spill.stalls);
-    counter!("plimsoll_reclaims_total").absolute(runtime.enforcement_counts().at_charge);
+    let counts = runtime.enforcement_counts();
+    counter!("plimsoll_reclaims_total").absolute(counts.at_charge);
+    counter!("plimsoll_over_limit_total").absolute(counts.over_limit);
 }

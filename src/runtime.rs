@@ -2,9 +2,10 @@
 //!
 //! ```text
 //!   Runtime --+-- Ledger <---- charges ---- Pool "vectors"
-//!             |     |                 \---- Pool "secret vectors" (wiped when dropped)
-//!             |     +- asks for relief -> Ladder -> pools, holders, spillable vectors, heap
-//!             +-- Meter (RSS, VmHWM)
+//!             |     |  |              \---- Pool "secret vectors" (wiped when dropped)
+//!             |     |  +- asks for relief -> Ladder -> its rungs, in a fixed order
+//!             |     +- charges -> the process's Account: limit, foreign bytes
+//!             +-- Meter (VmHWM)
 //!             +-- the log of stages
 //! ```
 //!
@@ -22,17 +23,21 @@
 //!
 //! A runtime is cheap to clone; clones share everything.
 
+use crate::alloc::PagedBlocks;
 use crate::error::Error;
-use crate::limit::{Limit, LimitSpec};
+use crate::limit::{Limit, LimitError, LimitSource, LimitSpec};
 use crate::meter::Meter;
-use crate::reclaim::{Cause, Enforcement, EnforcementCounts, Held, Holder, Ladder, NamedPool};
-use crate::reclaim::{Freed, ReclaimReport};
+use crate::reclaim::rungs::{AllocatorCache, CachedBlocks, HeapTrim, Holders, NamedPool};
+use crate::reclaim::{Cause, Enforcement, EnforcementCounts, Freed, Held, Holder, Ladder, Moment};
+use crate::reclaim::{OnThrash, ReclaimReport};
+use crate::spill::rung::Vectors;
 use crate::spill::{Spill, SpillOptions, SpillStats};
-use crate::stage::{STAGE_LOG_LEN, StageReport};
-use crate::thrash::OnThrash;
-use plimsoll_arena::{Ledger, LedgerStats, OverLimitRelease, Pool, Secrecy};
+use crate::stage::report::{STAGE_LOG_LEN, StageReport};
+use plimsoll_arena::process::{Account, AccountRef, Parts, Source};
+use plimsoll_arena::sync::unpoisoned;
+use plimsoll_arena::{Ledger, LedgerStats, OverLimitRelease, Pool, Pressure, Secrecy};
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 /// Hears what a runtime does, on the thread that does it.
@@ -45,35 +50,39 @@ pub(crate) trait Observer: Send + Sync {
     fn reclaimed(&self, name: &str, report: &ReclaimReport);
 }
 
-/// What the heap, stacks and code pages may grow by after the last vector was charged, when nobody
-/// looks. Transforms of 2^23 in blocks of 64 KiB, under 32 MiB, grew by 0.6 MB (`cargo bench
-/// --bench ntt -- sweep`). One for every limit: lowering the limit by a byte is short by a byte.
-const FOREIGN_MARGIN_BYTES: usize = 1 << 20;
-
 /// Settings of a [`Runtime`].
 #[derive(Debug, Default)]
 pub struct RuntimeBuilder {
     limit: Option<LimitSpec>,
-    limit_bytes: Option<usize>,
+    account: AccountRef,
     enforcement: Enforcement,
     on_thrash: OnThrash,
     spill: Option<SpillOptions>,
 }
 
 impl RuntimeBuilder {
-    /// Sets the limit by its words: `12GiB`, `75%`, `auto`. It is resolved against the machine
-    /// when the runtime is built.
+    /// Sets the limit of the process by its words: `12GiB`, `75%`, `auto`, `none`. It is resolved
+    /// against the machine when the runtime is built, and followed while the cgroup changes. It is
+    /// the same limit that the global allocator has and `PLIMSOLL_LIMIT` asks for: the last writer
+    /// wins. Without one, what they say stays.
     #[must_use]
     pub fn limit(mut self, spec: LimitSpec) -> Self {
         self.limit = Some(spec);
         self
     }
 
-    /// Sets the limit to exactly `bytes`, whatever the machine has. Without any limit set, nothing
-    /// is enforced.
+    /// Sets the limit of the process in bytes; see [`RuntimeBuilder::limit`].
     #[must_use]
-    pub fn limit_bytes(mut self, bytes: usize) -> Self {
-        self.limit_bytes = Some(bytes);
+    pub fn limit_bytes(self, bytes: u64) -> Self {
+        self.limit(LimitSpec::Bytes(bytes))
+    }
+
+    /// Gives the runtime a limit of its own, which is nobody else's and exactly what it is set to:
+    /// for tests, and for several runtimes in one process that are measured apart. It counts what
+    /// the kernel says of the whole process all the same.
+    #[must_use]
+    pub fn own_limit(mut self) -> Self {
+        self.account = AccountRef::alone();
         self
     }
 
@@ -108,13 +117,10 @@ impl RuntimeBuilder {
     pub fn build(self) -> Result<Runtime, Error> {
         let meter = Meter::live()?;
         meter.rss_bytes()?;
-        let limit = self.limit.map(|spec| spec.resolve(&meter)).transpose()?;
-        let resolved =
-            limit.as_ref().map(|limit| usize::try_from(limit.bytes).unwrap_or(usize::MAX));
-        let limit_bytes = self.limit_bytes.or(resolved).unwrap_or(usize::MAX);
-        let ledger = Ledger::with_limit(limit_bytes);
-        ledger.set_foreign_margin(FOREIGN_MARGIN_BYTES);
-        let ledger = Arc::new(crate::testing::counted(ledger));
+        let account = self.account;
+        account.read_environment();
+        let limit = self.limit.map(|spec| set_limit(&account, spec, &meter)).transpose()?.flatten();
+        let ledger = Arc::new(crate::testing::counted(Ledger::on(account.clone())));
         let release = match self.enforcement.at_release {
             true => OverLimitRelease::GiveBack,
             false => OverLimitRelease::Keep,
@@ -125,26 +131,74 @@ impl RuntimeBuilder {
         };
         let vectors = pool("vectors", Secrecy::Public)?;
         let secrets = pool("secret vectors", Secrecy::Secret)?;
-        let ladder = Arc::new(Ladder::new(meter, self.enforcement, self.on_thrash));
+        let ladder = Arc::new(Ladder::new(account.clone(), self.enforcement, self.on_thrash));
         let store = self.spill.as_ref().map(|options| options.open(&ledger)).transpose()?;
         let io_threads = self.spill.as_ref().map_or(1, SpillOptions::threads);
         let spill = Spill::new(Arc::clone(&ledger), store, io_threads);
-        ladder.connect(&ledger, &[Arc::clone(&vectors), Arc::clone(&secrets)], &spill);
-        let connected = ledger.connect(Arc::clone(&ladder) as Arc<dyn plimsoll_arena::Pressure>);
-        assert!(connected, "the ledger was just made");
+        let holders = Arc::new(Holders::default());
+        let blocks = CachedBlocks([&vectors, &secrets].map(Arc::downgrade).to_vec());
+        ladder.put_up(vec![
+            Box::new(blocks.clone()),
+            Box::new(AllocatorCache(account.clone())),
+            Box::new(Arc::clone(&holders)),
+            Box::new(Vectors { spill: Arc::downgrade(&spill), blocks }),
+            Box::new(PagedBlocks(account.clone())),
+            Box::new(HeapTrim(account.clone())),
+        ]);
+        let pressure: Arc<dyn Pressure> = Arc::clone(&ladder) as _;
+        account.register(Arc::downgrade(&pressure));
+        assert!(ledger.connect(pressure), "the ledger was just made");
         ledger.sample();
-        let stages = Mutex::new(VecDeque::new());
-        let observer = Mutex::new(None);
-        let inner = Inner { limit, ledger, vectors, secrets, ladder, spill, stages, observer };
+        let (stages, observer) = (Mutex::default(), Mutex::default());
+        let limit = Mutex::new(limit);
+        let inner = Inner {
+            account,
+            limit,
+            meter,
+            ledger,
+            vectors,
+            secrets,
+            holders,
+            ladder,
+            spill,
+            stages,
+            observer,
+        };
         Ok(Runtime { inner: Arc::new(inner) })
     }
 }
 
+/// Sets the limit of an account, and says what it came to.
+fn set_limit(
+    account: &AccountRef,
+    spec: LimitSpec,
+    meter: &Meter,
+) -> Result<Option<Limit>, LimitError> {
+    let limit = match spec {
+        // What an account of one's own is set to in bytes is not the machine's concern.
+        LimitSpec::Bytes(bytes) if account.is_alone() => {
+            Some(Limit { bytes, source: LimitSource::User })
+        }
+        spec => Limit::resolve(spec, meter)?,
+    };
+    if account.is_alone() {
+        let bytes = limit.as_ref().map_or(usize::MAX, |limit| limit.bytes as usize);
+        account.set_limit(bytes, Source::Runtime);
+    } else {
+        account.set_spec(spec, Source::Runtime);
+    }
+    Ok(limit)
+}
+
 struct Inner {
-    limit: Option<Limit>,
+    account: AccountRef,
+    /// What the limit that this runtime set came to, and why.
+    limit: Mutex<Option<Limit>>,
+    meter: Meter,
     ledger: Arc<Ledger>,
     vectors: Arc<NamedPool>,
     secrets: Arc<NamedPool>,
+    holders: Arc<Holders>,
     ladder: Arc<Ladder>,
     spill: Arc<Spill>,
     stages: Mutex<VecDeque<StageReport>>,
@@ -192,42 +246,103 @@ impl Runtime {
     }
 
     /// Returns the ledger that both pools charge.
-    #[must_use]
-    pub fn ledger(&self) -> &Arc<Ledger> {
+    pub(crate) fn ledger(&self) -> &Arc<Ledger> {
         &self.inner.ledger
+    }
+
+    /// Returns the account whose limit this runtime keeps to: the process's, unless the runtime has
+    /// one of its own.
+    pub(crate) fn account(&self) -> &Account {
+        &self.inner.account
+    }
+
+    /// Looks at what the kernel says is resident. Charges, stages and reclaim points do so by
+    /// themselves.
+    pub fn look(&self) {
+        self.inner.ledger.sample();
+    }
+
+    /// Returns what counts against the limit, in bytes: what vectors hold, and what the rest of the
+    /// process held at the last look, with a margin for what grows unseen.
+    #[must_use]
+    pub fn counted_bytes(&self) -> u64 {
+        self.inner.ledger.counted_bytes() as u64
+    }
+
+    /// Returns what is resident now, by kind.
+    #[must_use]
+    pub fn parts(&self) -> Parts {
+        self.account().parts()
+    }
+
+    /// Returns how often the process was over its limit with nothing more to give back, and by how
+    /// many bytes at most.
+    #[must_use]
+    pub fn over_limit(&self) -> (u64, u64) {
+        let (times, most_bytes) = self.account().over_limit();
+        (times, most_bytes as u64)
+    }
+
+    /// Says that the rest of the process will hold `bytes`, until what is returned is dropped.
+    #[cfg(feature = "groth16")]
+    pub(crate) fn expect_foreign(&self, bytes: usize) -> plimsoll_arena::process::Expected {
+        Account::expect(&self.inner.account, bytes)
     }
 
     /// Returns the kernel's figures for this process.
     #[must_use]
     pub fn meter(&self) -> &Meter {
-        self.inner.ladder.meter()
+        &self.inner.meter
     }
 
-    /// Returns the limit as it was resolved, with its source; `None` when it was given in bytes or
-    /// not at all.
+    /// Returns the limit in force with its source; `None` when there is none.
     #[must_use]
-    pub fn limit(&self) -> Option<&Limit> {
-        self.inner.limit.as_ref()
+    pub fn limit(&self) -> Option<Limit> {
+        let bytes = self.limit_bytes()?;
+        let source = match self.account().asked() {
+            (_, Source::Runtime) => {
+                let limit = unpoisoned(self.inner.limit.lock());
+                limit.as_ref().map_or(LimitSource::User, |limit| limit.source.clone())
+            }
+            (_, source) => LimitSource::Elsewhere(source),
+        };
+        Some(Limit { bytes, source })
     }
 
     /// Returns the limit in force in bytes, `None` when there is none.
     #[must_use]
-    pub fn limit_bytes(&self) -> Option<usize> {
-        Some(self.inner.ledger.limit_bytes()).filter(|bytes| *bytes != usize::MAX)
+    pub fn limit_bytes(&self) -> Option<u64> {
+        Some(self.account().limit_bytes()).filter(|b| *b != usize::MAX).map(|bytes| bytes as u64)
     }
 
-    /// Sets the limit to `bytes` and returns the old one; lowering it reclaims at once.
-    pub fn set_limit_bytes(&self, bytes: usize) -> usize {
-        let old = self.inner.ledger.set_limit(bytes);
-        self.inner.ledger.sample();
-        self.inner.ladder.climb(self.inner.ledger.excess_bytes(), Cause::Lowered);
-        self.inner.ledger.sample();
+    /// Sets the limit by its words, and returns what it came to; `None` for no limit. Lowering it
+    /// reclaims at once, from this runtime, from others and from the global allocator.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Limit`] when it cannot be resolved, or comes to less than the least; nothing is
+    /// changed then.
+    pub fn set_limit(&self, spec: LimitSpec) -> Result<Option<Limit>, Error> {
+        let limit = set_limit(&self.inner.account, spec, &self.inner.meter)?;
+        unpoisoned(self.inner.limit.lock()).clone_from(&limit);
+        self.account().tell_changed();
+        Ok(limit)
+    }
+
+    /// Sets the limit in bytes, `None` for none, and returns the old one; see
+    /// [`Runtime::set_limit`].
+    pub fn set_limit_bytes(&self, bytes: Option<u64>) -> Option<u64> {
+        let old = self.limit_bytes();
+        let bytes = bytes.map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        *unpoisoned(self.inner.limit.lock()) = None;
+        self.account().set_limit(bytes, Source::Runtime);
+        self.account().tell_changed();
         old
     }
 
     /// Registers a cache on the reclaim ladder. It stays registered until its last `Arc` goes.
     pub fn register(&self, holder: &Arc<dyn Holder>) {
-        self.inner.ladder.register(holder);
+        self.inner.holders.register(holder);
     }
 
     /// Makes sure that `need_bytes` are free before a heavy stage.
@@ -236,24 +351,25 @@ impl Runtime {
     /// figures, it does nothing and costs nanoseconds; otherwise it climbs the reclaim ladder and
     /// reports what each rung freed, and who holds the rest.
     #[inline]
-    pub fn reclaim_point(&self, name: &str, need_bytes: usize) -> ReclaimReport {
+    pub fn reclaim_point(&self, name: &str, need_bytes: u64) -> ReclaimReport {
         let room = self.inner.ledger.limit_bytes().checked_sub(self.inner.ledger.counted_bytes());
-        if room.is_some_and(|room| room >= need_bytes) {
+        if room.is_some_and(|room| room as u64 >= need_bytes) {
             return ReclaimReport { need_bytes, ..ReclaimReport::default() };
         }
         self.reclaim_point_short(name, need_bytes)
     }
 
     #[cold]
-    fn reclaim_point_short(&self, name: &str, need_bytes: usize) -> ReclaimReport {
+    fn reclaim_point_short(&self, name: &str, need_bytes: u64) -> ReclaimReport {
         let ledger = &self.inner.ledger;
+        let need = usize::try_from(need_bytes).unwrap_or(usize::MAX);
         let short = |ledger: &Ledger| {
-            ledger.counted_bytes().saturating_add(need_bytes).saturating_sub(ledger.limit_bytes())
+            ledger.counted_bytes().saturating_add(need).saturating_sub(ledger.limit_bytes())
         };
         ledger.sample();
         let freed = self.inner.ladder.climb(short(ledger), Cause::Point);
         ledger.sample();
-        let short_bytes = short(ledger);
+        let short_bytes = short(ledger) as u64;
         tracing::debug!(
             name,
             need_bytes,
@@ -262,7 +378,10 @@ impl Runtime {
             "reclaim point"
         );
         self.debug_check();
-        let blocked = if short_bytes > 0 { self.inner.ladder.held() } else { Vec::new() };
+        if ledger.excess_bytes() > 0 {
+            self.account().still_over();
+        }
+        let blocked = if short_bytes > 0 { self.held() } else { Vec::new() };
         let report = ReclaimReport { need_bytes, freed, short_bytes, blocked };
         if let Some(observer) = self.observer() {
             observer.reclaimed(name, &report);
@@ -289,7 +408,13 @@ impl Runtime {
     /// Returns who holds how much now, largest first.
     #[must_use]
     pub fn held(&self) -> Vec<Held> {
-        self.inner.ladder.held()
+        self.inner.ladder.held(Moment::Now)
+    }
+
+    /// Who held how much, largest first: the vectors of each pool at their own peak in the lap,
+    /// which is exact; everyone else now.
+    pub(crate) fn held_in_lap(&self) -> Vec<Held> {
+        self.inner.ladder.held(Moment::Lap)
     }
 
     pub(crate) fn spill(&self) -> &Arc<Spill> {
@@ -327,17 +452,17 @@ impl Runtime {
     }
 
     fn stages(&self) -> std::sync::MutexGuard<'_, VecDeque<StageReport>> {
-        self.inner.stages.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.inner.stages.lock())
     }
 
     /// Makes `observer` the one that hears of stages and reclaim points, for as long as it lives.
     #[cfg(feature = "record")]
     pub(crate) fn observe(&self, observer: Weak<dyn Observer>) {
-        *self.inner.observer.lock().unwrap_or_else(PoisonError::into_inner) = Some(observer);
+        *unpoisoned(self.inner.observer.lock()) = Some(observer);
     }
 
     fn observer(&self) -> Option<Arc<dyn Observer>> {
-        let observer = self.inner.observer.lock().unwrap_or_else(PoisonError::into_inner);
+        let observer = unpoisoned(self.inner.observer.lock());
         observer.as_ref().and_then(Weak::upgrade)
     }
 
@@ -358,14 +483,14 @@ impl Runtime {
         stages.push_back(report);
     }
 
-    pub(crate) fn over_limit(&self, stage: &str, asked: usize, short: usize) -> Error {
-        let limit = self.inner.ledger.limit_bytes();
+    pub(crate) fn does_not_fit(&self, stage: &str, asked_bytes: u64, short_bytes: u64) -> Error {
+        let limit_bytes = self.inner.ledger.limit_bytes() as u64;
         Error::OverLimit {
             stage: stage.to_owned(),
-            asked_bytes: asked as u64,
-            short_bytes: short as u64,
-            limit_bytes: limit as u64,
-            fits_bytes: limit.saturating_add(short) as u64,
+            asked_bytes,
+            short_bytes,
+            limit_bytes,
+            fits_bytes: limit_bytes.saturating_add(short_bytes),
             holders: self.held(),
         }
     }
@@ -378,9 +503,9 @@ impl Runtime {
                 if let Some(why) = self.inner.spill.failure() {
                     return Error::SpillStopped { asked_bytes: over.asked_bytes as u64, why };
                 }
-                self.over_limit(stage, over.asked_bytes, over.short_bytes)
+                self.does_not_fit(stage, over.asked_bytes as u64, over.short_bytes as u64)
             }
-            other => Error::Arena(other),
+            other => Error::from(other),
         }
     }
 }

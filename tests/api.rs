@@ -68,7 +68,7 @@ const LEN: usize = 1 << 16;
 fn round_trip<T: Lanes + PartialEq>(runtime: &Runtime, values: &[T]) -> Result<SpillStats, Error> {
     let vector: PoolVec<T> = runtime.pool_of(Secrecy::Secret).try_copied(values)?;
     let handle: Spillable<T> = runtime.spillable(vector);
-    let limit = runtime.set_limit_bytes(1);
+    let limit = runtime.set_limit_bytes(Some(1));
     assert!(!handle.is_resident());
     runtime.set_limit_bytes(limit);
     assert!(*handle.read()? == *values);
@@ -116,7 +116,7 @@ fn figures_and_errors_have_names() -> Result<(), Error> {
     let too_large = runtime.pool().try_zeroed::<u64>(usize::MAX).expect_err("no such length");
     assert!(matches!(Error::from(too_large), Error::Arena(pool::Error::TooLarge { .. })));
     let spill = Runtime::builder().spill(SpillOptions::new("/nowhere")).build();
-    assert!(matches!(spill, Err(Error::Spill(StoreError::Io { .. }))), "{spill:?}");
+    assert!(matches!(spill, Err(Error::Spill(StoreError::Open { .. }))), "{spill:?}");
     assert!(FieldSpec::new([0; 4]).is_err());
     Ok(())
 }
@@ -124,7 +124,7 @@ fn figures_and_errors_have_names() -> Result<(), Error> {
 #[test]
 fn a_pool_beside_the_runtime_shares_its_ledger() -> Result<(), Error> {
     let runtime = Runtime::builder().build()?;
-    let ledger: &Arc<Ledger> = runtime.ledger();
+    let ledger: &Arc<Ledger> = runtime.pool().ledger();
     let builder = Pool::builder().ledger(Arc::clone(ledger)).secrecy(Secrecy::Secret);
     let own = builder.prefault(Prefault::OnTouch).reserve_bytes(1 << 30).build()?;
     let held = ledger.held_bytes();

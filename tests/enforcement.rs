@@ -27,7 +27,7 @@ fn none() -> Enforcement {
 
 /// A runtime without a limit yet, with `cached` MiB on its free lists.
 fn with_cached(enforcement: Enforcement, cached: usize) -> Runtime {
-    let runtime = Runtime::builder().enforcement(enforcement).build().expect("runtime");
+    let runtime = Runtime::builder().own_limit().enforcement(enforcement).build().expect("runtime");
     drop(runtime.pool().try_filled::<u8>(cached * MIB, 7).expect("memory"));
     assert_eq!(runtime.pool().stats().cached_bytes, cached * MIB);
     runtime
@@ -35,9 +35,9 @@ fn with_cached(enforcement: Enforcement, cached: usize) -> Runtime {
 
 /// Sets the limit so that `headroom` MiB are left, without reclaiming through the setter.
 fn leave(runtime: &Runtime, headroom: usize) {
-    runtime.ledger().sample();
-    let limit = runtime.ledger().counted_bytes() + headroom * MIB;
-    runtime.ledger().set_limit(limit);
+    runtime.look();
+    let limit = runtime.counted_bytes() as usize + headroom * MIB;
+    runtime.pool().ledger().set_limit(limit);
 }
 
 #[test]
@@ -67,12 +67,12 @@ fn a_reclaim_point_alone_makes_room() {
     let _alone = alone();
     let runtime = with_cached(Enforcement { at_reclaim_point: true, ..none() }, 64);
     leave(&runtime, 8);
-    let report = runtime.reclaim_point("heavy", 48 * MIB);
-    assert!(report.freed.cached_bytes >= 40 * MIB, "{report:?}");
+    let report = runtime.reclaim_point("heavy", 48 << 20);
+    assert!(report.freed.by("cached blocks") >= 40 << 20, "{report:?}");
     assert_eq!(report.short_bytes, 0, "{report:?}");
     assert!(runtime.enforcement_counts().at_reclaim_point > 0);
     // The same point again has headroom and does nothing.
-    assert_eq!(runtime.reclaim_point("heavy", 48 * MIB).freed.total_bytes(), 0);
+    assert_eq!(runtime.reclaim_point("heavy", 48 << 20).freed.total_bytes(), 0);
     assert_eq!(runtime.enforcement_counts().at_reclaim_point, 1);
 }
 
@@ -81,10 +81,10 @@ fn a_reclaim_point_that_is_off_reports_what_is_short() {
     let _alone = alone();
     let runtime = with_cached(none(), 64);
     leave(&runtime, 8);
-    let report = runtime.reclaim_point("heavy", 48 * MIB);
+    let report = runtime.reclaim_point("heavy", 48 << 20);
     assert!(report.short_bytes > 0 && report.freed.total_bytes() == 0, "{report:?}");
     assert!(report.blocked.iter().any(|held| held.name == "vectors cached"), "{report:?}");
-    let refused = runtime.stage("heavy", 48 * MIB).expect_err("short");
+    let refused = runtime.stage("heavy", 48 << 20).expect_err("short");
     let text = refused.to_string();
     assert!(matches!(refused, Error::OverLimit { .. }));
     assert!(text.contains("heavy") && text.contains("vectors cached"), "{text}");
@@ -94,20 +94,20 @@ fn a_reclaim_point_that_is_off_reports_what_is_short() {
 fn lowering_the_limit_alone_gives_memory_back_at_once() {
     let _alone = alone();
     let runtime = with_cached(Enforcement { when_lowered: true, ..none() }, 64);
-    let old = runtime.set_limit_bytes(runtime.ledger().counted_bytes() - 32 * MIB);
-    assert_eq!(old, usize::MAX);
+    let old = runtime.set_limit_bytes(Some(runtime.counted_bytes() - (32 << 20)));
+    assert_eq!(old, None);
     assert!(runtime.enforcement_counts().when_lowered > 0);
     assert!(runtime.pool().stats().cached_bytes <= 32 * MIB);
-    assert_eq!(runtime.ledger().excess_bytes(), 0);
+    assert_eq!(runtime.pool().ledger().excess_bytes(), 0);
 }
 
 #[test]
 fn a_drop_over_the_limit_alone_gives_its_block_back() {
     let _alone = alone();
     let only = Enforcement { at_release: true, ..none() };
-    let runtime = Runtime::builder().enforcement(only).build().expect("runtime");
+    let runtime = Runtime::builder().own_limit().enforcement(only).build().expect("runtime");
     let vector = runtime.pool().try_filled::<u8>(32 * MIB, 7).expect("memory");
-    runtime.set_limit_bytes(MIB);
+    runtime.set_limit_bytes(Some(1 << 20));
     drop(vector);
     let stats = runtime.pool().stats();
     assert_eq!((stats.cached_bytes, stats.live_bytes), (0, 0));
@@ -118,7 +118,7 @@ fn a_drop_over_the_limit_alone_gives_its_block_back() {
 #[test]
 fn soft_charges_over_the_limit_are_counted() {
     let _alone = alone();
-    let runtime = Runtime::builder().limit_bytes(MIB).build().expect("runtime");
+    let runtime = Runtime::builder().own_limit().limit_bytes(1 << 20).build().expect("runtime");
     let vector = runtime.pool().zeroed_over_limit::<u8>(8 * MIB);
     assert_eq!(runtime.stats().missed, 1);
     drop(vector);
@@ -149,13 +149,13 @@ fn holders_come_after_cached_blocks_and_leave_by_being_dropped() {
     let cache = Arc::new(Cache { bytes: AtomicUsize::new(100 * MIB) });
     let holder: Arc<dyn Holder> = cache.clone();
     runtime.register(&holder);
-    runtime.ledger().sample();
+    runtime.look();
     // 24 MiB short: 16 from the cached block, the rest from the holder.
-    let limit = runtime.ledger().counted_bytes();
-    runtime.ledger().set_limit(limit);
-    let report = runtime.reclaim_point("heavy", 24 * MIB);
-    assert_eq!(report.freed.cached_bytes, 16 * MIB);
-    assert!(report.freed.holder_bytes >= 8 * MIB, "{report:?}");
+    let limit = runtime.counted_bytes() as usize;
+    runtime.pool().ledger().set_limit(limit);
+    let report = runtime.reclaim_point("heavy", 24 << 20);
+    assert_eq!(report.freed.by("cached blocks"), 16 << 20);
+    assert!(report.freed.by("holders") >= 8 << 20, "{report:?}");
     assert!(runtime.held().iter().any(|held| held.name == "a cache"));
     drop((holder, cache));
     assert!(!runtime.held().iter().any(|held| held.name == "a cache"));
@@ -170,9 +170,9 @@ fn the_same_calls_give_the_same_actions() {
         drop(runtime.pool().try_filled::<u8>(5 * MIB, 1).expect("memory"));
         drop(runtime.pool().try_filled::<u8>(96 * MIB, 1).expect("memory"));
         leave(&runtime, 4);
-        let first = runtime.reclaim_point("heavy", 32 * MIB).freed.cached_bytes;
+        let first = runtime.reclaim_point("heavy", 32 << 20).freed.by("cached blocks");
         let left = runtime.pool().stats().cached_bytes;
-        let second = runtime.reclaim_point("heavier", 256 * MIB).freed.cached_bytes;
+        let second = runtime.reclaim_point("heavier", 256 << 20).freed.by("cached blocks");
         (first, left, second, runtime.enforcement_counts().at_reclaim_point)
     };
     assert_eq!(run(), run());

@@ -35,12 +35,14 @@ const OF_THE_LIBRARY: [&str; 24] = [
     "pass slices of equal length",
     "does not fit this curve",
     "a pool",
+    "{text:?} {kind}",
 ];
 
 const SCRIPTS: [&str; 2] = ["scripts/zram-setup.sh", "scripts/capped.sh"];
 
-const ERRORS: [&str; 12] = [
+const ERRORS: [&str; 13] = [
     "arena/src/error.rs",
+    "arena/src/process/words.rs",
     "src/error.rs",
     "src/groth16/error.rs",
     "src/groth16/prover.rs",
@@ -54,7 +56,9 @@ const ERRORS: [&str; 12] = [
     "swap/src/error.rs",
 ];
 
-const OTHERS: [&str; 10] = [
+const OTHERS: [&str; 12] = [
+    "arena/src/process/limit.rs",
+    "arena/src/process/over.rs",
     "src/cli/check/run.rs",
     "src/cli/keys.rs",
     "src/cli/mod.rs",

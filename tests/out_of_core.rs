@@ -81,7 +81,12 @@ fn limit(keys: &Keys, share: usize) -> usize {
 }
 
 fn runtime(limit: usize, options: SpillOptions) -> Runtime {
-    Runtime::builder().limit_bytes(limit).spill(options).build().expect("runtime")
+    Runtime::builder()
+        .own_limit()
+        .limit_bytes(limit as u64)
+        .spill(options)
+        .build()
+        .expect("runtime")
 }
 
 fn prove<C>(runtime: &Runtime, keys: &Keys, circuit: C) -> Result<Made, ProveError>
@@ -186,7 +191,7 @@ fn circom_proof(name: &str, segment_len: usize) -> Vec<u8> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/circom");
     let key = KeyFile::open_zkey(&fixtures.join(format!("{name}.zkey"))).expect("a key");
     let witness = WitnessFile::open(&fixtures.join(format!("{name}.wtns"))).expect("a witness");
-    let runtime = Runtime::builder().build().expect("a runtime");
+    let runtime = Runtime::builder().own_limit().build().expect("a runtime");
     let prover = Prover::new(&runtime, &key, None).expect("prover");
     let assignment = Assignment::try_fill(&runtime, witness.len(), segment_len, |start, values| {
         Ok(witness.read(start, values)?)

@@ -29,18 +29,18 @@ fn a_reclaim_point_takes_what_the_allocator_caches_and_then_asks_what_is_inside_
     assert!(ALLOC.stats().cached_bytes >= 60 * MIB && ALLOC.pages().pager().is_none());
 
     // As much as is used now, so that a stage that needs 24 MiB is short of as much.
-    runtime.ledger().sample();
-    runtime.ledger().set_limit(runtime.ledger().counted_bytes());
-    let report = runtime.reclaim_point("commit", 24 * MIB);
+    runtime.look();
+    runtime.pool().ledger().set_limit(runtime.counted_bytes() as usize);
+    let report = runtime.reclaim_point("commit", 24 << 20);
     let cached = ALLOC.stats().cached_bytes;
     assert_eq!(report.short_bytes, 0, "{report:?}");
-    assert!(report.freed.allocator_bytes >= 24 * MIB, "{report:?}");
+    assert!(report.freed.by("allocator cache") >= 24 << 20, "{report:?}");
     assert!((1..44 * MIB).contains(&cached), "{cached} cached: no more than needed went");
     assert_eq!(PURGES.load(Relaxed), 0, "the cached pages were enough");
 
     // Nothing is: all rungs are climbed.
     let report = runtime.reclaim_point("open", 1 << 30);
-    assert!(report.short_bytes > 0 && report.freed.allocator_bytes >= 32 * MIB, "{report:?}");
+    assert!(report.short_bytes > 0 && report.freed.by("allocator cache") >= 32 << 20, "{report:?}");
     assert!(PURGES.load(Relaxed) > 0, "the allocator inside was asked");
     assert!(ALLOC.stats().cached_bytes < MIB && kept.iter().all(|byte| *byte == 1));
 }

@@ -36,7 +36,8 @@ fn prove(keys: &Keys, seed: u64, share: usize) -> (Vec<u8>, usize, u64) {
     let shape = Shape::of(&key, Some(&matrices));
     let least = ProofPlan::in_core(&shape, used, CHUNK_LEN_MIN, rayon::current_num_threads());
     let limit = least.minimum_bytes() / 100 * share;
-    let runtime = Runtime::builder().limit_bytes(limit).build().expect("runtime");
+    let runtime =
+        Runtime::builder().own_limit().limit_bytes(limit as u64).build().expect("runtime");
     let prover = Prover::new(&runtime, &key, Some(&matrices)).expect("prover");
     let (r, s) = randomness(seed);
     let assignment = prover.assign_circuit(circuit(seed)).expect("assignment");

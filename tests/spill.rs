@@ -37,7 +37,7 @@ fn folder() -> tempfile::TempDir {
 
 /// A runtime whose vectors have `room` bytes above what the test program uses already.
 fn runtime(room: usize, options: SpillOptions) -> Runtime {
-    let runtime = Runtime::builder().spill(options).build().expect("a runtime");
+    let runtime = Runtime::builder().own_limit().spill(options).build().expect("a runtime");
     limit_to(&runtime, room);
     runtime
 }
@@ -45,7 +45,7 @@ fn runtime(room: usize, options: SpillOptions) -> Runtime {
 /// Leaves `room` bytes: what earlier tests left in the heap goes first, or it would be found later.
 fn limit_to(runtime: &Runtime, room: usize) {
     runtime.reclaim_all();
-    runtime.set_limit_bytes(runtime.ledger().counted_bytes() + room);
+    runtime.set_limit_bytes(Some(runtime.counted_bytes() + room as u64));
 }
 
 /// What a vector should hold. Not a copy: the limit counts the test's own memory too.
@@ -161,7 +161,7 @@ fn threads_share_vectors(options: SpillOptions) {
     let stats = runtime.spill_stats();
     assert!(stats.stalls > 0 && stats.evicted > 0, "vectors were away: {stats:?}");
     // What an I/O thread has in hand would be given back in the middle of the next test.
-    let ledger = Arc::downgrade(runtime.ledger());
+    let ledger = Arc::downgrade(runtime.pool().ledger());
     drop((vectors, runtime));
     let until = Instant::now() + Duration::from_secs(20);
     while ledger.strong_count() > 0 && Instant::now() < until {
@@ -213,7 +213,7 @@ fn the_farthest_next_use_leaves_first() {
     for (i, vector) in vectors.iter().enumerate() {
         vector.hint(Hint::NextUse(100 + order(i) as u64));
     }
-    runtime.set_limit_bytes(runtime.ledger().counted_bytes() - MIB);
+    runtime.set_limit_bytes(Some(runtime.counted_bytes() - MIB as u64));
     let resident: Vec<bool> = vectors.iter().map(Spillable::is_resident).collect();
     let gone = resident.iter().filter(|resident| !**resident).count();
     assert!((4..32).contains(&gone), "four vectors of 256 KiB and the slack: {resident:?}");
@@ -231,7 +231,7 @@ fn a_vector_that_comes_takes_the_pages_of_one_that_leaves() {
     let vectors: Vec<_> = (0..8).map(|i| vector(&runtime, 4 * i)).collect();
     vectors.iter().for_each(|(vector, _)| vector.hint(Hint::Uniform));
     let room = 8 * LEN * 8 / 2 + LEN * 4;
-    runtime.set_limit_bytes(runtime.ledger().counted_bytes() - 8 * LEN * 8 + room);
+    runtime.set_limit_bytes(Some(runtime.counted_bytes() + room as u64 - (8 * LEN * 8) as u64));
     let pass = || {
         for (vector, model) in &vectors {
             assert!(vector.read().expect("it comes")[..] == model.values()[..]);
@@ -257,7 +257,7 @@ fn the_least_recently_used_leaves_first_without_hints() {
     // Time passes only as vectors are made.
     drop(vectors[0].read().expect("pinned"));
     let _later = vector(&runtime, 400);
-    runtime.set_limit_bytes(runtime.ledger().counted_bytes() - MIB);
+    runtime.set_limit_bytes(Some(runtime.counted_bytes() - MIB as u64));
     assert!(vectors[0].is_resident() && !vectors[1].is_resident());
 }
 
@@ -275,7 +275,7 @@ fn a_vector_that_can_be_made_again_is_never_written() {
     make(&mut vector);
     let model = vector.to_vec();
     let vector = runtime.recomputable(vector, make);
-    let limit = runtime.set_limit_bytes(1);
+    let limit = runtime.set_limit_bytes(Some(1));
     runtime.set_limit_bytes(limit);
     assert!(!vector.is_resident());
     assert_eq!(*vector.read().expect("made again"), *model);
@@ -292,7 +292,7 @@ fn a_vector_that_is_said_to_be_uniform_is_not_packed_though_it_could_be() {
         // Seed 1 is of bits.
         let (handle, model) = vector(&runtime, 1);
         hint.into_iter().for_each(|hint| handle.hint(hint));
-        let limit = runtime.set_limit_bytes(1);
+        let limit = runtime.set_limit_bytes(Some(1));
         runtime.set_limit_bytes(limit);
         assert!(!handle.is_resident());
         let stats = runtime.spill_stats();
@@ -305,7 +305,7 @@ fn a_vector_that_is_said_to_be_uniform_is_not_packed_though_it_could_be() {
 #[test]
 fn without_a_store_nothing_leaves() {
     let _alone = alone();
-    let runtime = Runtime::builder().build().expect("a runtime");
+    let runtime = Runtime::builder().own_limit().build().expect("a runtime");
     limit_to(&runtime, 4 * MIB);
     let (handle, _) = vector(&runtime, 0);
     let refused = runtime.pool().try_zeroed::<u64>(MIB);
@@ -318,7 +318,7 @@ fn read_ahead_is_used() {
     let folder = folder();
     let runtime = runtime(64 * MIB, SpillOptions::new(folder.path()));
     let vectors: Vec<_> = (0..8).map(|i| vector(&runtime, 4 * i)).collect();
-    let limit = runtime.set_limit_bytes(1);
+    let limit = runtime.set_limit_bytes(Some(1));
     runtime.set_limit_bytes(limit);
     assert!(vectors.iter().all(|(handle, _)| !handle.is_resident()));
     for (handle, _) in &vectors {
@@ -348,7 +348,7 @@ fn readers_on_every_core_wait_for_vectors_read_ahead() {
     };
     let vectors: Vec<_> = (0..4).map(|i| runtime.spillable(made(i))).collect();
     for round in 0..12 {
-        let limit = runtime.set_limit_bytes(runtime.ledger().counted_bytes() - 128 * MIB);
+        let limit = runtime.set_limit_bytes(Some(runtime.counted_bytes() - 128 * MIB as u64));
         runtime.set_limit_bytes(limit);
         // What is read ahead gets blocks that were used, which are filled first.
         drop((0..4).map(made).collect::<Vec<_>>());

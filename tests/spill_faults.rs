@@ -47,17 +47,17 @@ fn vector(runtime: &Runtime, seed: u64) -> Spillable<u64> {
 }
 
 fn runtime(options: SpillOptions) -> Runtime {
-    Runtime::builder().spill(options).build().expect("a runtime")
+    Runtime::builder().own_limit().spill(options).build().expect("a runtime")
 }
 
 /// Leaves `room` bytes beside what is counted now.
 fn leave_room(runtime: &Runtime, room: usize) {
-    runtime.set_limit_bytes(runtime.ledger().counted_bytes() + room);
+    runtime.set_limit_bytes(Some(runtime.counted_bytes() + room as u64));
 }
 
 /// Makes all vectors leave that can, and gives the room back.
 fn squeeze(runtime: &Runtime, bytes: usize) {
-    let limit = runtime.set_limit_bytes(runtime.ledger().counted_bytes() - bytes);
+    let limit = runtime.set_limit_bytes(Some(runtime.counted_bytes() - bytes as u64));
     runtime.set_limit_bytes(limit);
 }
 

@@ -1,26 +1,22 @@
-//! The ledger: every byte that our blocks hold, exactly, against the limit.
+//! The ledger: every byte that the blocks of one runtime hold, exactly, against the limit of the
+//! [account](crate::process::Account) it charges.
 //!
-//! ```text
-//!            limit_bytes
-//!   |<----------------------------------------------->|
-//!   |  held_bytes (ours, exact)  |  foreign (sampled) |  headroom
-//! ```
-//!
-//! A charge is one compare-and-exchange: it either fits under the limit or it does not, so two
-//! threads can never both take the last byte. A charge that does not fit asks the [`Pressure`]
-//! hook to make room, until nothing more comes, and then is refused ([`Charge::Hard`]) or let
-//! through and counted as a miss ([`Charge::Soft`]).
+//! A charge is one compare-and-exchange on the account: it either fits under the limit or it does
+//! not, so two threads, of two runtimes even, can never both take the last byte. A charge that does
+//! not fit asks the [`Pressure`] hook to make room, until nothing more comes, and then is refused
+//! ([`Charge::Hard`]) or let through and counted as a miss ([`Charge::Soft`]).
 //!
 //! Invariants:
 //!
-//! * `held_bytes` = the sum of charges let through less the sum of `uncharge`s;
+//! * `held_bytes` = the sum of charges let through less the sum of `uncharge`s, here and, over all
+//!   ledgers, in the account;
 //! * with hard charges only, `held + foreign <= limit` after every charge, for the foreign bytes
 //!   known at that moment;
 //! * `peak_bytes >= held + foreign` at every charge.
 //!
-//! The kernel's RSS corrects the foreign part; it never defines the held part: since Linux 6.2 its
-//! counters may lag by megabytes a CPU. The ledger never allocates, locks or logs.
+//! The ledger never allocates, locks or logs.
 
+use crate::process::{Account, AccountRef, Owner, Pressure, Source};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::watermark::Watermark;
 use std::sync::{Arc, OnceLock};
@@ -57,18 +53,6 @@ pub struct OverLimit {
     pub limit_bytes: usize,
 }
 
-/// The policy above the ledger, reached when a charge does not fit.
-pub trait Pressure: Send + Sync {
-    /// Returns the resident bytes of this process beyond `settled_bytes` (ours, with their pages),
-    /// as the kernel sees them now.
-    fn foreign_bytes(&self, settled_bytes: usize) -> usize;
-
-    /// Gives back at least `short_bytes` if it can, cheapest first, and returns what it freed, be
-    /// it that others have taken it meanwhile: less than was asked for says that there is no more.
-    /// Blocks that it made free may stay cached: who is still short asks again, and then they go.
-    fn relieve(&self, short_bytes: usize) -> usize;
-}
-
 /// What the ledger counted. All numbers only grow, but for the bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -89,16 +73,10 @@ pub struct LedgerStats {
 
 /// See the module's header.
 pub struct Ledger {
-    held: AtomicUsize,
-    settled: AtomicUsize,
-    foreign: AtomicUsize,
-    /// Foreign bytes are taken to be at least this many, because they will be.
-    expected_foreign: AtomicUsize,
-    foreign_margin: AtomicUsize,
-    limit: AtomicUsize,
-    peak: AtomicUsize,
-    held_lap: AtomicUsize,
+    account: AccountRef,
+    held: Watermark,
     asked: Arc<Watermark>,
+    peak: AtomicUsize,
     relief_calls: AtomicU64,
     refused: AtomicU64,
     missed: AtomicU64,
@@ -121,19 +99,20 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// Makes a ledger without a limit.
+    /// Makes a ledger without a limit, on an account of its own that asks no kernel.
     #[must_use]
     pub fn new() -> Self {
+        Self::on(AccountRef::told())
+    }
+
+    /// Makes a ledger that charges `account`.
+    #[must_use]
+    pub fn on(account: AccountRef) -> Self {
         Self {
-            held: AtomicUsize::new(0),
-            settled: AtomicUsize::new(0),
-            foreign: AtomicUsize::new(0),
-            expected_foreign: AtomicUsize::new(0),
-            foreign_margin: AtomicUsize::new(0),
-            limit: AtomicUsize::new(usize::MAX),
-            peak: AtomicUsize::new(0),
-            held_lap: AtomicUsize::new(0),
+            account,
+            held: Watermark::default(),
             asked: Arc::default(),
+            peak: AtomicUsize::new(0),
             relief_calls: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             missed: AtomicU64::new(0),
@@ -141,11 +120,12 @@ impl Ledger {
         }
     }
 
-    /// Makes a ledger with a limit in bytes over held and foreign bytes together.
+    /// Makes a ledger on an account of its own, with a limit in bytes over held and foreign bytes
+    /// together.
     #[must_use]
     pub fn with_limit(limit_bytes: usize) -> Self {
         let ledger = Self::new();
-        ledger.set_limit(limit_bytes);
+        ledger.account.set_limit(limit_bytes, Source::Runtime);
         ledger
     }
 
@@ -156,6 +136,18 @@ impl Ledger {
         self
     }
 
+    /// Returns the account that is charged.
+    #[must_use]
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Returns the account that is charged, to be shared.
+    #[must_use]
+    pub fn account_ref(&self) -> &AccountRef {
+        &self.account
+    }
+
     /// Returns the bytes that vectors of all pools asked for, with their peak. What a pool rounds
     /// up, caches or gives back does not change it.
     #[inline]
@@ -163,20 +155,10 @@ impl Ledger {
         &self.asked
     }
 
-    /// Returns the most bytes held at once since [`Ledger::restart_held_lap`].
-    pub fn held_lap_bytes(&self) -> usize {
-        self.held_lap.load(Ordering::Relaxed)
-    }
-
-    /// Begins a lap of the held bytes, and returns the old one for
-    /// [`Ledger::resume_held_lap`]; laps nest, as those of a [`Watermark`] do.
-    pub fn restart_held_lap(&self) -> usize {
-        self.held_lap.swap(self.held_bytes(), Ordering::Relaxed)
-    }
-
-    /// Goes on with the lap that [`Ledger::restart_held_lap`] ended.
-    pub fn resume_held_lap(&self, lap_bytes: usize) {
-        self.held_lap.fetch_max(lap_bytes, Ordering::Relaxed);
+    /// Returns the bytes that our blocks hold, with their peak.
+    #[inline]
+    pub fn held(&self) -> &Watermark {
+        &self.held
     }
 
     /// Connects the policy that makes room. Returns false, and changes nothing, when one is
@@ -185,34 +167,28 @@ impl Ledger {
         self.pressure.set(pressure).is_ok()
     }
 
-    /// Sets the limit in bytes (`usize::MAX` for none) and returns the old one. It gives nothing
-    /// back by itself.
-    pub fn set_limit(&self, limit_bytes: usize) -> usize {
-        self.limit.swap(limit_bytes, Ordering::Relaxed)
-    }
-
     /// Returns the limit in bytes, `usize::MAX` for none.
     #[inline]
     pub fn limit_bytes(&self) -> usize {
-        self.limit.load(Ordering::Relaxed)
+        self.account.limit_bytes()
+    }
+
+    /// Sets the account's limit in bytes (`usize::MAX` for none) and returns the old one. It gives
+    /// nothing back by itself.
+    pub fn set_limit(&self, limit_bytes: usize) -> usize {
+        self.account.set_limit(limit_bytes, Source::Runtime)
     }
 
     /// Returns the bytes our blocks hold.
     #[inline]
     pub fn held_bytes(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
-    }
-
-    /// Returns the held bytes whose pages have come: what the kernel counts for us already.
-    #[inline]
-    pub fn settled_bytes(&self) -> usize {
-        self.settled.load(Ordering::Relaxed)
+        self.held.now_bytes()
     }
 
     /// Notes that `bytes` that were charged have their pages now. Until then a sample counts them
     /// as held and not as resident, so foreign bytes are never thought smaller than they are.
     pub fn settle(&self, bytes: usize) {
-        self.settled.fetch_add(bytes, Ordering::Relaxed);
+        self.account.arrived(Owner::Pools, bytes);
     }
 
     /// Notes, before they are given back, that `bytes` will lose their pages.
@@ -221,8 +197,7 @@ impl Ledger {
     ///
     /// In debug builds, when more is unsettled than was settled.
     pub fn unsettle(&self, bytes: usize) {
-        let before = self.settled.fetch_sub(bytes, Ordering::Relaxed);
-        debug_assert!(before >= bytes, "{bytes} bytes unsettled, only {before} were settled");
+        self.account.leaving(Owner::Pools, bytes);
     }
 
     /// Returns how many more bytes fit under the limit, by the last sample of foreign bytes.
@@ -234,53 +209,26 @@ impl Ledger {
     /// Returns by how many bytes the limit is exceeded, by the last sample of foreign bytes.
     #[inline]
     pub fn excess_bytes(&self) -> usize {
-        self.counted_bytes().saturating_sub(self.limit_bytes())
+        self.account.excess_bytes()
     }
 
     /// Returns held and foreign bytes together, these with their margin, or as expected if that is
     /// more.
     #[inline]
     pub fn counted_bytes(&self) -> usize {
-        self.held_bytes().saturating_add(self.counted_foreign())
+        let held = self.account.held_bytes(Owner::Pools);
+        held.saturating_add(self.account.others_bytes(Owner::Pools))
     }
 
-    #[inline]
-    fn counted_foreign(&self) -> usize {
-        let expected = self.expected_foreign.load(Ordering::Relaxed);
-        let margin = self.foreign_margin.load(Ordering::Relaxed);
-        self.foreign.load(Ordering::Relaxed).saturating_add(margin).max(expected)
-    }
-
-    /// Counts `bytes` more than the last sample of foreign bytes said, and returns what was counted
-    /// more before: the room for what grows after the last charge, when nobody samples.
-    pub fn set_foreign_margin(&self, bytes: usize) -> usize {
-        self.foreign_margin.swap(bytes, Ordering::Relaxed)
-    }
-
-    /// Says how many foreign bytes there will be, and returns what was said before: from now on no
-    /// fewer are counted. Between two samples the foreign part can grow unseen; with the growth
-    /// expected, the sum stays under the limit all the same.
-    pub fn expect_foreign(&self, bytes: usize) -> usize {
-        self.expected_foreign.swap(bytes, Ordering::Relaxed)
-    }
-
-    /// Samples the foreign bytes through the hook, if one is connected, and notes the peak.
+    /// Looks at the foreign bytes, and notes the peak.
     pub fn sample(&self) {
-        if let Some(pressure) = self.pressure.get() {
-            self.note_foreign(pressure.foreign_bytes(self.settled_bytes()));
-        }
-    }
-
-    /// Records how many bytes of the process are not ours.
-    pub fn note_foreign(&self, bytes: usize) {
-        self.foreign.store(bytes, Ordering::Relaxed);
-        self.note_peak(self.held_bytes());
+        self.account.look();
+        self.note_peak();
     }
 
     /// Starts the peak anew from what is held and sampled now, and returns the old one.
     pub fn restart_peak(&self) -> usize {
-        let foreign = self.foreign.load(Ordering::Relaxed);
-        self.peak.swap(self.held_bytes().saturating_add(foreign), Ordering::Relaxed)
+        self.peak.swap(self.whole_bytes(), Ordering::Relaxed)
     }
 
     /// Adds `bytes` to what is held, making room first if they do not fit.
@@ -338,6 +286,10 @@ impl Ledger {
                 }
             }
         }
+        // What is over the limit already, without this charge, nobody could give back.
+        if self.excess_bytes() > 0 {
+            self.account.still_over();
+        }
         match charge {
             Charge::Soft if self.add_over(bytes) => {
                 self.missed.fetch_add(1, Ordering::Relaxed);
@@ -349,7 +301,7 @@ impl Ledger {
                     asked_bytes: bytes,
                     short_bytes: self.short_bytes(bytes),
                     held_bytes: self.held_bytes(),
-                    foreign_bytes: self.foreign.load(Ordering::Relaxed),
+                    foreign_bytes: self.foreign_bytes(),
                     limit_bytes: self.limit_bytes(),
                 })
             }
@@ -368,15 +320,15 @@ impl Ledger {
     ///
     /// In debug builds, when more is given back than was charged.
     pub fn uncharge(&self, bytes: usize) {
-        let before = self.held.fetch_sub(bytes, Ordering::Relaxed);
-        debug_assert!(before >= bytes, "{bytes} bytes given back, only {before} were charged");
+        self.held.sub(bytes);
+        self.account.sub(Owner::Pools, bytes);
     }
 
     /// Returns what was counted so far.
     pub fn stats(&self) -> LedgerStats {
         LedgerStats {
             held_bytes: self.held_bytes(),
-            foreign_bytes: self.foreign.load(Ordering::Relaxed),
+            foreign_bytes: self.foreign_bytes(),
             peak_bytes: self.peak.load(Ordering::Relaxed),
             relief_calls: self.relief_calls.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
@@ -384,41 +336,46 @@ impl Ledger {
         }
     }
 
+    /// What is held, ours and everybody else's.
+    fn whole_bytes(&self) -> usize {
+        let pools = self.account.held_bytes(Owner::Pools);
+        pools.saturating_add(self.account.rest_bytes(Owner::Pools))
+    }
+
+    /// What is held and not ours: of other runtimes, and of the rest of the process.
+    fn foreign_bytes(&self) -> usize {
+        self.whole_bytes().saturating_sub(self.held_bytes())
+    }
+
     fn short_bytes(&self, bytes: usize) -> usize {
         self.counted_bytes().saturating_add(bytes).saturating_sub(self.limit_bytes())
     }
 
-    fn note_peak(&self, held: usize) {
-        let foreign = self.foreign.load(Ordering::Relaxed);
-        self.peak.fetch_max(held.saturating_add(foreign), Ordering::Relaxed);
-        self.held_lap.fetch_max(held, Ordering::Relaxed);
+    fn note_peak(&self) {
+        self.peak.fetch_max(self.whole_bytes(), Ordering::Relaxed);
+    }
+
+    fn note_added(&self, bytes: usize) {
+        self.held.add(bytes);
+        self.note_peak();
     }
 
     /// Adds `bytes` whether they fit or not, unless the sum is no number.
     fn add_over(&self, bytes: usize) -> bool {
-        let sum = |held: usize| held.checked_add(bytes);
-        // Relaxed: as in `try_add`.
-        let before = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
-        before.map(|held| self.note_peak(held + bytes)).is_ok()
+        let added = self.account.add_over(Owner::Pools, bytes).is_some();
+        if added {
+            self.note_added(bytes);
+        }
+        added
     }
 
     /// Adds `bytes` if they fit.
     fn try_add(&self, bytes: usize) -> bool {
-        let room = self.limit_bytes().saturating_sub(self.counted_foreign());
-        let mut held = self.held.load(Ordering::Relaxed);
-        loop {
-            let Some(new) = held.checked_add(bytes).filter(|new| *new <= room) else {
-                return false;
-            };
-            // Relaxed: the number itself is all that is shared; no other memory hangs on it.
-            match self.held.compare_exchange_weak(held, new, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => {
-                    self.note_peak(new);
-                    return true;
-                }
-                Err(now) => held = now,
-            }
+        let added = self.account.try_add(Owner::Pools, bytes).is_some();
+        if added {
+            self.note_added(bytes);
         }
+        added
     }
 }
 
@@ -431,7 +388,7 @@ mod tests {
     #[test]
     fn a_hard_charge_is_refused_with_its_numbers_and_charges_nothing() {
         let ledger = Ledger::with_limit(100);
-        ledger.note_foreign(30);
+        ledger.account().note_foreign(30);
         ledger.charge(50, Charge::Hard).expect("fits");
         let refused = ledger.charge(40, Charge::Hard).expect_err("80 + 40 > 100");
         assert_eq!((refused.short_bytes, refused.held_bytes, refused.foreign_bytes), (20, 50, 30));
@@ -455,9 +412,6 @@ mod tests {
     }
 
     impl Pressure for Cache {
-        fn foreign_bytes(&self, _held: usize) -> usize {
-            0
-        }
         fn relieve(&self, short: usize) -> usize {
             let freed = self.bytes.load(Ordering::Relaxed).min(short);
             self.bytes.fetch_sub(freed, Ordering::Relaxed);
@@ -465,6 +419,7 @@ mod tests {
             ledger.expect("connected, and charged just now").uncharge(freed);
             freed
         }
+        fn limit_changed(&self, _excess: usize) {}
     }
 
     #[test]
@@ -488,9 +443,6 @@ mod tests {
     }
 
     impl Pressure for Robbed {
-        fn foreign_bytes(&self, _held: usize) -> usize {
-            0
-        }
         fn relieve(&self, short: usize) -> usize {
             let ledger = self.ledger.get().and_then(Weak::upgrade);
             let ledger = ledger.expect("connected, and charged just now");
@@ -501,6 +453,7 @@ mod tests {
             }
             short
         }
+        fn limit_changed(&self, _excess: usize) {}
     }
 
     #[test]

@@ -20,8 +20,8 @@
 //! # The ladder (each imports only what is to its right)
 //!
 //! ```text
-//!   bump -> vec -> pool -> ledger, region -> os -> size
-//!   global -> page_source -> os
+//!   bump -> vec -> pool -> ledger, region -> process -> os -> size
+//!   global -> page_source, process -> os
 //!   global, ledger, free_list -> sync
 //! ```
 //!
@@ -54,6 +54,7 @@ pub mod os;
 mod page_source;
 mod plain;
 mod pool;
+pub mod process;
 mod region;
 pub mod size;
 mod stats;
@@ -64,11 +65,12 @@ mod watermark;
 
 pub use bump::{Bump, Rewind};
 pub use error::Error;
-pub use ledger::{Charge, Ledger, LedgerStats, OverLimit, Pressure};
+pub use ledger::{Charge, Ledger, LedgerStats, OverLimit};
 pub use os::Moved;
 pub use page_source::{PageSource, Pages, PlainPages, StaticSource, half_range};
 pub use plain::{Plain, bytes_of, bytes_of_mut};
 pub use pool::{OverLimitRelease, Pool, PoolBuilder, Prefault, Secrecy};
+pub use process::Pressure;
 pub use stats::PoolStats;
 pub use vec::{IntoIter, PoolVec, fill_with_zero};
 pub use watermark::Watermark;

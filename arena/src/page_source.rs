@@ -124,23 +124,18 @@ pub unsafe trait PageSource: Sync {
         Moved::Refused
     }
 
-    /// The process is over its limit by `bytes`, with every cached block given back already.
-    /// Returns the bytes the source made room for; zero when it has no way to.
-    fn over_budget(&self, bytes: usize) -> usize {
-        _ = bytes;
+    /// Says that the source tells the process's account itself what pages it holds: those of
+    /// blocks are not counted again.
+    fn counts_its_pages(&self) -> bool {
+        false
+    }
+
+    /// The process is over its limit with every cached block given back, or what it holds beside
+    /// the source has grown under one. A source that keeps to the limit of the process makes room,
+    /// and returns the bytes that it gave back.
+    fn follow_limit(&self) -> usize {
         0
     }
-
-    /// The process may hold `bytes` from now on (`usize::MAX`: any), says the program. It is told
-    /// before `reserve` too, if it was said before the first block. A source that keeps to a limit
-    /// keeps to this one, and makes room when it is lower.
-    fn limit_set(&self, bytes: usize) {
-        _ = bytes;
-    }
-
-    /// What the process holds beside the source has grown. A source that shares a limit with it
-    /// makes room.
-    fn others_grew(&self) {}
 
     /// Says, once in a child process of `fork`, whether the range can be used on. After false the
     /// allocator leaves it alone: what is allocated comes from the inner allocator, what is freed

@@ -13,6 +13,8 @@ use global_common::{FakePages, out_of_memory};
 use plimsoll_arena::PlainPages;
 use plimsoll_arena::global::{BLOCK_BYTES_MIN, Global, Hooked};
 use plimsoll_arena::os::OsError;
+#[cfg(not(miri))]
+use plimsoll_arena::process::AccountRef;
 use plimsoll_arena::{Moved, PageSource, Pages};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::NonNull;
@@ -262,7 +264,7 @@ fn programs_on_fake_pages_by_threads() {
 #[cfg(not(miri))]
 fn programs_on_the_kernels_pages_by_many_threads() {
     run_programs("programs_on_the_kernels_pages_by_many_threads", 6, |rng| {
-        let tested = global(PlainPages);
+        let tested = global(PlainPages).on(AccountRef::alone());
         let in_use = InUse::default();
         let threads = [1, 2, 4, 16][rng.below(4)];
         let live_max = (200 << 20) / threads;

@@ -48,15 +48,6 @@ fn where_a_block_is_and_what_it_grows_and_shrinks_to() {
 }
 
 #[test]
-fn a_limit_is_told_before_addresses_are_reserved_and_whenever_it_changes() {
-    let tested = global();
-    tested.set_limit(1 << 30);
-    tested.set_limit(1 << 20);
-    let limits = tested.pages().limits.lock().expect("no panic under this lock").clone();
-    assert_eq!(limits, [(1 << 30, false), (1 << 30, true), (1 << 20, true)]);
-}
-
-#[test]
 fn small_blocks_that_grow_under_a_limit_are_told_and_others_are_not() {
     let tested = global();
     let looks = || tested.pages().looks.load(Relaxed);
@@ -70,7 +61,12 @@ fn small_blocks_that_grow_under_a_limit_are_told_and_others_are_not() {
     let large = allocate(&tested, 1 << 20);
     give(take(1000));
     assert_eq!(looks(), 0, "there is no limit");
-    tested.set_limit(1 << 40);
+    let limit = 1 << 34;
+    assert_eq!(tested.set_limit(limit), usize::MAX);
+    // It is the process's: another allocator has it before it reserves addresses.
+    let other = global();
+    free(&other, allocate(&other, 1 << 20), 1 << 20);
+    assert_eq!((other.limit_bytes(), other.pages().limit.load(Relaxed)), (limit, limit));
     // 256 KiB are sixteen of them.
     let kept = take(160);
     assert_eq!(looks(), 10);
@@ -89,4 +85,6 @@ fn small_blocks_that_grow_under_a_limit_are_told_and_others_are_not() {
     assert_eq!(looks(), 11, "32 KiB and fifteen times 16 are more than 256");
     give(kept);
     free(&tested, large, 1 << 20);
+    assert_eq!(other.set_limit(usize::MAX), limit);
+    assert_eq!(tested.limit_bytes(), usize::MAX);
 }

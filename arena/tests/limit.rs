@@ -2,6 +2,7 @@
 //! zero, so that a path which no longer works cannot hide behind another.
 
 use plimsoll_arena::os::Fake;
+use plimsoll_arena::process::{Account, AccountRef, Owner, Source};
 use plimsoll_arena::{Charge, Error, Ledger, OverLimitRelease, Pool, PoolVec, Pressure};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
@@ -13,21 +14,16 @@ fn pool_on(ledger: &Arc<Ledger>, policy: OverLimitRelease) -> Pool {
     builder.ledger(Arc::clone(ledger)).over_limit_release(policy).build().expect("32 MiB")
 }
 
-/// A hook that reclaims from one pool, and says that `foreign` bytes are others'.
+/// A hook that reclaims from one pool.
 #[derive(Default)]
 struct Reclaimer {
     pool: Mutex<Option<Pool>>,
-    foreign: AtomicUsize,
     calls: AtomicUsize,
     asked_bytes: AtomicUsize,
     freed_bytes: AtomicUsize,
 }
 
 impl Pressure for Reclaimer {
-    fn foreign_bytes(&self, _held_bytes: usize) -> usize {
-        self.foreign.load(Ordering::Relaxed)
-    }
-
     fn relieve(&self, short_bytes: usize) -> usize {
         let pool = self.pool.lock().expect("no panic under this lock").clone();
         let freed = pool.map_or(0, |pool| pool.reclaim(short_bytes));
@@ -35,6 +31,10 @@ impl Pressure for Reclaimer {
         self.asked_bytes.fetch_add(short_bytes, Ordering::Relaxed);
         self.freed_bytes.fetch_add(freed, Ordering::Relaxed);
         freed
+    }
+
+    fn limit_changed(&self, excess_bytes: usize) {
+        self.relieve(excess_bytes);
     }
 }
 
@@ -73,10 +73,6 @@ struct Evictor {
 }
 
 impl Pressure for Evictor {
-    fn foreign_bytes(&self, _held_bytes: usize) -> usize {
-        0
-    }
-
     fn relieve(&self, short_bytes: usize) -> usize {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let pool = self.pool.lock().expect("no panic under this lock").clone();
@@ -87,6 +83,10 @@ impl Pressure for Evictor {
         let mut resident = self.resident.lock().expect("no panic under this lock");
         let stay = resident.len() - short_bytes.div_ceil(MIB).min(resident.len());
         resident.drain(stay..).map(|vector| vector.len()).sum()
+    }
+
+    fn limit_changed(&self, excess_bytes: usize) {
+        self.relieve(excess_bytes);
     }
 }
 
@@ -211,14 +211,67 @@ fn release_over_the_limit_alone_gives_back_at_drop() {
 
 #[test]
 fn bytes_of_others_count_against_the_limit() {
-    let (ledger, pool, hook) = connected(4 * MIB);
-    hook.foreign.store(3 * MIB, Ordering::Relaxed);
+    let (ledger, pool, _hook) = connected(4 * MIB);
+    ledger.account().note_foreign(3 * MIB);
     assert!(pool.try_zeroed::<u8>(2 * MIB).is_err());
-    hook.foreign.store(2 * MIB, Ordering::Relaxed);
+    ledger.account().note_foreign(2 * MIB);
     let vector = pool.try_zeroed::<u8>(2 * MIB).expect("the others shrank");
     assert_eq!((ledger.counted_bytes(), ledger.headroom_bytes()), (4 * MIB, 0));
     assert_eq!(ledger.stats().refused, 1);
     drop(vector);
+}
+
+#[test]
+fn two_ledgers_on_one_account_never_cross_its_limit_together() {
+    let account = AccountRef::told();
+    account.set_limit(3 * MIB, Source::Runtime);
+    let ledgers = [(); 2].map(|()| Arc::new(Ledger::on(account.clone())));
+    let pools = ledgers.each_ref().map(|ledger| pool_on(ledger, OverLimitRelease::Keep));
+    let first = pools[0].try_zeroed::<u8>(2 * MIB).expect("fits");
+    let Err(Error::OverLimit(refused)) = pools[1].try_zeroed::<u8>(2 * MIB) else {
+        panic!("4 MiB under a limit of 3");
+    };
+    // What another ledger holds is foreign to this one.
+    assert_eq!((refused.held_bytes, refused.foreign_bytes), (0, 2 * MIB));
+    assert_eq!(account.held_bytes(Owner::Pools), 2 * MIB);
+    drop(first);
+    assert_eq!(pools[0].reclaim(usize::MAX), 2 * MIB);
+    let second = pools[1].try_zeroed::<u8>(2 * MIB).expect("the other gave back");
+    assert_eq!((ledgers[0].held_bytes(), ledgers[1].held_bytes()), (0, 2 * MIB));
+    drop(second);
+}
+
+#[test]
+fn a_limit_that_changes_is_told_to_all_that_are_connected() {
+    let account = AccountRef::told();
+    let ledger = Arc::new(Ledger::on(account.clone()));
+    let pool = pool_on(&ledger, OverLimitRelease::Keep);
+    let hook = Arc::new(Reclaimer::default());
+    *hook.pool.lock().expect("no panic under this lock") = Some(pool.clone());
+    let hook = Parted(hook);
+    let pressure: Arc<dyn Pressure> = hook.0.clone();
+    account.register(Arc::downgrade(&pressure));
+    drop(pool.try_zeroed::<u8>(4 * MIB).expect("no limit"));
+    account.set_limit(MIB, Source::Allocator);
+    assert_eq!(ledger.held_bytes(), 4 * MIB, "setting it gives nothing back by itself");
+    account.tell_changed();
+    assert_eq!((ledger.held_bytes(), hook.calls.load(Ordering::Relaxed)), (0, 1));
+}
+
+#[test]
+fn expectations_add_up_and_end_in_any_order() {
+    let ledger = Arc::new(Ledger::with_limit(10 * MIB));
+    let account = ledger.account_ref();
+    let first = Account::expect(account, 3 * MIB);
+    let second = Account::expect(account, 4 * MIB);
+    assert_eq!(ledger.headroom_bytes(), 3 * MIB);
+    drop(first);
+    assert_eq!(ledger.headroom_bytes(), 6 * MIB);
+    account.note_foreign(5 * MIB);
+    assert_eq!(ledger.headroom_bytes(), 5 * MIB, "there is more than was expected");
+    drop(second);
+    account.note_foreign(0);
+    assert_eq!(ledger.headroom_bytes(), 10 * MIB);
 }
 
 #[test]

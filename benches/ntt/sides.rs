@@ -173,11 +173,11 @@ fn ark_poly(log_n: u32) -> Run {
 
 fn out_of_core(log_n: u32, limit_bytes: usize, folder: &Path) -> Run {
     let runtime = Runtime::builder()
-        .limit_bytes(limit_bytes)
+        .limit_bytes(limit_bytes as u64)
         .spill(SpillOptions::new(folder))
         .build()
         .expect("a runtime with somewhere to spill");
-    let taken = runtime.ledger().counted_bytes() + BESIDE_BYTES;
+    let taken = runtime.counted_bytes() as usize + BESIDE_BYTES;
     let budget = limit_bytes.saturating_sub(taken);
     let plan = Plan::new(log_n, size_of::<Fr>(), budget).unwrap_or_else(|why| panic!("{why}"));
     let transform = OutOfCore::<Fr>::new(&runtime, plan).expect("tables");

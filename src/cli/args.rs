@@ -93,9 +93,10 @@ pub(super) struct ProveArgs {
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
 
-    /// Memory limit of the whole process: 12GiB, 800MB, 75% (of the machine or its cgroup), auto.
-    #[arg(long, default_value = "auto", value_name = "SIZE")]
-    pub(super) limit: LimitSpec,
+    /// Memory limit of the whole process: 12GiB, 8Gi, 800MB, 75% (of the machine or its cgroup),
+    /// auto (what these allow), none. Default: $PLIMSOLL_LIMIT, or auto.
+    #[arg(long, value_name = "SIZE")]
+    pub(super) limit: Option<LimitSpec>,
 
     /// Threads; as many as there are cores by default.
     #[arg(long, value_name = "N", value_parser = threads())]

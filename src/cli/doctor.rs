@@ -9,16 +9,15 @@
 //!
 //! Fields and findings may be added; none is renamed or taken away without a new major version.
 
+use super::spill::default_folder;
 use crate::doctor::{Finding, Level, Machine, Probe, examine, worst};
 use clap::Args;
+use plimsoll_arena::process::variable;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-
-/// A folder that is on a disk on most machines, unlike /tmp.
-const DEFAULT_FOLDER: &str = "/var/tmp";
 
 /// Columns of a line on a terminal: what the narrowest in use have.
 const COLUMNS: usize = 80;
@@ -28,7 +27,7 @@ const INDENT: usize = 20;
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
-    /// Folder that a spill file would go to. Default: $TMPDIR, or /var/tmp.
+    /// Folder that a spill file would go to. Default: $PLIMSOLL_SPILL_DIR, $TMPDIR, or /var/tmp.
     #[arg(long, value_name = "DIR")]
     spill_dir: Option<PathBuf>,
 
@@ -52,9 +51,7 @@ struct Report<'a> {
 }
 
 pub(super) fn run(args: &DoctorArgs) -> ExitCode {
-    let default =
-        || std::env::var_os("TMPDIR").map_or_else(|| DEFAULT_FOLDER.into(), PathBuf::from);
-    let folder = args.spill_dir.clone().unwrap_or_else(default);
+    let folder = args.spill_dir.clone().unwrap_or_else(default_folder);
     let probe = if args.probe { Probe::On } else { Probe::Off };
     let findings = examine(&Machine::at(&args.root, &folder, probe));
     let worst = worst(&findings);
@@ -64,7 +61,7 @@ pub(super) fn run(args: &DoctorArgs) -> ExitCode {
             .map_or_else(|why| format!("error: {why}\n"), |text| text + "\n")
     } else {
         let terminal = std::io::stdout().is_terminal();
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let plain = variable("NO_COLOR").is_some();
         let paint = if terminal && !plain { Paint::Colour } else { Paint::Plain };
         lines(&findings, if terminal { COLUMNS } else { usize::MAX }, paint)
     };

@@ -23,7 +23,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<(), Failure> {
         let report = PlanReport {
             domain_size: shape.domain_size,
             plan: fitted.as_ref().unwrap_or(&smallest),
-            limit_bytes: runtime.limit_bytes(),
+            limit_bytes: runtime.limit_bytes().map(|bytes| bytes as usize),
             can_pack: args.spill.can_pack(),
             smallest: &smallest,
         };

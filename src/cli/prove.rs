@@ -6,6 +6,7 @@ use super::live::Live;
 use super::pictures::Pictures;
 use super::random::Random;
 use super::report::{ProofReport, print};
+use super::spill::auto_unless_set;
 use super::{Failure, on_threads};
 use crate::Runtime;
 use crate::groth16::assignment::Assignment;
@@ -35,7 +36,7 @@ struct Proved {
 pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
     let started = Instant::now();
     let out = output_paths(args)?;
-    let runtime = args.spill.runtime(Some(args.limit))?;
+    let runtime = args.spill.runtime(args.limit.or_else(auto_unless_set))?;
     let mut random = Random::new(args.seed);
     let mut pictures = Pictures::start(args, &runtime)?;
     let live = Live::start(args, &runtime);
@@ -60,7 +61,7 @@ pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
     }
     let peak_rss_bytes = runtime.meter().peak_rss_bytes().map_err(crate::Error::from)?;
     pictures.write_or_warn(peak_rss_bytes);
-    let limit_bytes = runtime.limit_bytes().map_or(u64::MAX, |bytes| bytes as u64);
+    let limit_bytes = runtime.limit_bytes().unwrap_or(u64::MAX);
     if peak_rss_bytes > limit_bytes {
         for path in out.iter().flat_map(|(proof, public)| [proof, public]) {
             let _ = std::fs::remove_file(path);
@@ -75,8 +76,9 @@ pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
     let report = ProofReport {
         verified: true,
         limit_bytes,
-        limit_source: runtime.limit().map_or_else(String::new, ToString::to_string),
+        limit_source: runtime.limit().map_or_else(String::new, |limit| limit.to_string()),
         peak_rss_bytes,
+        over_limit: runtime.over_limit().0,
         wall_seconds: started.elapsed().as_secs_f64(),
         domain_size: proved.domain_size,
         stages: runtime.take_stages(),

@@ -7,13 +7,14 @@
 //!   limit_bytes        the limit in force
 //!   limit_source       where it comes from, in words
 //!   peak_rss_bytes     VmHWM of the process at the end
+//!   over_limit         times the process was over it with nothing more to give back
 //!   wall_seconds       from start to verified proof, key making included
 //!   domain_size        points of the evaluation domain
 //!   stages             a list of: name, need_bytes, peak_bytes, live_peak_bytes,
 //!                      held_peak_bytes, freed_bytes, exit_bytes,
 //!                      wall_seconds, cpu_seconds, cpu_use, minor_faults, major_faults,
 //!                      packed_bytes, spilled_bytes, loaded_bytes, read_ahead_hits, stalls,
-//!                      stalled_seconds
+//!                      stalled_seconds, over_limit
 //!   spill              resident_bytes, packed_bytes, file_bytes, and totals of the run
 //! ```
 //!
@@ -34,6 +35,7 @@ pub(super) struct ProofReport {
     pub(super) limit_bytes: u64,
     pub(super) limit_source: String,
     pub(super) peak_rss_bytes: u64,
+    pub(super) over_limit: u64,
     pub(super) wall_seconds: f64,
     pub(super) domain_size: usize,
     pub(super) stages: Vec<StageReport>,

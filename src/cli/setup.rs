@@ -49,7 +49,7 @@ pub(super) fn run(args: &SetupArgs) -> Result<(), Failure> {
 /// Refuses a limit below what the generator takes.
 fn check_limit(limit: LimitSpec, floor_bytes: u64) -> Result<(), Failure> {
     let runtime = Runtime::builder().limit(limit).build()?;
-    let limit = runtime.limit_bytes().map_or(u64::MAX, |bytes| bytes as u64);
+    let limit = runtime.limit_bytes().unwrap_or(u64::MAX);
     if floor_bytes <= limit {
         return Ok(());
     }

@@ -6,16 +6,30 @@ use crate::error::Error;
 use crate::limit::{LimitSpec, parse_bytes};
 use crate::spill::{Encryption, SpillOptions};
 use clap::Args;
+use plimsoll_arena::process::{LIMIT_VARIABLE, SPILL_DIR_VARIABLE, variable};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// A folder that is on a disk on most machines, unlike /tmp.
 const DEFAULT_FOLDER: &str = "/var/tmp";
 
+/// Where spill files go unless the command line says so.
+pub(super) fn default_folder() -> PathBuf {
+    let named = variable(SPILL_DIR_VARIABLE).or_else(|| variable("TMPDIR"));
+    named.map_or_else(|| DEFAULT_FOLDER.into(), |folder| OsStr::from_bytes(folder).into())
+}
+
+/// The limit of a proof for which none was asked: the environment's, or all that there is.
+pub(super) fn auto_unless_set() -> Option<LimitSpec> {
+    variable(LIMIT_VARIABLE).is_none().then_some(LimitSpec::Auto)
+}
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Where cold memory goes")]
 pub(super) struct SpillArgs {
     /// Folder for the spill file, on a disk. The file has no name there and is gone with the
-    /// process. Default: $TMPDIR, or /var/tmp.
+    /// process. Default: $PLIMSOLL_SPILL_DIR, $TMPDIR, or /var/tmp.
     #[arg(long, value_name = "DIR", conflicts_with = "no_spill")]
     spill_dir: Option<PathBuf>,
 
@@ -69,9 +83,7 @@ impl SpillArgs {
         if let Some(folder) = &self.spill_dir {
             return Ok(build(self.options(Some(folder.clone())))?);
         }
-        let default =
-            std::env::var_os("TMPDIR").map_or_else(|| DEFAULT_FOLDER.into(), PathBuf::from);
-        match build(self.options(Some(default))) {
+        match build(self.options(Some(default_folder()))) {
             Err(Error::Spill(why)) => {
                 eprintln!("note: no spill file: {why}; choose a folder with --spill-dir");
                 Ok(build(self.options(None))?)

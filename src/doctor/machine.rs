@@ -9,7 +9,7 @@
 //! Sources: proc(5), and the kernel's admin-guide/blockdev/zram and admin-guide/mm pages.
 
 use super::probe::{Probe, SpillFolder, spill};
-use crate::meter::{CgroupLimit, MachineMemory, Meter};
+use crate::meter::{CgroupLimit, MachineMemory, Meter, MeterError};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -144,18 +144,21 @@ impl Machine {
     #[must_use]
     pub fn at(root: &Path, spill_folder: &Path, probe: Probe) -> Self {
         let meter = Meter::at(root).map_err(|why| why.to_string());
-        let memory = meter.as_ref().map_err(Clone::clone);
-        let memory = memory.and_then(|meter| meter.machine_memory().map_err(|why| why.to_string()));
-        let cgroup = meter.and_then(|meter| meter.cgroup().map_err(|why| why.to_string()));
+        let known = || meter.as_ref().map_err(Clone::clone);
+        let line = |why: MeterError| why.to_string();
+        let memory = known().and_then(|meter| meter.machine_memory().map_err(line));
+        let commit = known().and_then(|meter| meter.commit_bytes().map_err(line));
+        let cgroup = known().and_then(|meter| meter.cgroup().map_err(line));
+        let setting = |name| cgroup_setting(root, meter.as_ref().ok(), name);
         let vm = |name| number(root, &format!("proc/sys/vm/{name}"));
         let status = |field, word, radix| status_field(root, field, word, radix);
         Self {
             kernel_release: text(root, "proc/sys/kernel/osrelease"),
             memory,
-            commit: commit(root),
+            commit,
             cgroup,
-            cgroup_swappiness: cgroup_setting(root, "memory.swappiness"),
-            cgroup_swap_max: cgroup_setting(root, "memory.swap.max"),
+            cgroup_swappiness: setting("memory.swappiness"),
+            cgroup_swap_max: setting("memory.swap.max"),
             overcommit: vm("overcommit_memory"),
             max_map_count: vm("max_map_count"),
             swappiness: vm("swappiness"),
@@ -206,16 +209,6 @@ fn number(root: &Path, name: &str) -> Reading<u64> {
     parsed(root, name, |text| text.parse().ok())
 }
 
-fn commit(root: &Path) -> Reading<(u64, u64)> {
-    parsed(root, "proc/meminfo", |text| {
-        let bytes = |field| {
-            let rest = text.lines().find_map(|line| line.strip_prefix(field))?;
-            rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-        };
-        Some((bytes("CommitLimit:")?, bytes("Committed_AS:")?))
-    })
-}
-
 /// Number `word` of a line of `/proc/self/status`, from 0 on.
 fn status_field(root: &Path, field: &str, word: usize, radix: u32) -> Reading<u64> {
     let value = parsed(root, "proc/self/status", |text| {
@@ -228,23 +221,13 @@ fn status_field(root: &Path, field: &str, word: usize, radix: u32) -> Reading<u6
     value.map(Option::flatten)
 }
 
-/// The setting `name` of this process's memory cgroup, where it is mounted as most systems mount
-/// it; `max` is no setting. v1 where a hierarchy has the controller `memory`, else v2.
-fn cgroup_setting(root: &Path, name: &str) -> Reading<CgroupSetting> {
-    let Some(lines) = text(root, "proc/self/cgroup")? else { return Ok(None) };
-    let rows = lines.lines().filter_map(|line| {
-        let mut cells = line.splitn(3, ':').skip(1);
-        Some((cells.next()?, cells.next()?))
-    });
-    let rows: Vec<(&str, &str)> = rows.collect();
-    let v1 = rows.iter().find(|row| row.0.split(',').any(|word| word == "memory"));
-    let (mount, own) = match (v1, rows.iter().find(|row| row.0.is_empty())) {
-        (Some(row), _) => ("sys/fs/cgroup/memory", row.1),
-        (None, Some(row)) => ("sys/fs/cgroup", row.1),
-        (None, None) => return Ok(None),
-    };
-    let file = format!("{mount}{}/{name}", own.trim_end_matches('/'));
-    let value = parsed(root, &file, |text| match text {
+/// The setting `name` of this process's memory cgroup; `max` is no setting.
+fn cgroup_setting(root: &Path, meter: Option<&Meter>, name: &str) -> Reading<CgroupSetting> {
+    let own = meter.map(Meter::own_cgroup).transpose().map_err(|why| why.to_string())?;
+    let Some((_, folder)) = own.flatten() else { return Ok(None) };
+    let folder = folder.strip_prefix(root).unwrap_or(&folder);
+    let file = folder.join(name);
+    let value = parsed(root, &file.to_string_lossy(), |text| match text {
         "max" => Some(None),
         number => number.parse().ok().map(Some),
     })?;

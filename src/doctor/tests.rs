@@ -331,6 +331,8 @@ fn swap_and_zram() {
     one(swappiness("0\n"), "swappiness", Warn, "kills", "sysctl -w vm.swappiness=10");
     let v1 = |tree: &Tree| {
         tree.write("proc/self/cgroup", b"4:cpu,memory:/job\n0::/\n");
+        let mount = "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
+        tree.write("proc/self/mountinfo", mount.as_bytes());
         tree.write("sys/fs/cgroup/memory/job/memory.swappiness", b"60\n");
     };
     let mend = "echo 10 > /sys/fs/cgroup/memory/job/memory.swappiness";

@@ -28,6 +28,7 @@ use crate::groth16::key::{KeyFile, KeyKind, Query};
 use crate::groth16::r1cs::MatrixFile;
 use crate::msm::MsmPlan;
 use crate::ntt::{Moved, Plan as NttPlan, PlanError};
+use crate::reclaim::{Held, largest_first};
 use ark_bn254::Fr;
 use ark_ec::short_weierstrass::SWCurveConfig;
 use needs::Sizes;
@@ -265,7 +266,8 @@ impl ProofPlan {
     /// do.
     pub fn for_runtime(shape: &Shape, runtime: &Runtime) -> Result<Self, Error> {
         let used = used_bytes(runtime)?;
-        let limit = runtime.limit_bytes().unwrap_or(usize::MAX);
+        let limit_bytes = runtime.limit_bytes().unwrap_or(u64::MAX);
+        let limit = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
         let threads = rayon::current_num_threads();
         let mut chunk_len = CHUNK_LEN_MAX;
         while chunk_len >= CHUNK_LEN_MIN {
@@ -287,7 +289,7 @@ impl ProofPlan {
             stage: peak.name.text().to_owned(),
             asked_bytes: peak.need_bytes as u64,
             short_bytes: smallest.minimum_bytes().saturating_sub(limit) as u64,
-            limit_bytes: limit as u64,
+            limit_bytes,
             fits_bytes: smallest.minimum_bytes() as u64,
             holders: smallest.holders(peak),
         })
@@ -394,16 +396,15 @@ impl ProofPlan {
         self.stages.iter().max_by_key(bytes).unwrap_or(&self.stages[0])
     }
 
-    fn holders(&self, stage: &PlannedStage) -> Vec<crate::reclaim::Held> {
-        let held = |name: &str, bytes| crate::reclaim::Held { name: name.to_owned(), bytes };
+    fn holders(&self, stage: &PlannedStage) -> Vec<Held> {
+        let held = |name: &str, bytes: usize| Held::new(name, bytes);
         let before = if self.split().is_some() { 0 } else { stage.before_bytes };
         let mut holders = vec![
             held(&format!("{} itself", stage.name.text()), stage.need_bytes),
             held("vectors made before", before),
             held("the program", self.base_bytes),
         ];
-        holders.retain(|held| held.bytes > 0);
-        holders.sort_by_key(|held| std::cmp::Reverse(held.bytes));
+        largest_first(&mut holders);
         holders
     }
 }

@@ -47,6 +47,7 @@ use ark_ec::CurveGroup;
 use ark_ec::short_weierstrass::{Affine, Projective, SWCurveConfig};
 use ark_groth16::{Groth16, Proof, prepare_verifying_key};
 use ark_relations::gr1cs::{ConstraintSynthesizer, SynthesisError};
+use plimsoll_arena::process::Expected;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Why there is no proof.
@@ -151,13 +152,8 @@ pub struct Prover<'a> {
     matrices: Option<&'a MatrixFile>,
     progress: &'a dyn Progress,
     plan: ProofPlan,
-    expected_before: usize,
-}
-
-impl Drop for Prover<'_> {
-    fn drop(&mut self) {
-        self.runtime.ledger().expect_foreign(self.expected_before);
-    }
+    /// What the plan allows the program itself.
+    _expected: Expected,
 }
 
 impl std::fmt::Debug for Prover<'_> {
@@ -186,8 +182,8 @@ impl<'a> Prover<'a> {
         let shape = Shape::of(key, matrices);
         let plan = ProofPlan::for_runtime(&shape, runtime)?;
         // What the plan allows the program itself is not for vectors, even before it is used.
-        let expected_before = runtime.ledger().expect_foreign(plan.base_bytes());
-        Ok(Self { runtime, key, matrices, progress: &(), plan, expected_before })
+        let _expected = runtime.expect_foreign(plan.base_bytes());
+        Ok(Self { runtime, key, matrices, progress: &(), plan, _expected })
     }
 
     /// Reports progress to `progress`.
@@ -314,7 +310,7 @@ impl<'a> Prover<'a> {
     fn stage(&self, name: StageName) -> Result<Stage, ProveError> {
         let (index, count) = (name as usize, StageName::ALL.len());
         self.progress.stage(name.text(), index, count);
-        Ok(self.runtime.stage(name.text(), self.plan.need_bytes(name))?)
+        Ok(self.runtime.stage(name.text(), self.plan.need_bytes(name) as u64)?)
     }
 
     fn check_assignment(&self, assignment: &Assignment) -> Result<(), ProveError> {

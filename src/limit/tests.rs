@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
 
 use super::*;
-use crate::meter::CgroupVersion;
+use plimsoll_arena::process::{Allowance, CgroupVersion, Group};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -58,6 +58,8 @@ fn sizes_read_to_the_byte() {
         ("12GiB", 12 * GIB),
         ("12 GiB", 12 * GIB),
         ("12gib", 12 * GIB),
+        ("12Gi", 12 * GIB),
+        ("64 ki", 64 * 1024),
         ("1.5GiB", 3 * GIB / 2),
         ("1.50000000000000000000000GiB", 3 * GIB / 2),
         ("0.1GiB", 107_374_182),
@@ -94,10 +96,10 @@ fn refused_texts_say_why_and_show_the_right_form() {
         ("inf", "number"),
         ("%", "number"),
         ("5x%", "number"),
-        ("12Gi", "unknown unit \"Gi\""),
-        ("12GiBs", "unknown unit \"GiBs\""),
-        ("1e9", "unknown unit \"e9\""),
-        ("12 foo", "unknown unit \"foo\""),
+        ("12GiBs", "unknown unit"),
+        ("12Gib2", "unknown unit"),
+        ("1e9", "unknown unit"),
+        ("12 foo", "unknown unit"),
         ("1.5", "too fine"),
         ("1.0000000000000000001GiB", "too fine"),
         ("0.001%", "too fine"),
@@ -118,7 +120,7 @@ fn refused_texts_say_why_and_show_the_right_form() {
         assert!(text.trim().is_empty() || error.contains(text), "{text:?}: {error}");
         assert!(["12GiB", "1.5GiB", "75%"].iter().any(|form| error.contains(form)), "{error}");
     }
-    assert!(matches!(parse_bytes("75%"), Err(LimitError::UnknownUnit { .. })));
+    assert_eq!(parse_bytes("75%").unwrap_err().kind, MisreadKind::UnknownUnit);
 }
 
 #[test]
@@ -152,6 +154,7 @@ fn sizes_show_in_two_decimals() {
 fn specs_show_as_text_that_reads_back() {
     let table = [
         ("auto", "auto"),
+        ("none", "none"),
         ("AUTO", "auto"),
         ("1.5GiB", "1536MiB"),
         ("800MB", "781250KiB"),
@@ -167,7 +170,6 @@ fn specs_show_as_text_that_reads_back() {
         assert_eq!(spec(shown), spec(text), "{text:?}");
     }
     assert_eq!(LimitSpec::default(), LimitSpec::Auto);
-    assert_eq!(LimitSpec::Bytes(0).to_string(), "0");
     assert_eq!(Share::of_hundredths(0), None);
     assert_eq!(Share::of_hundredths(10_001), None);
 }
@@ -179,8 +181,8 @@ fn limits_name_their_source() {
         ("cgroup-v1", "2GiB", "2.00 GiB (asked for)"),
         ("cgroup-v1", "75%", "3.00 GiB (asked for)"),
         ("cgroup-v1", "12GiB", "3.88 GiB (cgroup /a allows 4.00 GiB, less a margin)"),
-        ("cgroup-v2", "auto", "5.81 GiB (cgroup /a allows 6.00 GiB, less a margin)"),
-        ("cgroup-v2-high", "auto", "4.84 GiB (cgroup /svc allows 5.00 GiB, less a margin)"),
+        ("cgroup-v2", "12GiB", "5.81 GiB (cgroup /a allows 6.00 GiB, less a margin)"),
+        ("cgroup-v2-high", "12GiB", "4.84 GiB (cgroup /svc allows 5.00 GiB, less a margin)"),
         ("cgroup-v1-unlimited", "50%", "16.00 GiB (asked for)"),
         ("cgroup-v1-unlimited", "100%", "24.00 GiB (memory available now)"),
         ("cgroup-none", "auto", "24.00 GiB (memory available now)"),
@@ -188,20 +190,28 @@ fn limits_name_their_source() {
         ("cgroup-none", "1MiB", "1.00 MiB (asked for)"),
     ];
     for (fixture, text, shown) in table {
-        let limit = spec(text).resolve(&meter(fixture)).unwrap();
+        let limit = Limit::resolve(spec(text), &meter(fixture)).unwrap().unwrap();
         assert_eq!(limit.to_string(), shown, "{fixture}, {text}");
     }
+    assert_eq!(Limit::resolve(LimitSpec::None, &meter("cgroup-v1")).unwrap(), None);
+    // Others hold 2 GiB of the cgroup, less what is this process's own.
+    let limit = Limit::resolve(LimitSpec::Auto, &meter("cgroup-v2")).unwrap().unwrap();
+    let own = meter("cgroup-v2").resident().unwrap().anon_bytes();
+    let LimitSource::Cgroup { others_bytes, .. } = limit.source else { panic!("{limit}") };
+    assert_eq!(others_bytes, 2 * GIB - own);
+    assert_eq!(limit.bytes, 6 * GIB - 6 * GIB / 32 - others_bytes);
+    assert!(limit.to_string().contains("less a margin and 1."), "{limit}");
 }
 
 #[test]
 fn a_limit_below_the_floor_is_an_error_that_says_what_to_do() {
-    let error = spec("4096").resolve(&meter("cgroup-none")).unwrap_err().to_string();
+    let error = Limit::resolve(spec("4096"), &meter("cgroup-none")).unwrap_err().to_string();
     assert!(error.contains("4.00 KiB (asked for)"), "{error}");
     assert!(error.contains("1.00 MiB") && error.contains("ask for more"), "{error}");
-    let machine = machine(GIB, GIB);
-    let error = LimitSpec::Auto.resolve_on(&machine, Some(&cgroup(16 * MIB))).unwrap_err();
+    let resolved = LimitSpec::Auto.resolve(&allowance(GIB, GIB, Some(16 * MIB)));
+    let error = Limit::of(resolved, "/p".into()).unwrap_err();
     assert!(error.to_string().contains("give the cgroup or container more"), "{error}");
-    let error = spec("auto").resolve(&meter("cgroup-damaged")).unwrap_err();
+    let error = Limit::resolve(spec("auto"), &meter("cgroup-damaged")).unwrap_err();
     assert!(matches!(error, LimitError::Meter(_)), "{error:?}");
 }
 
@@ -209,29 +219,20 @@ fn a_limit_below_the_floor_is_an_error_that_says_what_to_do() {
 fn the_live_machine_resolves() {
     let meter = Meter::live().unwrap();
     for text in ["auto", "64MiB", "50%"] {
-        let limit = spec(text).resolve(&meter).unwrap();
+        let limit = Limit::resolve(spec(text), &meter).unwrap().unwrap();
         assert!(limit.bytes <= meter.mem_total_bytes().unwrap(), "{limit}");
     }
 }
 
-fn machine(total: u64, available: u64) -> MachineMemory {
-    MachineMemory {
-        mem_total_bytes: total,
-        mem_available_bytes: available,
-        swap_total_bytes: 0,
-        swap_free_bytes: 0,
-    }
-}
-
-fn cgroup(limit_bytes: u64) -> CgroupLimit {
-    CgroupLimit {
+fn allowance(total: u64, available: u64, limit: Option<u64>) -> Allowance {
+    let group = limit.map(|limit_bytes| Group {
         version: CgroupVersion::V2,
-        path: "/p".into(),
         limit_bytes: Some(limit_bytes),
         high_bytes: None,
         usage_bytes: None,
         anon_bytes: None,
-    }
+    });
+    Allowance { total_bytes: total, available_bytes: available, group, own_bytes: 0 }
 }
 
 /// Numbers of bytes of every magnitude, with those at powers of two more often.
@@ -244,8 +245,9 @@ fn bytes() -> impl Strategy<Value = u64> {
 fn specs() -> impl Strategy<Value = LimitSpec> {
     prop_oneof![
         Just(LimitSpec::Auto),
+        Just(LimitSpec::None),
         bytes().prop_map(|bytes| LimitSpec::Bytes(bytes.max(1))),
-        (1..=SHARE_WHOLE).prop_map(|part| LimitSpec::Share(Share::of_hundredths(part).unwrap())),
+        (1..=10_000_u16).prop_map(|part| LimitSpec::Share(Share::of_hundredths(part).unwrap())),
     ]
 }
 
@@ -293,17 +295,18 @@ fn no_text_panics_and_every_accepted_text_is_stable() {
 fn a_limit_exceeds_none_of_its_bounds() {
     let bounds = (bytes(), bytes(), proptest::option::of(bytes()));
     check((specs(), bounds), |(spec, (total, available, limit))| {
-        let group = limit.map(cgroup);
         let whole = limit.unwrap_or(u64::MAX).min(total);
         let asked = match spec {
-            LimitSpec::Auto => u64::MAX,
+            LimitSpec::Auto | LimitSpec::None => u64::MAX,
             LimitSpec::Bytes(bytes) => bytes,
             LimitSpec::Share(share) => share.of_bytes(whole),
         };
         let allowed = limit.map_or(u64::MAX, |l| l.saturating_sub((l / 32).max(16 * MIB)));
         let least = asked.min(allowed).min(available);
-        match spec.resolve_on(&machine(total, available), group.as_ref()) {
-            Ok(resolved) => {
+        let resolved = spec.resolve(&allowance(total, available, limit));
+        match Limit::of(resolved, "/p".into()) {
+            Ok(None) => prop_assert_eq!(spec, LimitSpec::None),
+            Ok(Some(resolved)) => {
                 prop_assert_eq!(resolved.bytes, least);
                 prop_assert!(resolved.bytes >= LIMIT_BYTES_MIN);
             }

@@ -16,7 +16,7 @@ use ark_poly::{EvaluationDomain, Radix2EvaluationDomain};
 const ELEMENT: usize = size_of::<Fr>();
 
 fn runtime() -> Runtime {
-    Runtime::builder().build().unwrap()
+    Runtime::builder().own_limit().build().unwrap()
 }
 
 fn out_of_core(runtime: &Runtime, layout: Layout) -> OutOfCore<Fr> {
@@ -234,7 +234,7 @@ fn blocks_that_leave_in_mid_pass_change_no_value() {
     let mut random = Random::from_env();
     let folder = tempfile::tempdir_in("/var/tmp").unwrap();
     let options = SpillOptions::new(folder.path());
-    let runtime = Runtime::builder().spill(options).build().unwrap();
+    let runtime = Runtime::builder().own_limit().spill(options).build().unwrap();
     // Blocks of 64 KiB: smaller ones never leave.
     let transform = out_of_core(&runtime, Layout::new(256, 128, 64, 32).unwrap());
     let domain = Radix2EvaluationDomain::<Fr>::new(1 << 15).unwrap();
@@ -264,12 +264,12 @@ fn blocks_that_leave_in_mid_pass_change_no_value() {
 
 #[test]
 fn without_memory_for_a_stripe_the_vector_is_as_it_was() {
-    let runtime = Runtime::builder().limit_bytes(usize::MAX / 2).build().unwrap();
+    let runtime = Runtime::builder().own_limit().limit_bytes(u64::MAX / 4).build().unwrap();
     let transform = out_of_core(&runtime, Layout::new(64, 64, 32, 32).unwrap());
     let values: Vec<Fr> = (0..1 << 12_u64).map(Fr::from).collect();
     let mut tiles = filled(&transform, Secrecy::Public, &values);
     runtime.reclaim_all();
-    let old = runtime.set_limit_bytes(1);
+    let old = runtime.set_limit_bytes(Some(1));
     let error = transform.shift_to_coset(&mut tiles, Fr::GENERATOR).unwrap_err();
     assert!(matches!(error, OutOfCoreError::Runtime(crate::Error::OverLimit { .. })), "{error}");
     runtime.set_limit_bytes(old);

@@ -19,7 +19,7 @@
 //! ```
 //! use plimsoll::{Runtime, record::Recorder};
 //!
-//! let runtime = Runtime::builder().limit_bytes(1 << 30).build()?;
+//! let runtime = Runtime::builder().own_limit().limit_bytes(1 << 30).build()?;
 //! let recorder = Recorder::builder().title("demo").watch(&runtime).start()?;
 //! drop(runtime.stage("commit", 1 << 20)?);
 //! let recording = recorder.finish()?;

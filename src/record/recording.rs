@@ -157,7 +157,7 @@ impl Shared {
 
     fn limit_source(&self) -> String {
         match &self.runtime {
-            Some(runtime) => runtime.limit().map_or_else(String::new, ToString::to_string),
+            Some(runtime) => runtime.limit().map_or_else(String::new, |limit| limit.to_string()),
             None if self.outer_limit.is_some() => "the cgroup's limit".to_owned(),
             None if self.reading().is_some_and(|reading| reading.has_limit()) => {
                 "PLIMSOLL_LIMIT, or the program's own".to_owned()

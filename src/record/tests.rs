@@ -8,7 +8,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 #[test]
 fn stages_samples_and_the_peak_of_a_runtime_are_recorded() {
     let _alone = lock(&ALONE);
-    let runtime = Runtime::builder().limit_bytes(8 << 30).build().expect("a runtime");
+    let runtime = Runtime::builder().own_limit().limit_bytes(8 << 30).build().expect("a runtime");
     let recorder = Recorder::builder().watch(&runtime).threads(2).start().expect("a recorder");
     let reserved = recorder.held_bytes();
     {
@@ -34,7 +34,7 @@ fn stages_samples_and_the_peak_of_a_runtime_are_recorded() {
 #[test]
 fn a_runtime_that_is_watched_is_let_go() {
     let _alone = lock(&ALONE);
-    let runtime = Runtime::builder().limit_bytes(1 << 30).build().expect("a runtime");
+    let runtime = Runtime::builder().own_limit().limit_bytes(1 << 30).build().expect("a runtime");
     drop(Recorder::builder().watch(&runtime).start().expect("a recorder"));
     drop(runtime.stage("after", 0).expect("room"));
     let again = Recorder::builder().watch(&runtime).start().expect("a recorder");
@@ -46,12 +46,12 @@ fn a_runtime_that_is_watched_is_let_go() {
 #[test]
 fn reclaim_points_that_act_are_marked() {
     let _alone = lock(&ALONE);
-    let runtime = Runtime::builder().build().expect("a runtime");
+    let runtime = Runtime::builder().own_limit().build().expect("a runtime");
     let recorder = Recorder::builder().watch(&runtime).start().expect("a recorder");
     // Much more than what other tests of this process take and give back meanwhile.
     drop(runtime.pool().try_zeroed::<u64>(32 << 20).expect("room"));
     let counted = runtime.ledger().counted_bytes();
-    runtime.set_limit_bytes(counted + (64 << 20));
+    runtime.set_limit_bytes(Some(counted as u64 + (64 << 20)));
     let report = runtime.reclaim_point("tight", 128 << 20);
     assert!(report.freed.total_bytes() > 0, "{report:?}");
     let recording = recorder.finish().expect("a recording");

@@ -36,6 +36,7 @@
 mod handle;
 mod lanes;
 mod options;
+pub(crate) mod rung;
 mod slot;
 #[cfg(test)]
 mod tests;

@@ -14,12 +14,12 @@ const SECRET: u64 = 0xa5a5_a5a5_a5a5_a5a5;
 fn runtime() -> (Runtime, tempfile::TempDir) {
     let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
     let options = SpillOptions::new(folder.path());
-    (Runtime::builder().spill(options).build().expect("a runtime"), folder)
+    (Runtime::builder().own_limit().spill(options).build().expect("a runtime"), folder)
 }
 
 /// Makes `vector` leave memory, and nothing else of this test.
 fn send_away<T: super::Lanes>(runtime: &Runtime, vector: &Spillable<T>) {
-    let limit = runtime.set_limit_bytes(1);
+    let limit = runtime.set_limit_bytes(Some(1));
     assert!(!vector.is_resident(), "the limit makes it leave");
     runtime.set_limit_bytes(limit);
 }
@@ -191,7 +191,7 @@ mod ark {
         assert!(affine[0].is_zero() && affine[1] == C::GENERATOR && !affine[2].is_zero());
         come_back(&points);
         come_back(&affine);
-        come_back(&vec![Affine::<C>::zero(); LEN / 8]);
+        come_back(&[Affine::<C>::zero(); LEN / 8]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::*;
 const KIB: usize = 1 << 10;
 
 fn runtime() -> Runtime {
-    Runtime::builder().build().expect("a runtime")
+    Runtime::builder().own_limit().build().expect("a runtime")
 }
 
 fn column(runtime: &Runtime, bytes: usize) -> crate::PoolVec<u8> {

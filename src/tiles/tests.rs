@@ -6,7 +6,7 @@ use crate::{Runtime, Secrecy};
 const OUTLOOK: Outlook = Outlook { next: Walk::Rows, texture: Texture::Any };
 
 fn runtime() -> Runtime {
-    Runtime::builder().build().unwrap()
+    Runtime::builder().own_limit().build().unwrap()
 }
 
 /// Layouts with blocks of one element, whole rows, whole columns, all, and in between; not only

@@ -30,7 +30,8 @@ where
     C: ConstraintSynthesizer<Fr>,
 {
     let (key, matrices) = keys.open();
-    let runtime = Runtime::builder().limit_bytes(limit).build().expect("runtime");
+    let runtime =
+        Runtime::builder().own_limit().limit_bytes(limit as u64).build().expect("runtime");
     let prover = Prover::new(&runtime, &key, Some(&matrices)).expect("prover");
     let (r, s) = randomness(seed);
     let assignment = prover.assign_circuit(circuit).expect("assignment");
@@ -83,7 +84,7 @@ fn zero_randomness_is_legal() {
     let zero = Fr::default();
     let expected = ark_proof(&keys.ark(), circuit.clone(), zero, zero);
     let (key, matrices) = keys.open();
-    let runtime = Runtime::builder().build().expect("runtime");
+    let runtime = Runtime::builder().own_limit().build().expect("runtime");
     let prover = Prover::new(&runtime, &key, Some(&matrices)).expect("prover");
     let assignment = prover.assign_circuit(circuit).expect("assignment");
     assert_eq!(bytes(&prover.prove(assignment, zero, zero).expect("proof")), expected);
@@ -94,7 +95,7 @@ fn a_witness_that_is_no_solution_is_named_by_its_constraint() {
     let circuit = SquaringChain::new(Fr::from(3u64), 6000);
     let keys = Keys::make(circuit.clone());
     let (key, matrices) = keys.open();
-    let runtime = Runtime::builder().build().expect("runtime");
+    let runtime = Runtime::builder().own_limit().build().expect("runtime");
     let prover = Prover::new(&runtime, &key, Some(&matrices)).expect("prover");
     let assignment = prover.assign_circuit(circuit).expect("assignment");
     let mut values = Vec::new();
@@ -117,7 +118,7 @@ fn a_witness_that_is_no_solution_is_named_by_its_constraint() {
 fn a_limit_below_the_plan_is_refused_before_any_work() {
     let keys = Keys::make(SquaringChain::new(Fr::from(3u64), 3000));
     let (key, matrices) = keys.open();
-    let runtime = Runtime::builder().limit_bytes(1 << 20).build().expect("runtime");
+    let runtime = Runtime::builder().own_limit().limit_bytes(1 << 20).build().expect("runtime");
     let refused = Prover::new(&runtime, &key, Some(&matrices)).expect_err("a limit of 1 MiB");
     let ProveError::Runtime(Error::OverLimit { fits_bytes, holders, .. }) = &refused else {
         panic!("{refused:?}");
@@ -134,7 +135,7 @@ fn files_of_different_setups_are_told_apart() {
     let two = Keys::make(SquaringChain::new(Fr::from(3u64), 101));
     let (key, _) = one.open();
     let (_, matrices) = two.open();
-    let runtime = Runtime::builder().build().expect("runtime");
+    let runtime = Runtime::builder().own_limit().build().expect("runtime");
     let refused = Prover::new(&runtime, &key, Some(&matrices)).expect_err("mixed files");
     assert!(matches!(refused, ProveError::Mismatch { .. }), "{refused:?}");
     let refused = Prover::new(&runtime, &key, None).expect_err("no matrices");

@@ -33,7 +33,7 @@ fn planted(stage: &str) -> usize {
 fn three_stages() {
     let runtime = Runtime::builder().build().expect("a runtime");
     for (name, bytes) in STAGES {
-        let _stage = runtime.stage(name, bytes as usize).expect("no limit");
+        let _stage = runtime.stage(name, bytes).expect("no limit");
         let column = |bytes| runtime.pool().try_zeroed::<u8>(bytes).expect("no limit");
         let halves = [column(bytes as usize / 2), column(bytes as usize / 2)];
         drop((halves, (planted(name) > 0).then(|| column(planted(name)))));

@@ -28,7 +28,6 @@
 
 mod ask;
 mod bins;
-mod env;
 mod extents;
 mod grant;
 mod heap;
@@ -39,15 +38,14 @@ mod resize;
 mod start;
 mod stats;
 mod table;
-mod whole;
 
 pub use ask::{Ask, reclaim_process};
-pub use env::{LIMIT_VARIABLE, limit_from_environment, size_from_environment};
 pub use inner::{Hooked, InnerPurge};
 pub use stats::GlobalStats;
 
 use crate::os::Errno;
 use crate::page_source::{PageSource, PlainPages, StaticSource};
+use crate::process::{AccountRef, Source};
 use crate::size::HUGE_BYTES;
 use grant::Runs;
 use heap::{Block, Heap, Place};
@@ -82,6 +80,7 @@ const HUGE_BLOCK_BYTES_MIN: usize = HUGE_BYTES;
 pub struct Global<A = System, P = PlainPages> {
     inner: A,
     pages: P,
+    account: AccountRef,
     start: Start,
     policy: Policy,
     small: Heap,
@@ -106,7 +105,7 @@ fn count(counter: &AtomicU64, by: usize) {
 }
 
 impl<P: StaticSource> Global<System, P> {
-    /// The system's allocator below, the limit of [`LIMIT_VARIABLE`].
+    /// The system's allocator below, the limit of `PLIMSOLL_LIMIT`.
     #[must_use]
     pub const fn system() -> Self {
         Self::over(System)
@@ -135,6 +134,7 @@ impl<A, P> Global<A, P> {
         Self {
             inner,
             pages,
+            account: AccountRef::PROCESS,
             start: Start::new(reserve_bytes),
             policy: Policy::new(),
             small: Heap::new(),
@@ -150,6 +150,14 @@ impl<A, P> Global<A, P> {
                 zero_skipped: AtomicU64::new(0),
             },
         }
+    }
+
+    /// Counts in an account of one's own, before the first block, instead of the process's: for
+    /// several allocators in one program, each under a limit of its own.
+    #[must_use]
+    pub fn on(mut self, account: AccountRef) -> Self {
+        self.account = account;
+        self
     }
 
     /// Returns the page source.
@@ -173,30 +181,33 @@ impl<A, P> std::fmt::Debug for Global<A, P> {
 }
 
 impl<A: InnerPurge, P: PageSource> Global<A, P> {
-    /// Sets the limit in bytes over everything the process has resident (`usize::MAX` for none)
-    /// and returns the old one. It takes the place of [`LIMIT_VARIABLE`]. Lowering it gives cached
-    /// memory back at once, and the page source keeps to it.
+    /// Sets the limit of the process in bytes (`usize::MAX` for none), over everything that it has
+    /// resident, and returns the old one. It is the same limit that a `Runtime` sets and
+    /// `PLIMSOLL_LIMIT` asks for: the last writer wins. Lowering it gives cached memory back at
+    /// once, and the page source and every runtime keep to it.
     pub fn set_limit(&self, bytes: usize) -> usize {
         let errno = Errno::save();
-        if !self.is_started() {
-            // What the source reserves may depend on it.
-            self.pages.limit_set(bytes);
+        let account = &self.account;
+        // Before the first block: what the source reserves depends on it.
+        account.read_environment();
+        let old = account.set_limit(bytes, Source::Allocator);
+        let ready = self.is_ready();
+        if ready {
+            self.purge_to_limit();
         }
-        self.is_ready();
-        let old = self.policy.limit.swap(bytes, Relaxed);
-        if bytes < old {
+        // What runtimes can give goes before blocks that are in use.
+        account.tell_changed();
+        if ready {
             self.enforce_limit();
         }
-        // Cached pages have gone first.
-        self.pages.limit_set(bytes);
         errno.restore();
         old
     }
 
-    /// Returns the limit in bytes, `usize::MAX` for none.
+    /// Returns the limit of the process in bytes, `usize::MAX` for none.
     #[must_use]
     pub fn limit_bytes(&self) -> usize {
-        self.policy.limit.load(Relaxed)
+        self.account.limit_bytes()
     }
 
     /// Gives cached pages back to the kernel, until `target_bytes` are freed or none is left, and

@@ -17,10 +17,11 @@
 //! page; at a new peak it keeps none that it cannot use. No clock, no share to tune: the same
 //! calls give the same actions.
 //!
-//! **The limit.** Over the limit, cached pages go first, then the inner allocator is asked, then
-//! the page source. Nothing is ever refused. What is not ours is seen through the kernel's count
-//! of resident pages, sampled when fresh pages of a 64th of the limit have come, and when small
-//! blocks of a thread have grown by 256 KiB. Small blocks that are freed leave pages with the inner
+//! **The limit** is the process's, of its [account](crate::process::Account). Over it, cached pages go
+//! first, then the inner allocator is asked, then the page source. Nothing is ever refused; what
+//! is still over then is said once. The account looks at the kernel's count of resident pages when
+//! fresh pages of a 64th of the limit have come, and when small blocks of a thread have grown by
+//! 256 KiB. Small blocks that are freed leave pages with the inner
 //! allocator, which may keep them for good; above half of the limit it is asked for them once they
 //! come to a 16th of it, so that they are the page source's instead.
 //!
@@ -28,13 +29,14 @@
 //!
 //! * `ceiling = most ever live + max(1/64 of it, 1 MiB)`;
 //! * `held <= max(ceiling, most ever live + shared)`: huge pages that are partly live cannot go;
-//! * over the limit, `cached = 0`.
-//!
-//! Source for `/proc/self/statm`: proc_pid_statm(5).
+//! * over the limit, `cached = 0`;
+//! * the account's blocks are `held` of every allocator whose pages are ordinary ones, as of the
+//!   last time that fresh pages came or some went.
 
 use super::inner::InnerPurge;
 use super::{Global, PageSource};
-use crate::os::{Errno, page_bytes};
+use crate::os::Errno;
+use crate::process::Owner;
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -71,12 +73,13 @@ thread_local! {
     static SMALL: Cell<Small> = const { Cell::new(Small { grown: 0, freed: 0 }) };
 }
 
-/// State of the policy; all zeroes but the limit.
+/// State of the policy; all zeroes.
 pub(super) struct Policy {
     pub(super) live_peak: AtomicUsize,
-    pub(super) limit: AtomicUsize,
-    /// Resident bytes of the process at the last sample, and `held` then.
-    resident: AtomicUsize,
+    /// What the account was last told: `held`, and how much of it is taken to have its pages.
+    told_held: AtomicUsize,
+    told_there: AtomicUsize,
+    /// `held` at the last look.
     held_then: AtomicUsize,
     /// Resident bytes that were not ours after the inner allocator was last asked.
     foreign_after_purge: AtomicUsize,
@@ -90,8 +93,8 @@ impl Policy {
     pub(super) const fn new() -> Self {
         Self {
             live_peak: AtomicUsize::new(0),
-            limit: AtomicUsize::new(usize::MAX),
-            resident: AtomicUsize::new(0),
+            told_held: AtomicUsize::new(0),
+            told_there: AtomicUsize::new(0),
             held_then: AtomicUsize::new(0),
             foreign_after_purge: AtomicUsize::new(0),
             small_freed: AtomicUsize::new(0),
@@ -134,7 +137,8 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         if over > 0 && self.cached() > 0 {
             self.purge(over);
         }
-        if self.policy.limit.load(Relaxed) != usize::MAX {
+        self.tell_held();
+        if self.limit() != usize::MAX {
             self.keep_limit(fresh_bytes);
         }
     }
@@ -142,34 +146,43 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
     /// After a block came home: over the limit its pages go at once.
     #[inline]
     pub(super) fn settle_freed(&self) {
-        let limit = self.policy.limit.load(Relaxed);
+        let limit = self.limit();
         if limit != usize::MAX {
-            let over = self.counted().saturating_sub(limit);
+            let over = self.account.counted_bytes().saturating_sub(limit);
             if over > 0 {
                 self.purge(over);
             }
         }
     }
 
-    /// Resident bytes of the process: the last sample, and what was held more since.
-    fn counted(&self) -> usize {
-        let since = self.held().wrapping_sub(self.policy.held_then.load(Relaxed));
-        self.policy.resident.load(Relaxed).wrapping_add(since).min(isize::MAX as usize)
+    /// The limit of the process, in bytes.
+    #[inline]
+    fn limit(&self) -> usize {
+        self.account.limit_bytes()
     }
 
-    /// Asks the kernel; `fresh_bytes` were handed out and are not touched yet.
-    fn sample(&self, fresh_bytes: usize) {
-        if let Some(resident) = resident_bytes() {
-            self.policy.resident.store(resident, Relaxed);
-            self.policy.held_then.store(self.held().saturating_sub(fresh_bytes), Relaxed);
-        }
+    /// Tells the account what is held, if its pages are ordinary ones; a source that pages counts
+    /// them itself.
+    fn tell_held(&self) {
+        let held = if self.pages.counts_its_pages() { 0 } else { self.held() };
+        self.account.change_held(Owner::Blocks, change(&self.policy.told_held, held));
+    }
+
+    /// Has the account look; `fresh_bytes` were handed out and are not touched yet.
+    fn look(&self, fresh_bytes: usize) {
+        self.tell_held();
+        let held = self.held();
+        self.policy.held_then.store(held.saturating_sub(fresh_bytes), Relaxed);
+        let told = self.policy.told_held.load(Relaxed).saturating_sub(fresh_bytes);
+        self.account.change_there(Owner::Blocks, change(&self.policy.told_there, told));
+        self.account.look();
     }
 
     fn keep_limit(&self, fresh_bytes: usize) {
-        let limit = self.policy.limit.load(Relaxed);
+        let limit = self.limit();
         let since = self.held().abs_diff(self.policy.held_then.load(Relaxed));
-        if since >= limit / SAMPLE_DIVISOR || self.counted() > limit {
-            self.enforce_limit_for(limit, fresh_bytes);
+        if since >= limit / SAMPLE_DIVISOR || self.account.counted_bytes() > limit {
+            self.enforce_limit_for(fresh_bytes);
         }
     }
 
@@ -177,7 +190,7 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
     /// under a limit somebody has to ask.
     #[inline]
     pub(super) fn small_grows(&self, bytes: usize) {
-        if self.policy.limit.load(Relaxed) == usize::MAX {
+        if self.limit() == usize::MAX {
             return;
         }
         let small = SMALL.get();
@@ -194,7 +207,7 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
     /// The inner allocator gets a block back.
     #[inline]
     pub(super) fn small_shrinks(&self, bytes: usize) {
-        if self.policy.limit.load(Relaxed) == usize::MAX {
+        if self.limit() == usize::MAX {
             return;
         }
         let small = SMALL.get();
@@ -210,19 +223,18 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
     /// and the process is not far from its limit.
     #[cold]
     fn take_back_small(&self, bytes: usize) {
-        let limit = self.policy.limit.load(Relaxed);
-        let share = limit / FREED_DIVISOR;
+        let share = self.limit() / FREED_DIVISOR;
         let freed = self.policy.small_freed.fetch_add(bytes, Relaxed).saturating_add(bytes);
         if freed < share || !self.is_started() {
             return;
         }
         let errno = Errno::save();
-        self.sample(0);
+        self.look(0);
         // Of threads that come here at once, one asks.
-        let near = self.counted() >= limit / 2;
+        let near = self.account.counted_bytes() >= self.limit() / 2;
         if near && self.policy.small_freed.swap(0, Relaxed) >= share {
             self.inner.purge();
-            self.sample(0);
+            self.look(0);
         }
         errno.restore();
     }
@@ -234,39 +246,50 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         }
         let errno = Errno::save();
         self.enforce_limit();
-        self.pages.others_grew();
+        self.pages.follow_limit();
         errno.restore();
+    }
+
+    /// Gives back what of the cached pages is over the limit now.
+    pub(super) fn purge_to_limit(&self) {
+        self.look(0);
+        self.purge(self.account.counted_bytes().saturating_sub(self.limit()));
     }
 
     /// Gives back what the limit asks for now.
     pub(super) fn enforce_limit(&self) {
-        self.enforce_limit_for(self.policy.limit.load(Relaxed), 0);
+        self.enforce_limit_for(0);
     }
 
     #[cold]
-    fn enforce_limit_for(&self, limit: usize, fresh_bytes: usize) {
-        self.sample(fresh_bytes);
-        let over = || self.counted().saturating_sub(limit);
+    fn enforce_limit_for(&self, fresh_bytes: usize) {
+        let account = &*self.account;
+        self.look(fresh_bytes);
+        let over = || account.counted_bytes().saturating_sub(self.limit());
         if over() == 0 {
             return;
         }
         self.policy.limit_hits.fetch_add(1, Relaxed);
         self.purge(over());
         if over() > 0 {
-            self.purge_inner(limit / SAMPLE_DIVISOR, fresh_bytes);
+            self.purge_inner(self.limit() / SAMPLE_DIVISOR, fresh_bytes);
         }
         if over() > 0 {
-            self.pages.over_budget(over());
+            self.pages.follow_limit();
+            self.look(fresh_bytes);
+        }
+        if over() > 0 {
+            account.still_over();
         }
     }
 
     /// Asks the inner allocator, if what is not ours grew by `step` since it was last asked.
     fn purge_inner(&self, step: usize, fresh_bytes: usize) {
-        let foreign = || self.policy.resident.load(Relaxed).saturating_sub(self.held());
+        let foreign = || self.account.rest_bytes(Owner::Blocks);
         let last = self.policy.foreign_after_purge.load(Relaxed);
         if foreign() > last.saturating_add(step) || last == 0 {
             self.inner.purge();
-            self.sample(fresh_bytes);
+            self.look(fresh_bytes);
             self.policy.foreign_after_purge.store(foreign().max(1), Relaxed);
         }
     }
@@ -283,35 +306,13 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
             }
         }
         self.policy.purged_bytes.fetch_add(freed as u64, Relaxed);
+        self.tell_held();
         freed
     }
 }
 
-/// Resident bytes of this process, by the kernel's count; read without allocating.
-fn resident_bytes() -> Option<usize> {
-    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-    // SAFETY: the path is a C string; the descriptor is closed below.
-    let file = unsafe { libc::open(c"/proc/self/statm".as_ptr(), flags) };
-    if file < 0 {
-        return None;
-    }
-    let mut text = [0u8; 128];
-    // SAFETY: the buffer has the length given.
-    let read = unsafe { libc::read(file, text.as_mut_ptr().cast(), text.len()) };
-    // SAFETY: opened above, and nobody else knows it.
-    unsafe { libc::close(file) };
-    let text = text.get(..usize::try_from(read).ok()?)?;
-    let second = text.split(|c| *c == b' ').nth(1)?;
-    let digit = |sum: usize, c: &u8| sum * 10 + usize::from(c - b'0');
-    let pages = second.iter().take(15).filter(|c| c.is_ascii_digit()).fold(0, digit);
-    Some(pages * page_bytes())
-}
-
-#[cfg(all(test, not(miri)))]
-mod tests {
-    #[test]
-    fn the_kernel_says_what_is_resident() {
-        let bytes = super::resident_bytes().expect("/proc is mounted");
-        assert!((1 << 19..1 << 36).contains(&bytes), "{bytes}");
-    }
+/// Sets a number that was told to `now`, and returns by how much it has changed. Of threads that do
+/// so at once, each gets a difference: they add up, in whatever order they are told on.
+fn change(told: &AtomicUsize, now: usize) -> isize {
+    if now == told.load(Relaxed) { 0 } else { now.wrapping_sub(told.swap(now, Relaxed)) as isize }
 }

@@ -15,7 +15,6 @@
 //!
 //! Must never wait for another thread, and never for one that may be gone.
 
-use super::env;
 use super::inner::InnerPurge;
 use super::{Global, PageSource};
 use crate::os::{self, Errno};
@@ -99,7 +98,7 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         let errno = Errno::save();
         let started = self.reserve();
         if started {
-            self.inner.prepare(self.policy.limit.load(Relaxed));
+            self.inner.prepare(self.account.limit_bytes());
         }
         errno.restore();
         state.store(if started { READY } else { OFF }, Relaxed);
@@ -107,9 +106,7 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
     }
 
     fn reserve(&self) -> bool {
-        if self.policy.limit.load(Relaxed) == usize::MAX {
-            self.policy.limit.store(env::limit_bytes(), Relaxed);
-        }
+        self.account.read_environment();
         let bytes = match self.start.reserve_bytes {
             0 => os::physical_bytes()
                 .saturating_mul(RESERVE_PER_BYTE)

@@ -23,8 +23,8 @@ pub(crate) struct FakePages {
     pub(crate) reused_bytes: AtomicUsize,
     pub(crate) placed: Mutex<Vec<(usize, usize)>>,
     pub(crate) looks: AtomicU64,
-    /// Each limit, and whether addresses had been reserved.
-    pub(crate) limits: Mutex<Vec<(usize, bool)>>,
+    /// The limit of the process when addresses were reserved.
+    pub(crate) limit: AtomicUsize,
     allocations: Mutex<Vec<(AtomicPtr<u8>, Layout)>>,
 }
 
@@ -65,6 +65,7 @@ unsafe impl PageSource for FakePages {
         let base = self.heap(bytes, 2 << 20)?;
         self.base.store(base.as_ptr() as usize, Relaxed);
         self.bytes.store(bytes, Relaxed);
+        self.limit.store(plimsoll_arena::process::process().limit_bytes(), Relaxed);
         Ok((base, bytes))
     }
     unsafe fn commit(&self, start: NonNull<u8>, bytes: usize, _: Pages) -> Result<(), OsError> {
@@ -96,12 +97,9 @@ unsafe impl PageSource for FakePages {
         let mut placed = self.placed.lock().expect("no panic under this lock");
         placed.push((start.as_ptr() as usize, bytes));
     }
-    fn limit_set(&self, bytes: usize) {
-        let reserved = self.bytes.load(Relaxed) > 0;
-        self.limits.lock().expect("no panic under this lock").push((bytes, reserved));
-    }
-    fn others_grew(&self) {
+    fn follow_limit(&self) -> usize {
         self.looks.fetch_add(1, Relaxed);
+        0
     }
     fn may_mremap(&self) -> bool {
         true

@@ -15,10 +15,10 @@
 //! Sources: the kernel's admin-guide/cgroup-v1/memory and admin-guide/cgroup-v2.
 
 use super::Trouble;
-use crate::meter::{CgroupVersion, own_cgroup};
+use crate::meter::{CgroupVersion, Meter};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Tries to remove a cgroup whose last process has just gone, and the time between two.
@@ -43,7 +43,9 @@ impl Group {
                  systemd-run --user --scope -p MemoryMax={cap_bytes} plimsoll check ..."
             ))
         };
-        let own = own_cgroup(Path::new("/")).map_err(|why| why_not(why.to_string()))?;
+        let own = Meter::live()
+            .and_then(|meter| meter.own_cgroup())
+            .map_err(|why| why_not(why.to_string()))?;
         let Some((version, own)) = own else {
             return Err(why_not("there is no memory cgroup here".to_owned()));
         };

@@ -147,7 +147,7 @@ fn check(args: &CheckArgs) -> Result<ExitCode, Trouble> {
             "the baseline has {} stages, the command told of none: {} is not handed on to the \
              program, or it no longer makes a plimsoll::Runtime; if that is right, --bless",
             was.stages.len(),
-            crate::stage_log::VARIABLE,
+            crate::stage::log::VARIABLE,
         )));
     }
     let rows = compare(&was, &now, &tolerances, rss(&runs));

@@ -21,7 +21,7 @@ use super::group::Group;
 use super::stages::{StagePeak, of_run};
 use super::watch::{Interrupts, until_it_ends};
 use crate::meter::Meter;
-use crate::stage_log;
+use crate::stage::log as stage_log;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::ffi::OsString;

@@ -96,7 +96,7 @@ fn a_zkeys_quotient_is_the_same_out_of_core() {
     let key = KeyFile::open_zkey(&path).unwrap();
     let source = Source::Zkey(&key);
     let witness: Vec<Fr> = (0..VARIABLES).map(|_| Fr::rand(&mut rng)).collect();
-    let runtime = Runtime::builder().build().unwrap();
+    let runtime = Runtime::builder().own_limit().build().unwrap();
     let expected = in_core(&runtime, source, N, &witness).unwrap();
     let split = smallest_plan();
     assert!(piece_len(&split) * 4 <= N, "rows are made in several pieces");

@@ -15,6 +15,7 @@ use std::sync::atomic::AtomicBool;
 
 use nix::libc;
 use plimsoll_arena::os::OsError;
+use plimsoll_arena::process::AccountRef;
 
 use super::core::Core;
 use super::crew::{Crew, WORKERS_MAX};
@@ -23,7 +24,7 @@ use super::face::Pager;
 use super::launder::SEGMENT_SLOTS;
 use super::press::Press;
 use super::probe::{self, Obstacle, UserMode};
-use super::process::ProcessLimit;
+use super::process::Following;
 use super::space::{CHUNK_BYTES, GRANULE_BYTES, Refused, Space};
 use super::sync::{Lock, Signal};
 use super::sys;
@@ -104,7 +105,7 @@ impl From<Refused> for BuildError {
 pub struct PagerBuilder {
     range_bytes: usize,
     budget_bytes: usize,
-    process_limit_bytes: Option<usize>,
+    account: Option<AccountRef>,
     quota_bytes: Option<u64>,
     folder: Option<PathBuf>,
     backend: Option<Box<dyn Backend>>,
@@ -143,11 +144,12 @@ impl PagerBuilder {
         self
     }
 
-    /// The most bytes the whole process may have resident. The budget is then what the rest of the
-    /// process leaves of it, looked at a hundred times a second, and never above `budget_bytes`.
+    /// Follows the limit of an account: the budget is then what others leave of it, looked at a
+    /// hundred times a second, and never above `budget_bytes`. The account is told what the pager
+    /// holds.
     #[must_use]
-    pub fn process_limit_bytes(mut self, bytes: usize) -> Self {
-        self.process_limit_bytes = Some(bytes);
+    pub fn following(mut self, account: AccountRef) -> Self {
+        self.account = Some(account);
         self
     }
 
@@ -223,7 +225,7 @@ impl PagerBuilder {
         Self {
             range_bytes: 64 << 30,
             budget_bytes: 1 << 30,
-            process_limit_bytes: None,
+            account: None,
             quota_bytes: None,
             folder: None,
             backend: None,
@@ -265,9 +267,12 @@ impl PagerBuilder {
         }
         let hash_seed = sys::random_u64();
         // Until somebody looks at what the rest of the process holds.
-        let budget = self.budget_bytes.min(self.process_limit_bytes.unwrap_or(usize::MAX));
+        let following = self.account.map(|account| Following::new(account, self.budget_bytes));
+        let limit = following.as_ref().map_or(usize::MAX, |f| f.account.limit_bytes());
+        let budget = self.budget_bytes.min(limit);
         let budget = (budget / GRANULE_BYTES).max(1) as u64;
         let mut core = Core::new(chunks, frames, budget)?;
+        core.account = following.as_ref().map(|following| following.account.clone());
         let key = match self.encryption {
             Encryption::Off => None,
             Encryption::On => {
@@ -286,11 +291,7 @@ impl PagerBuilder {
             segments,
             press: Press::new(self.workers)?,
             shelves_max,
-            process: self
-                .process_limit_bytes
-                .map(|limit| ProcessLimit::new(limit, self.budget_bytes))
-                .transpose()
-                .map_err(|errno| BuildError::Call { call: "open(/proc/self/statm)", errno })?,
+            following,
             work: Signal::default(),
             progress: Signal::default(),
             stop: AtomicBool::new(false),

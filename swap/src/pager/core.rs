@@ -33,6 +33,7 @@
 //! Must never: wait, read or write a file, or allocate.
 
 use plimsoll_arena::os::OsError;
+use plimsoll_arena::process::AccountRef;
 
 use super::entry::{Ahead, Chunk, Demand, Frame, Seals};
 use super::policy::{Mode, Policy};
@@ -122,6 +123,8 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     pub(crate) policy: Policy,
     pub(crate) looked: Looked,
+    /// The account that is told what is held, if the pager follows its limit.
+    pub(crate) account: Option<AccountRef>,
 }
 
 impl Core {
@@ -161,6 +164,7 @@ impl Core {
             counters: Counters::default(),
             policy: Policy::default(),
             looked: Looked::default(),
+            account: None,
         };
         debug_assert!(core.frames.len() > core.chunks.len(), "one frame must always be left");
         Ok(core)
@@ -199,18 +203,6 @@ impl Core {
     /// Granules that could be used at once.
     pub(crate) fn available(&self) -> u64 {
         self.room() + self.spare
-    }
-
-    /// Counts granules whose pages are about to be made; [`Core::born`] says when they are there.
-    pub(crate) fn charge(&mut self, granules: u64) {
-        self.held += granules;
-        self.unborn += granules;
-        self.held_peak = self.held_peak.max(self.held);
-    }
-
-    /// The pages of charged granules have been made.
-    pub(crate) fn born(&mut self, granules: u64) {
-        self.unborn -= granules;
     }
 
     /// Puts a chunk of which granules entered data at the end of its queue. What passes through
@@ -327,9 +319,11 @@ impl Core {
         let entry = self.chunk(chunk);
         if resident != 0 {
             entry.huge &= u32::from(resident == ALL);
+            let count = u64::from(resident.count_ones());
+            self.leaving(count);
             space.discard(chunk, resident);
-            self.held -= u64::from(resident.count_ones());
-            self.left(chunk, u64::from(resident.count_ones()));
+            self.uncharge(count);
+            self.left(chunk, count);
         }
         if limbo != 0 {
             let count = u64::from(limbo.count_ones());

@@ -22,7 +22,7 @@ use std::time::Duration;
 use super::core::{AHEAD, BLANK, CHUNK, Core, End, LIMBO, RESIDENT, SPARE};
 use super::crew::Crew;
 use super::press::Press;
-use super::process::ProcessLimit;
+use super::process::Following;
 use super::space::{ALL, Mask, Space};
 use super::state::{Event, State};
 use super::sync::{Guard, Lock, Signal};
@@ -61,8 +61,8 @@ pub(crate) struct Engine {
     pub(crate) press: Press,
     /// Shelves there may be whatever the budget is; none, and nothing is packed.
     pub(crate) shelves_max: u64,
-    /// What the whole process may hold, if the budget is to follow it.
-    pub(crate) process: Option<ProcessLimit>,
+    /// The account whose limit the budget follows, if it is to.
+    pub(crate) following: Option<Following>,
     /// Something to do for a worker.
     pub(crate) work: Signal,
     /// Memory or a granule has come free.

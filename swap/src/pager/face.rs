@@ -339,10 +339,9 @@ impl Pager {
         }
     }
 
-    /// Sets the budget to what the process limit leaves, where one was given to
-    /// [`PagerBuilder::process_limit_bytes`], and evicts what is over it. The pager does this by
-    /// itself a hundred times a second, and more often while pages come and go. Returns the bytes
-    /// given back.
+    /// Sets the budget to what the account's limit leaves, where [`PagerBuilder::following`] named
+    /// one, and evicts what is over it. The pager does this by itself a hundred times a second, and
+    /// more often while pages come and go. Returns the bytes given back.
     pub fn follow_limit(&self) -> usize {
         if !self.is_here() {
             return 0;
@@ -352,16 +351,6 @@ impl Pager {
             return 0;
         }
         self.engine.keep_to_budget(None) as usize * GRANULE_BYTES
-    }
-
-    /// Sets what the process may hold, where a limit was given to
-    /// [`PagerBuilder::process_limit_bytes`], evicts what is over it now, and returns the old one;
-    /// `None`, and nothing changes, without one.
-    pub fn set_process_limit(&self, bytes: usize) -> Option<usize> {
-        let process = self.engine.process.as_ref().filter(|_| self.is_here())?;
-        let old = process.set_limit_bytes(bytes);
-        self.follow_limit();
-        Some(old)
     }
 
     /// How hard the budget hurts; not at all in a child process.

@@ -106,14 +106,15 @@ impl Core {
 
     /// Gives spare pages of a frame back to the kernel.
     pub(crate) fn release_spare(&mut self, space: &Space, frame: u32, mask: Mask) {
+        let count = u64::from(mask.count_ones());
+        self.leaving(count);
         space.release(frame, mask);
         let entry = self.frame(frame);
         entry.present &= !mask;
         entry.huge = 0;
         entry.tabled = u32::from(mask != ALL);
-        let count = u64::from(mask.count_ones());
         self.spare -= count;
-        self.held -= count;
+        self.uncharge(count);
         self.settle(frame);
     }
 

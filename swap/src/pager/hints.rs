@@ -19,8 +19,8 @@ use super::face::Pager;
 static PROCESS: AtomicPtr<Pager> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Makes a leaked pager the process's, if there is none yet.
-pub(super) fn install(pager: *mut Pager) {
-    let null = std::ptr::null_mut();
+pub(super) fn install(pager: &'static Pager) {
+    let (null, pager) = (std::ptr::null_mut(), std::ptr::from_ref(pager).cast_mut());
     // Release: pairs with the acquire in `process`. A second allocator's pager gets no hints.
     let _first = PROCESS.compare_exchange(null, pager, Ordering::Release, Ordering::Relaxed);
 }

@@ -260,7 +260,8 @@ impl Core {
         }
         let aside = std::mem::take(&mut self.aside);
         self.born(aside);
-        self.held -= aside;
+        self.leaving(aside);
+        self.uncharge(aside);
         aside > 0
     }
 
@@ -282,8 +283,9 @@ impl Core {
             let place = std::mem::take(&mut self.chunk(chunk).places[granule]);
             let Some(place) = Place::of(place) else { continue };
             if let Some(shelf) = self.shelves.take(place) {
+                self.leaving(1);
                 space.release_shelf(shelf);
-                self.held -= 1;
+                self.uncharge(1);
             }
         }
     }

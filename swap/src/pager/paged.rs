@@ -28,17 +28,19 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
-use plimsoll_arena::global::{limit_from_environment, size_from_environment};
 use plimsoll_arena::os::OsError;
-use plimsoll_arena::{Moved, PageSource, Pages, PlainPages, StaticSource, half_range};
+use plimsoll_arena::process::{
+    AccountRef, LIMIT_VARIABLE, SPILL_DIR_VARIABLE, is_on, process, say, size_variable, variable,
+};
+use plimsoll_arena::{Moved, PageSource, Pages, PlainPages, Pressure, StaticSource, half_range};
 
 use super::builder::PagerBuilder;
 use super::face::Pager;
 use super::hints;
 use super::space::GRANULE_BYTES;
-use super::sys::{say, variable};
 use super::thrash::FailFast;
 use crate::store::Encryption;
 
@@ -50,18 +52,33 @@ const ARRAY_BYTES_MIN: usize = 64 << 20;
 pub struct Paged {
     /// Null while the pages are ordinary ones.
     pager: AtomicPtr<Pager>,
-    /// The last limit that was set from code; 0: none was.
-    limit_bytes: AtomicUsize,
+}
+
+/// What the account tells of its limit.
+struct Follower(&'static Pager);
+
+impl Pressure for Follower {
+    fn is_last(&self) -> bool {
+        true
+    }
+
+    fn relieve(&self, short_bytes: usize) -> usize {
+        self.0.reclaim(short_bytes)
+    }
+
+    fn limit_changed(&self, _excess_bytes: usize) {
+        self.0.follow_limit();
+    }
 }
 
 impl Paged {
     /// A source that looks at the environment when it is first asked for addresses.
     pub const fn new() -> Self {
-        Self { pager: AtomicPtr::new(std::ptr::null_mut()), limit_bytes: AtomicUsize::new(0) }
+        Self { pager: AtomicPtr::new(std::ptr::null_mut()) }
     }
 
     /// The pager, if there is one.
-    pub fn pager(&self) -> Option<&Pager> {
+    pub fn pager(&self) -> Option<&'static Pager> {
         // Acquire: pairs with the store in `start`.
         let pager = self.pager.load(Ordering::Acquire);
         // SAFETY: null, or a leaked box that lives as long as the process.
@@ -92,22 +109,21 @@ impl Paged {
             }
         };
         let base = pager.base();
-        let pager = Box::into_raw(Box::new(pager));
-        // Release: pairs with the acquire in `pager`. SeqCst: with `limit_set`.
-        self.pager.store(pager, Ordering::SeqCst);
+        let pager: &'static Pager = Box::leak(Box::new(pager));
+        // Release: pairs with the acquire in `pager`.
+        self.pager.store(std::ptr::from_ref(pager).cast_mut(), Ordering::Release);
         hints::install(pager);
-        // SeqCst: a limit that was set meanwhile is seen here, or saw the pager.
-        let limit_bytes = self.limit_bytes.load(Ordering::SeqCst);
-        if limit_bytes != 0 {
-            _ = self.pager().map(|pager| pager.set_process_limit(limit_bytes));
-        }
+        // A limit that is set meanwhile finds it there, or is seen at the next look.
+        let follower: Arc<dyn Pressure> = Arc::new(Follower(pager));
+        process().register(Arc::downgrade(&follower));
+        // It stays connected for as long as the process lives.
+        std::mem::forget(follower);
         Some((base, bytes))
     }
 }
 
 /// What the environment asks for, read once: what is not understood is said when it is read.
 struct Asked {
-    limit_bytes: usize,
     folder: &'static Path,
     quota_bytes: Option<u64>,
     packed_limit_bytes: Option<usize>,
@@ -116,23 +132,21 @@ struct Asked {
 }
 
 impl Asked {
-    fn from_environment(limit_bytes: usize, folder: &'static [u8]) -> Self {
-        let quota = size_from_environment("PLIMSOLL_SPILL_QUOTA").filter(|quota| *quota > 0);
-        let is_on = |name| variable(name).is_some_and(|value| value != b"0" && !value.is_empty());
-        let encrypted = is_on(c"PLIMSOLL_ENCRYPT_SPILL");
+    fn from_environment(folder: &'static [u8]) -> Self {
+        let encrypted = is_on("PLIMSOLL_ENCRYPT_SPILL");
+        let packed_limit = size_variable("PLIMSOLL_PACKED_LIMIT");
         Self {
-            limit_bytes,
             folder: Path::new(std::ffi::OsStr::from_bytes(folder)),
-            quota_bytes: quota.map(|quota| quota as u64),
-            packed_limit_bytes: size_from_environment("PLIMSOLL_PACKED_LIMIT"),
+            quota_bytes: size_variable("PLIMSOLL_SPILL_QUOTA").filter(|quota| *quota > 0),
+            packed_limit_bytes: packed_limit.map(|bytes| bytes as usize),
             encryption: if encrypted { Encryption::On } else { Encryption::Off },
-            fail_fast: is_on(c"PLIMSOLL_FAIL_FAST").then(FailFast::default),
+            fail_fast: is_on("PLIMSOLL_FAIL_FAST").then(FailFast::default),
         }
     }
 
     fn builder(&self) -> PagerBuilder {
         let builder = PagerBuilder::new().folder(self.folder).encryption(self.encryption);
-        let mut builder = builder.process_limit_bytes(self.limit_bytes);
+        let mut builder = builder.following(AccountRef::PROCESS);
         if let Some(quota) = self.quota_bytes {
             builder = builder.quota_bytes(quota);
         }
@@ -154,22 +168,18 @@ impl StaticSource for Paged {
 // written reads as zero, and `decommit` drops whole granules and clears the rest.
 unsafe impl PageSource for Paged {
     fn reserve(&self, bytes: usize, least_bytes: usize) -> Result<(NonNull<u8>, usize), OsError> {
-        let limit = match self.limit_bytes.load(Ordering::Relaxed) {
-            0 => limit_from_environment(),
-            set => Some(set).filter(|bytes| *bytes != usize::MAX),
-        };
-        let folder = variable(c"PLIMSOLL_SPILL_DIR").filter(|folder| !folder.is_empty());
-        if let (Some(limit), Some(folder)) = (limit, folder) {
-            let asked = Asked::from_environment(limit, folder);
+        let limit = Some(process().limit_bytes()).filter(|bytes| *bytes != usize::MAX);
+        let folder = variable(SPILL_DIR_VARIABLE);
+        if let (Some(_), Some(folder)) = (limit, folder) {
+            let asked = Asked::from_environment(folder);
             if let Some(range) = self.start(&asked, bytes, least_bytes) {
                 return Ok(range);
             }
         }
         // One that is not understood was reported as such.
-        let named = variable(c"PLIMSOLL_LIMIT").is_some_and(|text| !text.trim_ascii().is_empty());
-        if limit.is_none() && folder.is_some() && !named {
+        if limit.is_none() && folder.is_some() && variable(LIMIT_VARIABLE).is_none() {
             say(format_args!(
-                "PLIMSOLL_SPILL_DIR does nothing without a limit: set PLIMSOLL_LIMIT, too"
+                "{SPILL_DIR_VARIABLE} does nothing without a limit: set {LIMIT_VARIABLE}, too"
             ));
         }
         PlainPages.reserve(bytes, least_bytes)
@@ -245,22 +255,12 @@ unsafe impl PageSource for Paged {
         unsafe { PlainPages.move_pages(from, from_bytes, to, to_bytes) }
     }
 
-    fn over_budget(&self, _bytes: usize) -> usize {
+    fn counts_its_pages(&self) -> bool {
+        self.pager().is_some()
+    }
+
+    fn follow_limit(&self) -> usize {
         self.pager().map_or(0, Pager::follow_limit)
-    }
-
-    fn limit_set(&self, bytes: usize) {
-        // SeqCst, twice: with `start`. No limit at all is never 0.
-        self.limit_bytes.store(bytes.max(1), Ordering::SeqCst);
-        let pager = self.pager.load(Ordering::SeqCst);
-        // SAFETY: null, or a leaked box that lives as long as the process.
-        if let Some(pager) = unsafe { pager.as_ref() } {
-            pager.set_process_limit(bytes);
-        }
-    }
-
-    fn others_grew(&self) {
-        _ = self.pager().map(Pager::follow_limit);
     }
 
     fn usable_after_fork(&self) -> bool {

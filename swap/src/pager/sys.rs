@@ -13,11 +13,12 @@
 //! Source: eventfd(2), poll(2), pthread_sigmask(3), pthread_create(3).
 
 use std::ffi::c_void;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::libc;
+pub(crate) use plimsoll_arena::process::say;
 
 /// The nice value of the pager's threads.
 const PRIORITY: libc::c_int = -10;
@@ -34,31 +35,6 @@ pub(crate) fn owned(fd: i32) -> Result<OwnedFd, i32> {
     }
     // SAFETY: a descriptor that the kernel has just given, owned by nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// Opens a file of the kernel's.
-pub(crate) fn open_for_reading(path: &std::ffi::CStr) -> Result<OwnedFd, i32> {
-    // SAFETY: the path is a C string.
-    owned(unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) })
-}
-
-/// Reads a file from its start, as far as it goes into `out`; `None` if that fails.
-pub(crate) fn read_at_start(fd: i32, out: &mut [u8]) -> Option<usize> {
-    // SAFETY: the buffer has that many bytes.
-    let read = unsafe { libc::pread(fd, out.as_mut_ptr().cast(), out.len(), 0) };
-    usize::try_from(read).ok()
-}
-
-/// The value of an environment variable, which nobody changes while it is used.
-pub(crate) fn variable(name: &std::ffi::CStr) -> Option<&'static [u8]> {
-    // SAFETY: the name is a C string. The environment is changed by nobody at this point, as in
-    // every allocator that reads its options from it.
-    let value = unsafe { libc::getenv(name.as_ptr()) };
-    if value.is_null() {
-        return None;
-    }
-    // SAFETY: getenv gives a C string, in the environment's memory.
-    Some(unsafe { std::ffi::CStr::from_ptr(value) }.to_bytes())
 }
 
 /// An eventfd: readable after [`ring`].
@@ -126,32 +102,6 @@ pub(crate) fn random_u64() -> u64 {
     // SAFETY: eight bytes are written to a u64; without them the clock must do.
     unsafe { libc::getrandom((&raw mut bits).cast(), 8, libc::GRND_NONBLOCK) };
     bits
-}
-
-/// A line on the stack.
-struct Line {
-    bytes: [u8; 512],
-    len: usize,
-}
-
-impl fmt::Write for Line {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = self.bytes.len() - 1 - self.len;
-        let taken = text.len().min(room);
-        self.bytes[self.len..self.len + taken].copy_from_slice(&text.as_bytes()[..taken]);
-        self.len += taken;
-        Ok(())
-    }
-}
-
-/// Writes one line to standard error, without allocating.
-pub(crate) fn say(what: fmt::Arguments<'_>) {
-    let mut line = Line { bytes: [0; 512], len: 0 };
-    // Writing into the line cannot fail; what does not fit is cut.
-    let _ = line.write_fmt(format_args!("plimsoll: {what}"));
-    line.bytes[line.len] = b'\n';
-    // SAFETY: the first `len + 1` bytes of the buffer are read.
-    unsafe { libc::write(2, line.bytes.as_ptr().cast(), line.len + 1) };
 }
 
 /// Ends the process: a page that cannot be brought back must never read as zero.

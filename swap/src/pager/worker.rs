@@ -117,7 +117,7 @@ extern "C" fn work(raw: *mut c_void) -> *mut c_void {
 impl Engine {
     /// Does what there is to do until the pager stops.
     fn work_on(&self, start: &Start) {
-        let tick = if self.process.is_some() { TICK_UNDER_LIMIT } else { TICK };
+        let tick = if self.following.is_some() { TICK_UNDER_LIMIT } else { TICK };
         let mut watch = Watch::new(start, tick);
         while !self.stopping() {
             let seen = self.work.count();
@@ -300,7 +300,7 @@ impl Watch {
     /// Says once that the limit of the process is too small.
     fn tell(&mut self, engine: &Engine, now: u64) {
         // Relaxed, both: a flag that stands for nothing but itself.
-        if engine.process.is_none() || engine.told.load(Ordering::Relaxed) {
+        if engine.following.is_none() || engine.told.load(Ordering::Relaxed) {
             return;
         }
         if let Some((percent, advice)) = self.tell.over(engine, TELL, now)
@@ -332,7 +332,8 @@ impl Stalls {
         if elapsed < limit.window.as_nanos() as u64 {
             return None;
         }
-        let limit_bytes = engine.process.as_ref().map(|process| process.limit_bytes() as u64);
+        let limit_bytes =
+            engine.following.as_ref().map(|following| following.account.limit_bytes() as u64);
         let (advice, stalled_ns) = {
             let core = engine.core.lock();
             let thrash = core.counters.report(core.evictions, core.budget);

@@ -19,14 +19,17 @@
 //! Must never: write anything without the variable, fail a stage or end a program. A path that
 //! cannot be written to is reported once on standard error, and nothing else changes.
 
+use super::report::StageReport;
 use crate::reclaim::Held;
-use crate::stage::StageReport;
+use plimsoll_arena::process::variable;
+use plimsoll_arena::sync::unpoisoned;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 /// The environment variable that names the file.
 pub const VARIABLE: &str = "PLIMSOLL_STAGE_LOG";
@@ -46,8 +49,7 @@ struct Log {
 fn log() -> Option<&'static Log> {
     static LOG: OnceLock<Option<Log>> = OnceLock::new();
     LOG.get_or_init(|| {
-        let path = std::env::var_os(VARIABLE).filter(|path| path.as_os_str() != OsStr::new(""))?;
-        let path = PathBuf::from(path);
+        let path = PathBuf::from(OsStr::from_bytes(variable(VARIABLE)?));
         match File::options().append(true).create(true).open(&path) {
             Ok(file) => Some(Log { path, file: Mutex::new(Some(file)) }),
             Err(why) => {
@@ -72,7 +74,7 @@ fn complain(path: &Path, why: &std::io::Error) {
 pub(crate) fn write(report: &StageReport, holders: impl FnOnce() -> Vec<Held>) {
     let Some(log) = log() else { return };
     let line = line(report, &holders());
-    let mut file = log.file.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut file = unpoisoned(log.file.lock());
     let written = file.as_mut().map(|file| file.write_all(line.as_bytes()));
     if let Some(Err(why)) = written {
         *file = None;
@@ -131,7 +133,7 @@ mod tests {
             peak_bytes: 4,
             ..StageReport::default()
         };
-        let held = |i: usize| Held { name: format!("h\t{i}"), bytes: i };
+        let held = |i: usize| Held::new(format!("h\t{i}"), i);
         let holders: Vec<Held> = (0..HOLDERS_MAX + 3).map(held).collect();
         let text = line(&report, &holders);
         assert_eq!(text.matches('\n').count(), 1);

@@ -20,21 +20,31 @@
 //! a charge that does not fit, a reclaim point, a limit that is lowered, and a block that is
 //! dropped while over the limit (that one lives in the pool).
 //!
+//! The rungs are a list, in the order above, that the runtime makes; this room knows none of them
+//! by name. What a climb freed, and who holds how much, are lists of the same order.
+//!
 //! Invariant: after a climb for N bytes, `freed >= N`, or the report's `short_bytes` says what is
 //! missing and `blocked` who holds it.
 //!
 //! Never: climb inside a climb (a holder that charges while it reclaims gets no relief), reclaim
 //! what is live, log on the way (but for the one warning of the thrash guard).
 
-use crate::meter::Meter;
-use crate::spill::Spill;
-use crate::thrash::{OnThrash, Thrash};
-use plimsoll_arena::global::{Ask, reclaim_process};
-use plimsoll_arena::{Ledger, Pool, Pressure, os};
+mod held;
+pub(crate) mod rungs;
+mod thrash;
+
+pub use held::Held;
+pub(crate) use held::largest_first;
+pub use thrash::OnThrash;
+
+use plimsoll_arena::Pressure;
+use plimsoll_arena::process::{AccountRef, Owner};
+use plimsoll_arena::sync::unpoisoned;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
+use thrash::Thrash;
 
 /// A cache, or any owner of memory that can give some of it back.
 pub trait Holder: Send + Sync {
@@ -51,6 +61,56 @@ pub trait Holder: Send + Sync {
     /// nothing instead), and it must not wait for work on rayon's pool, which may run a job that
     /// charges.
     fn reclaim(&self, target_bytes: usize) -> usize;
+}
+
+/// One step of the ladder. What [`Holder::reclaim`] must not do, it must not do either.
+pub(crate) trait Rung: Send + Sync {
+    /// Its name in reports, in the plural.
+    fn name(&self) -> &'static str;
+
+    /// Whether it is climbed only while the bytes that are short are missing, and not for a little
+    /// more than that.
+    fn is_costly(&self) -> bool {
+        false
+    }
+
+    /// Whose bytes it frees.
+    fn frees(&self) -> Frees {
+        Frees::Rest
+    }
+
+    /// Who holds what it could free, and what of that is in use. Allocates.
+    fn held(&self, moment: Moment) -> Vec<Held>;
+
+    /// Gives back at least `target_bytes` if it can, and returns the bytes freed.
+    fn reclaim(&self, target_bytes: usize, climb: &Climb) -> usize;
+}
+
+/// Whose bytes a rung frees.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Frees {
+    /// Bytes that the runtime's ledger counts.
+    Vectors,
+    /// Bytes of the rest of the process.
+    Rest,
+}
+
+/// When somebody held it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// Now.
+    Now,
+    /// At its own highest since the stage began, where that is known; else now.
+    Lap,
+}
+
+/// What a rung is told of the climb.
+pub(crate) struct Climb {
+    pub(crate) cause: Cause,
+    /// What the rest of the process held before it.
+    rest_before: usize,
+    /// What rungs below freed of that.
+    rest_freed: usize,
 }
 
 /// Which paths enforce the limit. All of them, unless a test looks at one alone.
@@ -84,42 +144,38 @@ pub struct EnforcementCounts {
     pub when_lowered: u64,
     /// Charges or points that the thrash guard did not let climb.
     pub stopped_by_thrash_guard: u64,
+    /// Times the process was over its limit with nothing more to give back.
+    pub over_limit: u64,
 }
 
-/// Bytes freed by each rung.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Freed {
-    /// By cached blocks of pools.
-    pub cached_bytes: usize,
-    /// By cached pages of the global allocator.
-    pub allocator_bytes: usize,
-    /// By registered holders.
-    pub holder_bytes: usize,
-    /// By spillable vectors, packed or spilled.
-    pub spilled_bytes: usize,
-    /// By the pager under the global allocator.
-    pub paged_bytes: usize,
-    /// By the heap of small objects.
-    pub heap_bytes: usize,
-}
+/// Bytes freed by each rung that freed any, in the ladder's order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Freed(Vec<(&'static str, u64)>);
 
 impl Freed {
     /// Returns the bytes of all rungs.
     #[must_use]
-    pub fn total_bytes(&self) -> usize {
-        let ours = self.cached_bytes + self.holder_bytes + self.spilled_bytes;
-        ours + self.allocator_bytes + self.paged_bytes + self.heap_bytes
+    pub fn total_bytes(&self) -> u64 {
+        self.0.iter().map(|(_, bytes)| bytes).sum()
     }
-}
 
-/// Who holds memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// The holder's name.
-    pub name: String,
-    /// Its bytes.
-    pub bytes: usize,
+    /// Returns the bytes of a rung by its name: `cached blocks`, `allocator cache`, `holders`,
+    /// `spillable vectors`, `paged blocks`, `heap trim`. Zero for one that freed nothing.
+    #[must_use]
+    pub fn by(&self, rung: &str) -> u64 {
+        self.0.iter().find(|(name, _)| *name == rung).map_or(0, |(_, bytes)| *bytes)
+    }
+
+    /// Returns the rungs that freed anything, with their bytes, in the ladder's order.
+    pub fn rungs(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.0.iter().copied()
+    }
+
+    fn add(&mut self, rung: &'static str, bytes: usize) {
+        if bytes > 0 {
+            self.0.push((rung, bytes as u64));
+        }
+    }
 }
 
 /// What a reclaim point did.
@@ -127,11 +183,11 @@ pub struct Held {
 #[non_exhaustive]
 pub struct ReclaimReport {
     /// Bytes the stage said it needs.
-    pub need_bytes: usize,
-    /// Bytes freed, by rung; all zero when there was headroom.
+    pub need_bytes: u64,
+    /// Bytes freed, by rung; nothing when there was headroom.
     pub freed: Freed,
     /// Bytes still missing.
-    pub short_bytes: usize,
+    pub short_bytes: u64,
     /// Who holds memory that could not be freed, largest first; empty unless short.
     pub blocked: Vec<Held>,
 }
@@ -176,14 +232,11 @@ pub(crate) fn unclimbing<R>(job: impl FnOnce() -> R) -> R {
     job()
 }
 
-/// The ladder and those on it.
+/// The ladder: its rungs, and who may climb it.
 pub(crate) struct Ladder {
-    ledger: OnceLock<Weak<Ledger>>,
-    pools: OnceLock<Vec<Weak<NamedPool>>>,
-    holders: Mutex<Vec<Weak<dyn Holder>>>,
-    spill: OnceLock<Weak<Spill>>,
+    account: AccountRef,
+    rungs: OnceLock<Vec<Box<dyn Rung>>>,
     climb: Mutex<()>,
-    meter: Meter,
     enforcement: Enforcement,
     thrash: Thrash,
     at_charge: AtomicU64,
@@ -192,26 +245,12 @@ pub(crate) struct Ladder {
     stopped: AtomicU64,
 }
 
-/// A pool with a name for reports.
-#[derive(Debug)]
-pub(crate) struct NamedPool {
-    pub(crate) name: &'static str,
-    pub(crate) pool: Pool,
-}
-
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Ladder {
-    pub(crate) fn new(meter: Meter, enforcement: Enforcement, on_thrash: OnThrash) -> Self {
+    pub(crate) fn new(account: AccountRef, enforcement: Enforcement, on_thrash: OnThrash) -> Self {
         Self {
-            ledger: OnceLock::new(),
-            pools: OnceLock::new(),
-            holders: Mutex::new(Vec::new()),
-            spill: OnceLock::new(),
+            account,
+            rungs: OnceLock::new(),
             climb: Mutex::new(()),
-            meter,
             enforcement,
             thrash: Thrash::new(on_thrash),
             at_charge: AtomicU64::new(0),
@@ -221,28 +260,13 @@ impl Ladder {
         }
     }
 
-    /// Connects what is on the ladder; called once, by the runtime that owns it all.
-    pub(crate) fn connect(
-        &self,
-        ledger: &Arc<Ledger>,
-        pools: &[Arc<NamedPool>],
-        spill: &Arc<Spill>,
-    ) {
-        let first = self.ledger.set(Arc::downgrade(ledger)).is_ok()
-            && self.spill.set(Arc::downgrade(spill)).is_ok();
-        let pools = pools.iter().map(Arc::downgrade).collect();
-        assert!(first && self.pools.set(pools).is_ok(), "a ladder belongs to one runtime");
+    /// Puts the rungs up, from the first to be climbed on; called once, by the runtime.
+    pub(crate) fn put_up(&self, rungs: Vec<Box<dyn Rung>>) {
+        assert!(self.rungs.set(rungs).is_ok(), "a ladder belongs to one runtime");
     }
 
-    pub(crate) fn meter(&self) -> &Meter {
-        &self.meter
-    }
-
-    /// Registers a holder; it leaves by being dropped.
-    pub(crate) fn register(&self, holder: &Arc<dyn Holder>) {
-        let mut holders = lock(&self.holders);
-        holders.retain(|weak| weak.strong_count() > 0);
-        holders.push(Arc::downgrade(holder));
+    fn rungs(&self) -> impl Iterator<Item = &dyn Rung> {
+        self.rungs.get().into_iter().flatten().map(|rung| &**rung)
     }
 
     pub(crate) fn counts(&self) -> EnforcementCounts {
@@ -251,37 +275,15 @@ impl Ladder {
             at_reclaim_point: self.at_reclaim_point.load(Ordering::Relaxed),
             when_lowered: self.when_lowered.load(Ordering::Relaxed),
             stopped_by_thrash_guard: self.stopped.load(Ordering::Relaxed),
+            over_limit: self.account.over_limit().0,
         }
     }
 
     /// Returns who holds how much, largest first.
-    pub(crate) fn held(&self) -> Vec<Held> {
-        let mut held: Vec<Held> = Vec::new();
-        for named in self.pools.get().into_iter().flatten().filter_map(Weak::upgrade) {
-            let stats = named.pool.stats();
-            held.push(Held { name: format!("{} in use", named.name), bytes: stats.live_bytes });
-            held.push(Held { name: format!("{} cached", named.name), bytes: stats.cached_bytes });
-        }
-        if let Some(spill) = self.spill.get().and_then(Weak::upgrade) {
-            let name = "packed vectors".to_owned();
-            held.push(Held { name, bytes: spill.packed_bytes() });
-        }
-        for holder in self.live_holders() {
-            held.push(Held { name: holder.name().to_owned(), bytes: holder.held_bytes() });
-        }
-        let foreign = self.ledger().map_or(0, |ledger| ledger.stats().foreign_bytes);
-        held.push(Held { name: "heap, program and mapped files".to_owned(), bytes: foreign });
-        held.retain(|held| held.bytes > 0);
-        held.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
+    pub(crate) fn held(&self, moment: Moment) -> Vec<Held> {
+        let mut held = self.rungs().flat_map(|rung| rung.held(moment)).collect();
+        largest_first(&mut held);
         held
-    }
-
-    fn ledger(&self) -> Option<Arc<Ledger>> {
-        self.ledger.get().and_then(Weak::upgrade)
-    }
-
-    fn live_holders(&self) -> Vec<Arc<dyn Holder>> {
-        lock(&self.holders).iter().filter_map(Weak::upgrade).collect()
     }
 
     fn enabled(&self, cause: Cause) -> bool {
@@ -313,81 +315,34 @@ impl Ladder {
             return freed;
         }
         // One at a time: two threads that are short together would free twice as much.
-        let _one = lock(&self.climb);
-        let Some(ledger) = self.ledger() else { return freed };
+        let _one = unpoisoned(self.climb.lock());
         let started = Instant::now();
-        let foreign_before = ledger.stats().foreign_bytes;
         self.count(cause);
-        let target = short_bytes.saturating_add(slack_bytes(ledger.limit_bytes()));
-        freed.cached_bytes += self.reclaim_cached(target);
-        if freed.total_bytes() < target {
-            let left = target - freed.total_bytes();
-            freed.allocator_bytes += reclaim_process(Ask::Cached(left)).unwrap_or(0);
-        }
-        for holder in self.live_holders() {
-            let left = target.saturating_sub(freed.total_bytes());
-            if left > 0 {
-                freed.holder_bytes += holder.reclaim(left);
+        let rest_before = self.account.rest_bytes(Owner::Pools);
+        let mut climb = Climb { cause, rest_before, rest_freed: 0 };
+        let target = short_bytes.saturating_add(slack_bytes(self.account.limit_bytes()));
+        let mut total = 0;
+        for rung in self.rungs() {
+            let enough = if rung.is_costly() { short_bytes } else { target };
+            if total >= enough {
+                continue;
             }
-        }
-        if freed.total_bytes() < short_bytes {
-            let left = self.spill_vectors(target - freed.total_bytes());
-            // A charge may be for a block like those that came free: if not, it asks again.
-            if cause != Cause::Charge {
-                self.reclaim_cached(left);
-            }
-            freed.spilled_bytes += left;
-        }
-        if freed.total_bytes() < short_bytes
-            && let Some(pager) = plimsoll_swap::pager::process()
-        {
-            freed.paged_bytes += pager.reclaim(target - freed.total_bytes());
-        }
-        if freed.total_bytes() < short_bytes {
-            let known = freed.allocator_bytes + freed.paged_bytes;
-            freed.heap_bytes += self.trim_heap(&ledger, foreign_before).saturating_sub(known);
+            let bytes = rung.reclaim(target - total, &climb);
+            total = total.saturating_add(bytes).min(usize::MAX / 2);
+            climb.rest_freed += if rung.frees() == Frees::Rest { bytes } else { 0 };
+            freed.add(rung.name(), bytes);
         }
         self.thrash.note(started, Instant::now());
         freed
     }
-
-    fn reclaim_cached(&self, target_bytes: usize) -> usize {
-        let mut freed = 0;
-        for named in self.pools.get().into_iter().flatten().filter_map(Weak::upgrade) {
-            freed += named.pool.reclaim(target_bytes - freed.min(target_bytes));
-        }
-        freed
-    }
-
-    /// Makes vectors leave memory; the blocks they leave behind are cached. Returns what left:
-    /// the ledger's difference would also count what other threads took meanwhile.
-    fn spill_vectors(&self, target_bytes: usize) -> usize {
-        let spill = self.spill.get().and_then(Weak::upgrade);
-        spill.map_or(0, |spill| spill.reclaim(target_bytes))
-    }
-
-    /// Has the allocator of small objects return free pages. Returns what is foreign less than
-    /// before the climb: what the climb itself left on the heap does not count as freed, or one
-    /// that frees nothing else would look like one that does.
-    fn trim_heap(&self, ledger: &Ledger, foreign_before: usize) -> usize {
-        if reclaim_process(Ask::Everything).is_none() {
-            os::trim_heap();
-        }
-        ledger.sample();
-        foreign_before.saturating_sub(ledger.stats().foreign_bytes)
-    }
 }
 
 impl Pressure for Ladder {
-    fn foreign_bytes(&self, settled_bytes: usize) -> usize {
-        match self.meter.rss_bytes() {
-            Ok(rss) => (rss as usize).saturating_sub(settled_bytes),
-            // The meter worked when the runtime was built: the last figure is better than none.
-            Err(_) => self.ledger().map_or(0, |ledger| ledger.stats().foreign_bytes),
-        }
+    fn relieve(&self, short_bytes: usize) -> usize {
+        self.climb(short_bytes, Cause::Charge).total_bytes() as usize
     }
 
-    fn relieve(&self, short_bytes: usize) -> usize {
-        self.climb(short_bytes, Cause::Charge).total_bytes()
+    fn limit_changed(&self, excess_bytes: usize) {
+        self.climb(excess_bytes, Cause::Lowered);
     }
 }

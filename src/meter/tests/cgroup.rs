@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::*;
-use crate::meter::Meter;
-use crate::meter::tests::{GIB, fixture, tree};
+use super::super::*;
+use super::{GIB, fixture, tree};
 
 fn cgroup_of(name: &str) -> Option<CgroupLimit> {
     Meter::at(&fixture(name)).unwrap().cgroup().unwrap()

@@ -1,0 +1,597 @@
+//! The account: who holds how much of this process's memory, against one limit.
+//!
+//! ```text
+//!              limit_bytes
+//!   |<------------------------------------------------------->|
+//!   | vectors held | blocks held | pager held |   foreign     |  headroom
+//!      exact, each owner counts its own          by the kernel
+//!
+//!   at a look:   foreign = resident - sum over owners (there)       there = held, with its pages
+//!   any time:    counted = foreign + sum over owners (held)
+//! ```
+//!
+//! Three owners hold memory: the pools, through their ledgers; the global allocator's blocks; and
+//! the pager under it, which then counts those blocks' pages itself. Each says what it holds, and
+//! how much of that has its pages. What is held and has no pages yet is counted before it comes, so
+//! foreign bytes are never thought smaller than they are.
+//!
+//! The global allocator's blocks are counted by whole pages, touched or not. What of them was never
+//! touched makes `foreign` smaller, below zero if need be; the sum is right all the same.
+//!
+//! Pages of files are the kernel's to drop. They count as far as the program itself and its
+//! libraries reach (twice their code, for their constants); what is beyond, a mapped key for
+//! example, is not held against vectors. It is still resident: that the process is over its limit
+//! is said.
+//!
+//! Invariants:
+//!
+//! * `held(owner)` is the sum of what the owner added less what it took off;
+//! * with hard charges only, `counted <= limit` after every charge, for the foreign bytes known at
+//!   that moment: the test and the addition are one step, for all ledgers together;
+//! * what an older look found is not written over what a younger one found.
+//!
+//! Must never: allocate, lock or log, but for registering, setting a limit, and the one line of
+//! `over`.
+
+use super::allowance::Resolved;
+use super::limit::{Limit, Source, tell_lowered};
+use super::over::{Over, tell};
+use super::resident::{Resident, Statm};
+use super::words::LimitSpec;
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, const_fn};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64 as StdU64, AtomicUsize as StdUsize};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// What the heap, stacks and code pages may grow by after the last vector was charged, when nobody
+/// looks. Transforms of 2^23 in blocks of 64 KiB, under 32 MiB, grew by 0.6 MB (`cargo bench
+/// --bench ntt -- sweep`). One for every limit: lowering the limit by a byte is short by a byte.
+const MARGIN_BYTES: usize = 1 << 20;
+
+/// Over the limit by this share of it or less is not said: the kernel counts late, and a thread may
+/// be about to give back.
+const TOLERATED_DIVISOR: usize = 64;
+
+/// Pages of files may change by so many bytes before they are told apart again.
+const FILES_STEP_BYTES: u64 = 1 << 20;
+
+/// Who holds memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Pools of vectors, and what is packed of them, through their ledgers.
+    Pools,
+    /// Blocks of the global allocator whose pages are ordinary ones.
+    Blocks,
+    /// The pager under the global allocator.
+    Pager,
+}
+
+const OWNERS: [Owner; 3] = [Owner::Pools, Owner::Blocks, Owner::Pager];
+
+/// What one owner holds.
+struct Cell {
+    held: AtomicUsize,
+    /// Of these, what has its pages.
+    there: AtomicUsize,
+}
+
+impl Cell {
+    const_fn! {
+        fn new() -> Self {
+            Self { held: AtomicUsize::new(0), there: AtomicUsize::new(0) }
+        }
+    }
+}
+
+/// What makes room when a limit asks for it: a runtime's ladder, or a pager.
+pub trait Pressure: Send + Sync {
+    /// Says whether others are told of a limit that changes before this one: for a pager, which is
+    /// the last rung of every ladder, and gives up what others leave missing.
+    fn is_last(&self) -> bool {
+        false
+    }
+
+    /// Gives back at least `short_bytes` if it can, cheapest first, and returns what it freed, be
+    /// it that others have taken it meanwhile: less than was asked for says that there is no more.
+    /// Blocks that it made free may stay cached: who is still short asks again, and then they go.
+    fn relieve(&self, short_bytes: usize) -> usize;
+
+    /// The limit has changed, and is exceeded by `excess_bytes` now, which may be zero.
+    fn limit_changed(&self, excess_bytes: usize);
+}
+
+/// What is resident, by kind, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Parts {
+    /// All of it.
+    pub resident_bytes: u64,
+    /// Vectors of pools, live and cached, and packed ones.
+    pub vector_bytes: u64,
+    /// Blocks of the global allocator.
+    pub block_bytes: u64,
+    /// The pager.
+    pub pager_bytes: u64,
+    /// Small blocks, stacks, C code: anonymous memory that is nobody's above.
+    pub heap_bytes: u64,
+    /// Pages of mapped files, the program's own among them.
+    pub file_bytes: u64,
+    /// Of all of these, what is locked in memory.
+    pub locked_bytes: u64,
+}
+
+/// See the module's header.
+pub struct Account {
+    limit: Limit,
+    owners: [Cell; 3],
+    /// A look's number, and the foreign bytes that it found: see [`pack`].
+    foreign: AtomicU64,
+    looks: AtomicUsize,
+    /// The rest of the process is taken to hold at least this many bytes, because it will.
+    expected: AtomicUsize,
+    margin: usize,
+    kernel: Option<Kernel>,
+    over: Over,
+    pressures: Mutex<Vec<Weak<dyn Pressure>>>,
+}
+
+/// What only an account that asks the kernel has.
+struct Kernel {
+    statm: Statm,
+    /// Pages of files, and shared memory, when they were last told apart; and then: how many of
+    /// them count.
+    shared: StdU64,
+    counting: StdU64,
+    /// Whether the limit is the process's own, which follows the machine.
+    follows: bool,
+    resident: StdUsize,
+}
+
+impl Kernel {
+    const fn new(follows: bool) -> Self {
+        Self {
+            statm: Statm::new(),
+            shared: StdU64::new(0),
+            counting: StdU64::new(u64::MAX),
+            follows,
+            resident: StdUsize::new(0),
+        }
+    }
+}
+
+#[cfg(not(loom))]
+static PROCESS: Account = Account::with(Some(Kernel::new(true)), MARGIN_BYTES);
+
+/// The account of this process. Its limit is the process's own: a `Runtime`, the global allocator
+/// and `PLIMSOLL_LIMIT` set the same one, and the last writer wins.
+#[cfg(not(loom))]
+#[must_use]
+pub fn process() -> &'static Account {
+    &PROCESS
+}
+
+/// An account that is shared: the process's, or one of somebody's own.
+#[derive(Clone, Debug, Default)]
+pub struct AccountRef(Option<Arc<Account>>);
+
+impl AccountRef {
+    /// The account of this process.
+    pub const PROCESS: Self = Self(None);
+
+    /// An account of one's own: its limit is nobody else's, and exactly what it is set to. It sees
+    /// what the kernel says of this process all the same.
+    #[must_use]
+    pub fn alone() -> Self {
+        Self(Some(Arc::new(Account::with(Some(Kernel::new(false)), MARGIN_BYTES))))
+    }
+
+    /// Says whether the limit is nobody else's.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// An account that asks no kernel: what is foreign is what it is told. For models and tests.
+    #[must_use]
+    pub fn told() -> Self {
+        Self(Some(Arc::new(Account::with(None, 0))))
+    }
+}
+
+impl Deref for AccountRef {
+    type Target = Account;
+
+    #[inline]
+    fn deref(&self) -> &Account {
+        match &self.0 {
+            Some(own) => own,
+            #[cfg(not(loom))]
+            None => &PROCESS,
+            #[cfg(loom)]
+            None => unreachable!("under loom an account is made in the model"),
+        }
+    }
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Account")
+            .field("limit_bytes", &self.limit_bytes())
+            .field("counted_bytes", &self.counted_bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The lower bits of a look hold what is foreign, in bytes and with a sign; the others its number.
+const FOREIGN_BITS: u32 = 48;
+
+fn pack(number: usize, foreign: i64) -> u64 {
+    (number as u64) << FOREIGN_BITS | (foreign as u64 & ((1 << FOREIGN_BITS) - 1))
+}
+
+fn foreign_of(look: u64) -> i64 {
+    ((look << (64 - FOREIGN_BITS)) as i64) >> (64 - FOREIGN_BITS)
+}
+
+/// Says whether `number` is younger than the one of `look`; numbers come round again.
+fn is_younger(number: usize, look: u64) -> bool {
+    let ahead = (number as u16).wrapping_sub((look >> FOREIGN_BITS) as u16);
+    ahead != 0 && ahead < 1 << 15
+}
+
+impl Account {
+    const_fn! {
+        fn with(kernel: Option<Kernel>, margin: usize) -> Self {
+            Self {
+                limit: Limit::new(),
+                owners: [Cell::new(), Cell::new(), Cell::new()],
+                foreign: AtomicU64::new(0),
+                looks: AtomicUsize::new(0),
+                expected: AtomicUsize::new(0),
+                margin,
+                kernel,
+                over: Over::new(),
+                pressures: Mutex::new(Vec::new()),
+            }
+        }
+    }
+
+    fn cell(&self, owner: Owner) -> &Cell {
+        &self.owners[owner as usize]
+    }
+
+    /// Returns the limit in bytes, `usize::MAX` for none.
+    #[inline]
+    #[must_use]
+    pub fn limit_bytes(&self) -> usize {
+        self.limit.bytes()
+    }
+
+    /// Returns what was asked for, and by whom.
+    #[must_use]
+    pub fn asked(&self) -> (LimitSpec, Source) {
+        (self.limit.asked(), self.limit.source())
+    }
+
+    /// Takes over the limit that `PLIMSOLL_LIMIT` asks for, unless somebody has set one or looked
+    /// at it already. A value that is not understood is reported on standard error.
+    pub fn read_environment(&self) {
+        if self.kernel.as_ref().is_some_and(|kernel| kernel.follows) {
+            self.limit.read_environment();
+        }
+    }
+
+    /// Sets the limit in bytes (`usize::MAX` for none) and returns the old one. The process's own
+    /// account takes no more than its cgroup and the machine allow, and says so where it is less.
+    /// It gives nothing back by itself: [`Account::tell_changed`].
+    pub fn set_limit(&self, bytes: usize, source: Source) -> usize {
+        let follows = self.kernel.as_ref().is_some_and(|kernel| kernel.follows);
+        if !follows || bytes == usize::MAX {
+            return self.limit.set_exactly(bytes, source);
+        }
+        let spec = LimitSpec::Bytes(bytes as u64);
+        let (old, resolved) = self.limit.set(spec, source);
+        tell_lowered("the program", spec, resolved);
+        old
+    }
+
+    /// Sets the limit by its words, resolved on this machine, and returns what it came to.
+    pub fn set_spec(&self, spec: LimitSpec, source: Source) -> Option<Resolved> {
+        self.limit.set(spec, source).1
+    }
+
+    /// Connects what gives memory back when the limit is lowered. It leaves by being dropped.
+    /// Allocates.
+    pub fn register(&self, pressure: Weak<dyn Pressure>) {
+        let mut pressures = self.pressures.lock().unwrap_or_else(PoisonError::into_inner);
+        pressures.retain(|known| known.strong_count() > 0);
+        pressures.push(pressure);
+    }
+
+    /// Tells everybody who is connected that the limit has changed. Allocates; never called from
+    /// inside an allocation.
+    pub fn tell_changed(&self) {
+        let connected: Vec<Arc<dyn Pressure>> = {
+            let pressures = self.pressures.lock().unwrap_or_else(PoisonError::into_inner);
+            pressures.iter().filter_map(Weak::upgrade).collect()
+        };
+        for last in [false, true] {
+            for pressure in connected.iter().filter(|pressure| pressure.is_last() == last) {
+                self.look();
+                pressure.limit_changed(self.excess_bytes());
+            }
+        }
+        self.look();
+    }
+
+    /// Adds what an owner holds, of which nothing has its pages yet.
+    #[inline]
+    pub fn add(&self, owner: Owner, bytes: usize) {
+        self.cell(owner).held.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Takes off what an owner held.
+    ///
+    /// # Panics
+    ///
+    /// In debug builds, when more is taken off than was added.
+    #[inline]
+    pub fn sub(&self, owner: Owner, bytes: usize) {
+        let before = self.cell(owner).held.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(before >= bytes, "{bytes} bytes given back, only {before} were held");
+    }
+
+    /// Adds `bytes` to what an owner holds if they fit under the limit; returns what it holds then.
+    #[inline]
+    pub fn try_add(&self, owner: Owner, bytes: usize) -> Option<usize> {
+        let room = self.limit_bytes().saturating_sub(self.others_bytes(owner));
+        let cell = &self.cell(owner).held;
+        let mut held = cell.load(Ordering::Relaxed);
+        loop {
+            let new = held.checked_add(bytes).filter(|new| *new <= room)?;
+            // Relaxed: the number itself is all that is shared; no other memory hangs on it.
+            match cell.compare_exchange_weak(held, new, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(new),
+                Err(now) => held = now,
+            }
+        }
+    }
+
+    /// Adds `bytes` whether they fit or not; `None` when the sum is beyond any number of bytes.
+    pub fn add_over(&self, owner: Owner, bytes: usize) -> Option<usize> {
+        let sum = |held: usize| held.checked_add(bytes);
+        // Relaxed: as in `try_add`.
+        let before = self.cell(owner).held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
+        before.map(|held| held + bytes).ok()
+    }
+
+    /// Notes that `bytes` of what an owner holds have their pages now.
+    #[inline]
+    pub fn arrived(&self, owner: Owner, bytes: usize) {
+        self.cell(owner).there.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Notes, before they are given back, that `bytes` will lose their pages.
+    ///
+    /// # Panics
+    ///
+    /// In debug builds, when more leave than arrived.
+    #[inline]
+    pub fn leaving(&self, owner: Owner, bytes: usize) {
+        let before = self.cell(owner).there.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(before >= bytes, "{bytes} bytes leave, only {before} arrived");
+    }
+
+    /// Changes what an owner holds by differences, which threads may tell in any order: it may be
+    /// below zero for a moment.
+    #[inline]
+    pub fn change_held(&self, owner: Owner, by: isize) {
+        if by != 0 {
+            self.cell(owner).held.fetch_add(by as usize, Ordering::Relaxed);
+        }
+    }
+
+    /// Changes what of it has its pages, as [`Account::change_held`] does.
+    #[inline]
+    pub fn change_there(&self, owner: Owner, by: isize) {
+        if by != 0 {
+            self.cell(owner).there.fetch_add(by as usize, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns what an owner holds.
+    #[inline]
+    #[must_use]
+    pub fn held_bytes(&self, owner: Owner) -> usize {
+        self.cell(owner).held.load(Ordering::Relaxed)
+    }
+
+    /// Returns what of that has its pages.
+    #[inline]
+    #[must_use]
+    pub fn there_bytes(&self, owner: Owner) -> usize {
+        self.cell(owner).there.load(Ordering::Relaxed)
+    }
+
+    fn sum(&self, of: impl Fn(&Cell) -> &AtomicUsize) -> i64 {
+        self.owners.iter().map(|cell| of(cell).load(Ordering::Relaxed) as i64).sum()
+    }
+
+    /// Returns the bytes that are nobody's, as last seen.
+    #[must_use]
+    pub fn foreign_bytes(&self) -> usize {
+        foreign_of(self.foreign.load(Ordering::Relaxed)).max(0) as usize
+    }
+
+    /// Returns what the process holds: what its owners hold now, and what was foreign at the last
+    /// look.
+    #[inline]
+    #[must_use]
+    pub fn counted_bytes(&self) -> usize {
+        let foreign = foreign_of(self.foreign.load(Ordering::Relaxed));
+        foreign.saturating_add(self.sum(|cell| &cell.held)).max(0) as usize
+    }
+
+    /// Returns what everybody but an owner holds, without a margin.
+    #[inline]
+    #[must_use]
+    pub fn rest_bytes(&self, owner: Owner) -> usize {
+        let mut rest = foreign_of(self.foreign.load(Ordering::Relaxed));
+        for other in OWNERS {
+            rest += if other == owner { 0 } else { self.held_bytes(other) as i64 };
+        }
+        rest.max(0) as usize
+    }
+
+    /// Returns what everybody but an owner holds, with the margin for what grows unseen, or as
+    /// expected if that is more.
+    #[inline]
+    #[must_use]
+    pub fn others_bytes(&self, owner: Owner) -> usize {
+        let expected = self.expected.load(Ordering::Relaxed);
+        self.rest_bytes(owner).saturating_add(self.margin).max(expected)
+    }
+
+    /// Returns by how many bytes the limit is exceeded, as far as is known.
+    #[inline]
+    #[must_use]
+    pub fn excess_bytes(&self) -> usize {
+        let pools = self.held_bytes(Owner::Pools);
+        let counted = self.others_bytes(Owner::Pools).saturating_add(pools);
+        counted.saturating_sub(self.limit_bytes())
+    }
+
+    /// Says that the rest of the process will hold `bytes`, until what is returned is dropped: from
+    /// now on no fewer are counted. Several such sums add up.
+    #[must_use = "nothing is expected any more once this is dropped"]
+    pub fn expect(account: &AccountRef, bytes: usize) -> Expected {
+        account.expected.fetch_add(bytes, Ordering::Relaxed);
+        Expected { account: account.clone(), bytes }
+    }
+
+    /// Looks at what is resident, and returns it; `None` where the kernel will not say, or is not
+    /// asked.
+    pub fn look(&self) -> Option<Resident> {
+        let kernel = self.kernel.as_ref()?;
+        // Relaxed: a number, as everything here.
+        let number = self.looks.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        // Pages that came or went meanwhile are not taken for the owners'.
+        let there = || self.owners.each_ref().map(|cell| cell.there.load(Ordering::Relaxed));
+        let before = there();
+        let resident = kernel.statm.read()?;
+        let after = there();
+        let ours: i64 = before.iter().zip(after).map(|(b, a)| (*b as i64).min(a as i64)).sum();
+        kernel.resident.store(resident.resident_bytes as usize, Ordering::Relaxed);
+        let counted = resident.resident_bytes - self.dropped_by_kernel(kernel, resident);
+        self.note(number, counted as i64 - ours);
+        if kernel.follows {
+            self.limit.follow(resident);
+        }
+        if counted < resident.resident_bytes
+            && resident.resident_bytes as usize > self.limit_bytes()
+        {
+            self.still_over();
+        } else if (resident.resident_bytes as usize) <= self.limit_bytes() {
+            self.over.ended();
+        }
+        Some(resident)
+    }
+
+    /// Returns what is resident now; `None` where the kernel will not say, or is not asked. Unlike
+    /// a look it changes nothing.
+    #[must_use]
+    pub fn resident(&self) -> Option<Resident> {
+        self.kernel.as_ref()?.statm.read()
+    }
+
+    fn note(&self, number: usize, foreign: i64) {
+        let newer = |look: u64| is_younger(number, look).then(|| pack(number, foreign));
+        let _ = self.foreign.fetch_update(Ordering::Relaxed, Ordering::Relaxed, newer);
+    }
+
+    /// Records how many bytes are nobody's: for an account that asks no kernel.
+    pub fn note_foreign(&self, bytes: usize) {
+        let number = self.looks.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        self.note(number, bytes as i64);
+    }
+
+    /// Pages of files beyond the program's own, which the kernel may drop.
+    #[inline]
+    fn dropped_by_kernel(&self, kernel: &Kernel, resident: Resident) -> u64 {
+        let shared = resident.shared_bytes;
+        if shared.abs_diff(kernel.shared.load(Ordering::Relaxed)) >= FILES_STEP_BYTES {
+            self.tell_files_apart(kernel, shared);
+        }
+        shared.saturating_sub(kernel.counting.load(Ordering::Relaxed)).min(resident.resident_bytes)
+    }
+
+    /// Finds out how many of the pages of files and of shared memory count.
+    #[cold]
+    fn tell_files_apart(&self, kernel: &Kernel, shared: u64) {
+        let tree = super::Tree::MACHINE;
+        let names = ["VmExe", "VmLib", "RssShmem", "VmLck"];
+        let fields = self.limit.with_scratch(|scratch| scratch.status(tree, names));
+        // Another thread is at it: what it finds counts from the next look on.
+        let Some(Ok([Some(program), libraries, shmem, locked])) = fields else { return };
+        let code = program.saturating_add(libraries.unwrap_or(0));
+        let kept = shmem.unwrap_or(0).saturating_add(locked.unwrap_or(0));
+        kernel.counting.store(code.saturating_mul(2).saturating_add(kept), Ordering::Relaxed);
+        kernel.shared.store(shared, Ordering::Relaxed);
+    }
+
+    /// The process is over its limit, and whoever says so has given back all that it could, and
+    /// looked again. Counts it where it is by more than a 64th, and says it the first time.
+    pub fn still_over(&self) {
+        let limit = self.limit_bytes();
+        let resident = self.kernel.as_ref().map_or(0, |k| k.resident.load(Ordering::Relaxed));
+        let tolerated = limit.saturating_add(limit / TOLERATED_DIVISOR);
+        if resident > tolerated && self.over.began(resident - limit) {
+            tell(&self.parts(), limit, self.limit.source());
+        }
+    }
+
+    /// Returns how often the process was over its limit with nothing more to give back, and by how
+    /// many bytes at most.
+    #[must_use]
+    pub fn over_limit(&self) -> (u64, usize) {
+        (self.over.times(), self.over.most_bytes())
+    }
+
+    /// Returns what is resident now, by kind. What the kernel will not say is zero.
+    #[must_use]
+    pub fn parts(&self) -> Parts {
+        let names = ["VmRSS", "RssFile", "VmLck"];
+        let tree = super::Tree::MACHINE;
+        let found = self.limit.with_scratch(|scratch| scratch.status(tree, names));
+        let [resident, file, locked] = found.and_then(Result::ok).unwrap_or_default();
+        let held = |owner| {
+            let held = (self.held_bytes(owner) as i64).min(self.there_bytes(owner) as i64);
+            held.max(0) as u64
+        };
+        let mut parts = Parts {
+            resident_bytes: resident.unwrap_or(0),
+            vector_bytes: held(Owner::Pools),
+            block_bytes: held(Owner::Blocks),
+            pager_bytes: held(Owner::Pager),
+            heap_bytes: 0,
+            file_bytes: file.unwrap_or(0),
+            locked_bytes: locked.unwrap_or(0),
+        };
+        let known = parts.vector_bytes + parts.block_bytes + parts.pager_bytes + parts.file_bytes;
+        parts.heap_bytes = parts.resident_bytes.saturating_sub(known);
+        parts
+    }
+}
+
+/// Bytes that the rest of the process is expected to hold; dropping it ends the expectation.
+#[derive(Debug)]
+pub struct Expected {
+    account: AccountRef,
+    bytes: usize,
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.account.expected.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,50 @@
+//! What the kernel and the environment say, and the one account of this process's memory.
+//!
+//! ```text
+//!   env, words     PLIMSOLL_LIMIT=8Gi  ->  LimitSpec          one reader, one grammar
+//!   file           /proc, /sys         ->  lines and numbers  no allocation
+//!   cgroup         the group's files   ->  the tightest limit
+//!   allowance      machine and group   ->  what a LimitSpec comes to
+//!   resident       /proc/self/statm    ->  anonymous and file pages
+//!   account        the limit in force, who holds how much, what is nobody's
+//!   over           the line that says that the limit is exceeded
+//!   say            one line to standard error
+//! ```
+//!
+//! Everybody who holds memory under a limit asks here: the pools through their ledger, the global
+//! allocator and the pager. Nobody else opens these files, reads the environment, or keeps a limit.
+//!
+//! Invariants: every number is in bytes; pages and kB are multiplied out here and nowhere else. A
+//! file is read and understood, or an error names it and the text in it.
+//!
+//! Must never: allocate, lock, log or panic, but for the functions that say so. All of it may run
+//! inside the first large allocation of a program.
+//!
+//! Sources: proc(5), proc_pid_statm(5), proc_meminfo(5), cgroups(7), and the kernel's
+//! admin-guide/cgroup-v2 and cgroup-v1/memory pages.
+
+mod account;
+mod allowance;
+mod cgroup;
+mod env;
+mod file;
+mod limit;
+mod over;
+mod resident;
+mod say;
+mod words;
+
+#[cfg(not(loom))]
+pub use account::process;
+pub use account::{Account, AccountRef, Expected, Owner, Parts, Pressure};
+pub use allowance::{
+    Allowance, Bound, CGROUP_MARGIN_BYTES_MIN, CGROUP_MARGIN_DIVISOR, LIMIT_BYTES_MIN,
+    MachineMemory, Resolved, cgroup_margin_bytes,
+};
+pub use cgroup::{CgroupVersion, Group};
+pub use env::{LIMIT_VARIABLE, SPILL_DIR_VARIABLE, is_on, size_variable, variable};
+pub use file::{Scratch, Tree, Unread, UnreadKind};
+pub use limit::Source;
+pub use resident::Resident;
+pub use say::say;
+pub use words::{LimitSpec, Misread, MisreadKind, Share, parse_size};

@@ -1,0 +1,114 @@
+//! What is said when the process is over its limit and nothing more can be given back.
+//!
+//! ```text
+//!   plimsoll: over the limit of 67108864 bytes (PLIMSOLL_LIMIT) by 12582912, and nothing more can
+//!   be given back: vectors 0, blocks 0, pager 2097152, heap and C code 70000000, mapped files
+//!   8000000, locked 0 bytes; raise the limit to 76MiB
+//! ```
+//!
+//! It is said once; each time is counted. What is given back elsewhere, and what the kernel counts
+//! late, is no reason: the caller has tried everything it has, and looked again.
+//!
+//! Must never: allocate.
+
+use super::account::Parts;
+use super::env::{SPILL_DIR_VARIABLE, variable};
+use super::limit::Source;
+use super::say::say;
+use std::fmt;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+
+/// How often the process was over its limit, and by how much at most.
+#[derive(Debug)]
+pub(super) struct Over {
+    times: AtomicU64,
+    most: AtomicUsize,
+    is_over: AtomicBool,
+    said: AtomicBool,
+}
+
+impl Over {
+    pub(super) const fn new() -> Self {
+        Self {
+            times: AtomicU64::new(0),
+            most: AtomicUsize::new(0),
+            is_over: AtomicBool::new(false),
+            said: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn times(&self) -> u64 {
+        self.times.load(Relaxed)
+    }
+
+    pub(super) fn most_bytes(&self) -> usize {
+        self.most.load(Relaxed)
+    }
+
+    /// The process is within its limit again.
+    #[inline]
+    pub(super) fn ended(&self) {
+        if self.is_over.load(Relaxed) {
+            self.is_over.store(false, Relaxed);
+        }
+    }
+
+    /// Counts a time, and returns whether it is to be said.
+    pub(super) fn began(&self, bytes: usize) -> bool {
+        self.most.fetch_max(bytes, Relaxed);
+        if !self.is_over.swap(true, Relaxed) {
+            self.times.fetch_add(1, Relaxed);
+        }
+        !self.said.load(Relaxed) && !self.said.swap(true, Relaxed)
+    }
+}
+
+/// Says what holds the memory, and what helps.
+#[cold]
+pub(super) fn tell(parts: &Parts, limit_bytes: usize, source: Source) {
+    say(format_args!(
+        "over the limit of {limit_bytes} bytes ({source}) by {}, and nothing more can be given \
+         back: {parts}; {}",
+        parts.resident_bytes.saturating_sub(limit_bytes as u64),
+        Help(parts),
+    ));
+}
+
+/// What helps.
+struct Help<'a>(&'a Parts);
+
+impl fmt::Display for Help<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = self.0;
+        if parts.file_bytes > parts.resident_bytes / 2 {
+            f.write_str("the kernel drops pages of files when it needs memory; or ")?;
+        }
+        if parts.locked_bytes > 0 {
+            f.write_str("lock less memory, or ")?;
+        }
+        if parts.block_bytes > 0 && parts.pager_bytes == 0 && variable(SPILL_DIR_VARIABLE).is_none()
+        {
+            write!(f, "set {SPILL_DIR_VARIABLE} to a folder on a disk, or ")?;
+        }
+        // A sixteenth more than is there now: it may still be growing.
+        let enough = parts.resident_bytes + parts.resident_bytes / 16;
+        write!(f, "raise the limit to {}MiB", enough.div_ceil(1 << 20))
+    }
+}
+
+impl fmt::Display for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "vectors {}, blocks {}, pager {}, heap and C code {}, mapped files {}, of it all \
+             locked {} bytes",
+            self.vector_bytes,
+            self.block_bytes,
+            self.pager_bytes,
+            self.heap_bytes,
+            self.file_bytes,
+            self.locked_bytes,
+        )
+    }
+}
