@@ -144,9 +144,9 @@ fn lowered(door: &str, runtime: &Runtime, kept: &Kept) {
         runtime.set_limit_bytes(Some(lower as u64));
     }
     assert_eq!((ALLOC.limit_bytes(), runtime.limit_bytes()), (lower, Some(lower as u64)));
-    // What a vector left behind that an I/O thread had in hand may still be cached.
+    // What the allocator had cached goes first where it is the one that is asked.
     let left = runtime.pool().stats().cached_bytes;
-    assert!(left < 8 * MIB, "{left} of {cached} cached bytes are left");
+    assert!(left < cached.max(1), "{left} of {cached} cached bytes are left");
     let resident = status("VmRSS");
     assert!(resident <= lower, "{resident} resident over {lower}: {:?}", runtime.parts());
     kept.read(&mut ChaCha8Rng::seed_from_u64(1));
