@@ -8,10 +8,10 @@
 //! largest `len` so far, and what lies past it was not written through this vector (so the block
 //! goes home knowing which of its bytes may be other than zero).
 //!
-//! Methods that allocate return [`Error`] and are named `try_`: they keep to the limit. The few that
-//! are named `over_limit`, and the traits that cannot fail ([`Clone`], [`Extend`]), exceed it where
-//! they must, which the ledger counts as a miss; they abort, as `Vec` does, when the machine has no
-//! memory.
+//! Methods that allocate return [`Error`] and are named `try_`: they keep to the limit. The few
+//! that are named `over_limit`, and the traits that cannot fail ([`Clone`], [`Extend`]), exceed it
+//! where they must, which the ledger counts as a miss; they abort, as `Vec` does, when the machine
+//! has no memory.
 
 mod make;
 #[cfg(test)]
