@@ -1,7 +1,7 @@
 //! A report and a timeline of a program that knows plimsoll as its global allocator and as a
 //! `tracing` layer, and is otherwise as it was.
 //!
-//!     cargo run --release --example tracing_report --features layer -- [FOLDER]
+//!     cargo run --release --example tracing_report -- [FOLDER]
 //!     PLIMSOLL_LIMIT=96MiB PLIMSOLL_SPILL_DIR=/var/tmp cargo run ...     the same, paged
 //!
 //! Writes report.html (open it) and timeline.json (for ui.perfetto.dev) into FOLDER, else here, and

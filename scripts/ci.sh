@@ -89,7 +89,7 @@ job_features() {
     local feature
     local -a only=(cargo clippy --no-default-features)
     "${only[@]}" -p plimsoll -- -D warnings
-    for feature in ark groth16 serde record layer metrics mimalloc jemalloc cli; do
+    for feature in ark groth16 serde record layer metrics mimalloc jemalloc; do
         "${only[@]}" -p plimsoll --features "$feature" -- -D warnings
     done
     "${only[@]}" -p plimsoll-arena -- -D warnings
@@ -100,11 +100,11 @@ job_features() {
     for feature in mimalloc jemalloc; do
         cargo test -p plimsoll-arena --features "$feature" --test "global_$feature"
     done
-    # A library user who leaves `cli` out pulls in neither a command line nor ark-groth16.
+    # Who depends on the library builds neither a command line nor a prover.
     local tree
-    tree=$(cargo tree -p plimsoll --no-default-features --features ark --edges normal)
-    if grep -E ' (clap|indicatif|ark-groth16) ' <<<"$tree"; then
-        echo "feature ark alone pulls in the crates above" >&2
+    tree=$(cargo tree -p plimsoll --edges normal)
+    if grep -E ' (clap|indicatif|ark-groth16|tempfile|tracing-subscriber) ' <<<"$tree"; then
+        echo "the default features pull in the crates above" >&2
         return 1
     fi
 }
@@ -157,7 +157,7 @@ job_pictures() {
     PLIMSOLL_PICTURES=$folder cargo test --quiet --test pictures ten_thousand
     cargo run --quiet --example tracing_report -- "$folder"
     cargo run --quiet --example prometheus --features metrics >"$folder/metrics.txt"
-    cp tests/pictures/browser.mjs "$folder/"
+    cp tests/cli/browser.mjs "$folder/"
     (
         cd "$folder"
         npm install --silent --no-fund --no-audit --ignore-scripts playwright-core@1 >/dev/null

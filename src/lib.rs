@@ -22,10 +22,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Features: `ark` (types and kernels of arkworks; default), `groth16` (the prover), `cli` (the
-//! binary; default, implies `groth16`), `record` (timelines and reports of a run), `layer` (the
-//! same for programs that use `tracing`; default), `metrics` (gauges for exporters), `mimalloc` and
-//! `jemalloc` (the global allocator over them). They only add; none changes what another does.
+//! Features: `ark` (types and kernels of arkworks; default), `groth16` (the prover), `serde` (for
+//! reports), `record` (timelines and pictures of a run), `layer` (the same for programs that use
+//! `tracing`), `metrics` (gauges for exporters), `mimalloc` and `jemalloc` (the global allocator
+//! over them). They only add; none changes what another does. The `plimsoll` command is a package
+//! of its own, `plimsoll-cli`.
 
 #![forbid(unsafe_code)]
 
@@ -58,10 +59,6 @@ pub mod tiles;
 #[cfg(feature = "record")]
 pub mod timeline;
 pub mod vectors;
-
-#[cfg(feature = "cli")]
-#[doc(hidden)]
-pub mod cli;
 
 pub use alloc::{Allocator, cold, will_need};
 pub use error::Error;

@@ -61,7 +61,7 @@ const OTHERS: [&str; 12] = [
     "arena/src/process/over.rs",
     "src/cli/check/run.rs",
     "src/cli/keys.rs",
-    "src/cli/mod.rs",
+    "src/cli/main.rs",
     "src/cli/pictures.rs",
     "src/cli/plan.rs",
     "src/cli/prove.rs",

@@ -4,9 +4,9 @@ use super::check::{self, CheckArgs};
 use super::compare::{self, CompareArgs};
 use super::doctor::DoctorArgs;
 use super::spill::SpillArgs;
-use crate::limit::LimitSpec;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
+use plimsoll::limit::LimitSpec;
 use std::path::PathBuf;
 
 /// Most threads that can be asked for: more is a typing error.

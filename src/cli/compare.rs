@@ -14,9 +14,9 @@
 
 use super::Failure;
 use super::report::print;
-use crate::limit::format_bytes;
-use crate::record::Recording;
 use clap::Args;
+use plimsoll::limit::format_bytes;
+use plimsoll::record::Recording;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -116,7 +116,7 @@ impl Run {
     }
 
     fn of_recording(recording: Recording) -> Self {
-        let stage = |total: &crate::record::StageTotal| Stage {
+        let stage = |total: &plimsoll::record::StageTotal| Stage {
             name: total.name.to_string(),
             wall_seconds: total.wall_seconds,
             peak_bytes: total.peak_bytes,

@@ -10,8 +10,8 @@
 //! Fields and findings may be added; none is renamed or taken away without a new major version.
 
 use super::spill::default_folder;
-use crate::doctor::{Finding, Level, Machine, Probe, examine, worst};
 use clap::Args;
+use plimsoll::doctor::{Finding, Level, Machine, Probe, examine, worst};
 use plimsoll_arena::process::variable;
 use serde::Serialize;
 use std::fmt::Write as _;

@@ -11,9 +11,9 @@
 //! by a thread of its own, five times a second.
 
 use super::args::ProveArgs;
-use crate::Runtime;
-use crate::limit::format_bytes;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use plimsoll::Runtime;
+use plimsoll::limit::format_bytes;
 use std::io::{IsTerminal, Write};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -72,7 +72,7 @@ impl Drop for Memory {
     }
 }
 
-impl crate::groth16::prover::Progress for Live {
+impl plimsoll::groth16::prover::Progress for Live {
     fn stage(&self, name: &str, index: usize, count: usize) {
         match &self.shown {
             Shown::Nothing => {}

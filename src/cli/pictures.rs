@@ -6,8 +6,8 @@
 use super::Failure;
 use super::args::ProveArgs;
 use super::prove::check_writable;
-use crate::Runtime;
-use crate::record::{RecordError, Recorder, Recording};
+use plimsoll::Runtime;
+use plimsoll::record::{RecordError, Recorder, Recording};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 

@@ -4,10 +4,10 @@ use super::args::PlanArgs;
 use super::keys::KeyPaths;
 use super::report::{PlanReport, print};
 use super::{Failure, on_threads};
-use crate::groth16::key::KeyFile;
-use crate::groth16::plan::{ProofPlan, Shape};
-use crate::groth16::prover::ProveError;
-use crate::groth16::r1cs::MatrixFile;
+use plimsoll::groth16::key::KeyFile;
+use plimsoll::groth16::plan::{ProofPlan, Shape};
+use plimsoll::groth16::prover::ProveError;
+use plimsoll::groth16::r1cs::MatrixFile;
 
 /// The size planned for when none is named.
 const DEFAULT_CONSTRAINTS: u64 = 1 << 20;
@@ -17,7 +17,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<(), Failure> {
     let runtime = args.spill.runtime(args.limit)?;
     on_threads(args.threads.map(|n| n as usize), || {
         let threads = rayon::current_num_threads();
-        let used = runtime.meter().rss_bytes().map_err(crate::Error::from)? as usize;
+        let used = runtime.meter().rss_bytes().map_err(plimsoll::Error::from)? as usize;
         let smallest = ProofPlan::smallest(&shape, used, threads, runtime.can_spill());
         let fitted = ProofPlan::for_runtime(&shape, &runtime);
         let report = PlanReport {

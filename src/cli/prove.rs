@@ -8,18 +8,18 @@ use super::random::Random;
 use super::report::{ProofReport, print};
 use super::spill::auto_unless_set;
 use super::{Failure, on_threads};
-use crate::Runtime;
-use crate::groth16::assignment::Assignment;
-use crate::groth16::circom::json::write_proof_and_public;
-use crate::groth16::circom::wtns::WitnessFile;
-use crate::groth16::circuit::{DIGEST_BYTES, Sha256Chain};
-use crate::groth16::key::KeyFile;
-use crate::groth16::prover::{ProveError, Prover};
-use crate::groth16::r1cs::MatrixFile;
-use crate::limit::format_bytes;
 use ark_bn254::{Bn254, Fr};
 use ark_ff::UniformRand;
 use ark_groth16::Proof;
+use plimsoll::Runtime;
+use plimsoll::groth16::assignment::Assignment;
+use plimsoll::groth16::circom::json::write_proof_and_public;
+use plimsoll::groth16::circom::wtns::WitnessFile;
+use plimsoll::groth16::circuit::{DIGEST_BYTES, Sha256Chain};
+use plimsoll::groth16::key::KeyFile;
+use plimsoll::groth16::prover::{ProveError, Prover};
+use plimsoll::groth16::r1cs::MatrixFile;
+use plimsoll::limit::format_bytes;
 use rand::RngCore;
 use rand_chacha::ChaCha20Rng;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,7 @@ pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
     if let Some((proof_path, public_path)) = &out {
         write_proof_and_public(proof_path, &proved.proof, public_path, &proved.public)?;
     }
-    let peak_rss_bytes = runtime.meter().peak_rss_bytes().map_err(crate::Error::from)?;
+    let peak_rss_bytes = runtime.meter().peak_rss_bytes().map_err(plimsoll::Error::from)?;
     pictures.write_or_warn(peak_rss_bytes);
     let limit_bytes = runtime.limit_bytes().unwrap_or(u64::MAX);
     if peak_rss_bytes > limit_bytes {

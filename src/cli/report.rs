@@ -21,11 +21,11 @@
 //! Fields may be added; none is renamed or taken away without a new major version.
 
 use super::Failure;
-use crate::groth16::plan::{PlannedStage, ProofPlan};
-use crate::limit::format_bytes;
-use crate::ntt::Moved;
-use crate::spill::SpillStats;
-use crate::stage::StageReport;
+use plimsoll::groth16::plan::{PlannedStage, ProofPlan};
+use plimsoll::limit::format_bytes;
+use plimsoll::ntt::Moved;
+use plimsoll::spill::SpillStats;
+use plimsoll::stage::StageReport;
 use serde::Serialize;
 
 /// The result of a proof.

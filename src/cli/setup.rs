@@ -5,10 +5,10 @@ use super::keys::KeyPaths;
 use super::random::Random;
 use super::report::print;
 use super::{Failure, on_threads};
-use crate::Runtime;
-use crate::groth16::circuit::{DIGEST_BYTES, Sha256Chain};
-use crate::groth16::setup::{floor_bytes, setup};
-use crate::limit::{LimitSpec, format_bytes};
+use plimsoll::Runtime;
+use plimsoll::groth16::circuit::{DIGEST_BYTES, Sha256Chain};
+use plimsoll::groth16::setup::{floor_bytes, setup};
+use plimsoll::limit::{LimitSpec, format_bytes};
 
 pub(super) fn run(args: &SetupArgs) -> Result<(), Failure> {
     let paths = KeyPaths::of(args.compressions, args.key_dir.as_deref())?;
@@ -41,7 +41,7 @@ pub(super) fn run(args: &SetupArgs) -> Result<(), Failure> {
         format_bytes(made.key_bytes),
         paths.matrices.display(),
         format_bytes(made.matrix_bytes),
-        format_bytes(peak_bytes.map_err(crate::Error::from)?),
+        format_bytes(peak_bytes.map_err(plimsoll::Error::from)?),
         floor_bytes.div_ceil(1 << 20),
     ))
 }

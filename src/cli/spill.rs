@@ -1,11 +1,11 @@
 //! The options that say where cold memory goes.
 
 use super::Failure;
-use crate::Runtime;
-use crate::error::Error;
-use crate::limit::{LimitSpec, parse_bytes};
-use crate::spill::{Encryption, SpillOptions};
 use clap::Args;
+use plimsoll::Runtime;
+use plimsoll::error::Error;
+use plimsoll::limit::{LimitSpec, parse_bytes};
+use plimsoll::spill::{Encryption, SpillOptions};
 use plimsoll_arena::process::{LIMIT_VARIABLE, SPILL_DIR_VARIABLE, variable};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -95,7 +95,7 @@ impl SpillArgs {
 
 #[cfg(test)]
 mod tests {
-    use super::super::args::{Arguments, Command};
+    use crate::args::{Arguments, Command};
     use clap::Parser;
 
     #[test]

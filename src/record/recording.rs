@@ -182,8 +182,8 @@ impl Recording {
         self.peak_at_us = highest.map_or(0, |sample| sample.at_us).min(self.duration_us);
     }
 
-    /// Makes `mark_bytes`, the kernel's high-water mark, the peak.
-    pub(crate) fn settle_peak(&mut self, mark_bytes: u64) {
+    /// Makes `mark_bytes`, a high-water mark of the kernel (VmHWM) read after the run, the peak.
+    pub fn settle_peak(&mut self, mark_bytes: u64) {
         self.peak_is_exact = true;
         self.peak_bytes = mark_bytes;
         for sample in &mut self.samples {

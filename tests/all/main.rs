@@ -1,5 +1,4 @@
-//! Whole-system tests, through the public face: proofs, limits, the command.
+//! Whole-system tests, through the public face: proofs and limits.
 
-mod command;
 mod proofs;
 mod support;

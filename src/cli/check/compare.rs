@@ -17,7 +17,7 @@
 use super::baseline::Baseline;
 use super::stages::{HolderPeak, StagePeak};
 use super::tolerance::{Tolerance, Tolerances, rise};
-use crate::limit::format_bytes;
+use plimsoll::limit::format_bytes;
 use serde::Serialize;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -15,9 +15,9 @@
 //! Sources: the kernel's admin-guide/cgroup-v1/memory and admin-guide/cgroup-v2.
 
 use super::Trouble;
-use crate::meter::{CgroupVersion, Meter};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use plimsoll::meter::{CgroupVersion, Meter};
 use std::path::PathBuf;
 use std::time::Duration;
 

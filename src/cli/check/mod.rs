@@ -22,10 +22,10 @@ mod stages;
 mod tolerance;
 mod watch;
 
-use crate::limit::parse_bytes;
 use baseline::Baseline;
 use clap::Args;
 use compare::{Rss, Verdict, compare};
+use plimsoll::limit::parse_bytes;
 use report::Report;
 use run::Run;
 use std::ffi::OsString;
@@ -147,7 +147,7 @@ fn check(args: &CheckArgs) -> Result<ExitCode, Trouble> {
             "the baseline has {} stages, the command told of none: {} is not handed on to the \
              program, or it no longer makes a plimsoll::Runtime; if that is right, --bless",
             was.stages.len(),
-            crate::stage::log::VARIABLE,
+            plimsoll::stage::log::VARIABLE,
         )));
     }
     let rows = compare(&was, &now, &tolerances, rss(&runs));

@@ -20,7 +20,7 @@
 use super::baseline::Baseline;
 use super::compare::{Row, Verdict};
 use super::run::Run;
-use crate::limit::format_bytes;
+use plimsoll::limit::format_bytes;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::Path;

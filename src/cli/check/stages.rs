@@ -15,7 +15,7 @@
 //!
 //! Must never: take a damaged line for no line.
 
-use crate::stage::log::VERSION;
+use plimsoll::stage::log::VERSION;
 use serde::{Deserialize, Serialize};
 
 /// Who held how much at a stage's peak.

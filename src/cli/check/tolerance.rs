@@ -14,7 +14,7 @@
 //!
 //! Invariant: `allowed >= baseline`. Must never: let a stage's rise pass for another's sake.
 
-use crate::limit::{format_bytes, parse_bytes};
+use plimsoll::limit::{format_bytes, parse_bytes};
 use std::collections::BTreeMap;
 
 /// Parts of which a tolerance is a whole number.

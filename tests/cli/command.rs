@@ -44,7 +44,7 @@ fn stderr(output: &Output) -> String {
 }
 
 fn fixture(name: &str) -> String {
-    format!("{}/tests/fixtures/circom/{name}", env!("CARGO_MANIFEST_DIR"))
+    format!("{}/../../tests/fixtures/circom/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
 fn smallest_limit(arguments: &[&str]) -> u64 {

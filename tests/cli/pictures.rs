@@ -1,8 +1,6 @@
 //! Pictures of runs, as a user makes them: the command's files, their schema, their sizes.
 //!
-//! `scripts/ci.sh pictures` opens the same pages in a browser (tests/pictures/browser.mjs).
-
-#![cfg(feature = "cli")]
+//! `scripts/ci.sh pictures` opens the same pages in a browser (tests/cli/browser.mjs).
 
 use plimsoll::Runtime;
 use plimsoll::record::{Recorder, Recording};
@@ -30,7 +28,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 fn fixture(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/circom").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/circom").join(name);
     path.to_str().expect("UTF-8").to_owned()
 }
 

@@ -1,9 +1,11 @@
-//! The command line: parse, call, print.
+//! The `plimsoll` command: parse, call, print.
 //!
 //! Exit codes: 0 done; 1 no proof (over the limit, nowhere to spill, witness not a solution, not
 //! verified); 2 bad input (arguments, files, a limit that is no limit). `doctor`: 0, 1 or 2 by its
 //! worst finding; `check`: 1 when a peak rose, 2 when nothing could be compared.
 //! Results go to standard output, progress and errors to standard error.
+
+#![forbid(unsafe_code)]
 
 mod args;
 mod check;
@@ -19,12 +21,12 @@ mod report;
 mod setup;
 mod spill;
 
-use crate::error::Error;
-use crate::groth16::error::FileError;
-use crate::groth16::prover::ProveError;
-use crate::groth16::setup::SetupError;
 use args::{Arguments, Command};
 use clap::Parser;
+use plimsoll::error::Error;
+use plimsoll::groth16::error::FileError;
+use plimsoll::groth16::prover::ProveError;
+use plimsoll::groth16::setup::SetupError;
 use std::process::ExitCode;
 
 /// Exit code when there is no proof.
@@ -71,8 +73,7 @@ impl Failure {
 }
 
 /// Runs the command that the process's arguments name.
-#[must_use]
-pub fn run() -> ExitCode {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.command {
         Command::Prove(args) => prove::run(args),

@@ -4,9 +4,7 @@
 //! The programs that are checked are this test program itself, run with the name of one of the
 //! ignored tests of `programs`; what they take more than they should is planted by an environment
 //! variable of theirs.
-#![cfg(feature = "cli")]
 
-#[path = "check/programs.rs"]
 mod programs;
 
 use serde_json::Value;

@@ -1,9 +1,0 @@
-//! The `plimsoll` command.
-
-#![forbid(unsafe_code)]
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    plimsoll::cli::run()
-}
