@@ -20,10 +20,10 @@ use crate::error::Error;
 use crate::free_list::Links;
 use crate::os::Os;
 use crate::size::{self, Class, GRANULE_BYTES, HUGE_BYTES, UNIT_BYTES};
-use crate::sync::AtomicU32;
+use crate::sync::{AtomicU32, unpoisoned};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Rights are changed in steps of 64 MiB: one system call per step instead of one per block.
 #[cfg(not(test))]
@@ -169,7 +169,7 @@ impl Region {
 
     /// Bytes of the table that may be resident.
     pub(crate) fn metadata_bytes(&self) -> usize {
-        self.committed.lock().unwrap_or_else(PoisonError::into_inner).slot_bytes
+        unpoisoned(self.committed.lock()).slot_bytes
     }
 
     /// Size of an OS page in bytes.
@@ -180,7 +180,7 @@ impl Region {
     /// Carves a new block and returns its index; its record says live, untouched, zero.
     pub(crate) fn carve(&self, class: Class) -> Result<u32, Error> {
         let stride = size::stride_bytes(class);
-        let mut committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut committed = unpoisoned(self.committed.lock());
         let align = if stride >= HUGE_BYTES { HUGE_BYTES } else { GRANULE_BYTES };
         let start = self.carved.load(Ordering::Relaxed).next_multiple_of(align);
         let end = start

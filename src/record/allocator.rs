@@ -15,8 +15,9 @@
 //! Must never: be called from inside the allocator.
 
 use super::sample::Sample;
-use super::{RecorderBuilder, Shared, lock};
+use super::{RecorderBuilder, Shared};
 use crate::alloc::{Allocator, GlobalStats, InnerPurge, PagerStats};
+use plimsoll_arena::sync::unpoisoned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -208,13 +209,13 @@ impl Shared {
 
     pub(super) fn note_begun(&self, began: Instant) {
         if let Some(reading) = self.reading() {
-            lock(&self.open).begin(began, reading);
+            unpoisoned(self.open.lock()).begin(began, reading);
         }
     }
 
     /// The reading of a stage of a runtime that began at `began`.
     pub(super) fn begun(&self, began: Instant) -> Option<Reading> {
-        lock(&self.open).end(began)
+        unpoisoned(self.open.lock()).end(began)
     }
 }
 

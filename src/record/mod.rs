@@ -48,8 +48,9 @@ use allocator::{Account, Open, Source};
 use log::Log;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use plimsoll_arena::sync::unpoisoned;
 use span::Place;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -222,7 +223,7 @@ impl Recorder {
     }
 
     fn stop(&mut self) {
-        *lock(&self.shared.stopped) = true;
+        *unpoisoned(self.shared.stopped.lock()) = true;
         self.shared.wake.notify_all();
         if let Some(thread) = self.thread.take() {
             // A sampler that panicked has left what it had taken; that is still worth having.
@@ -265,10 +266,6 @@ pub(crate) struct Shared {
     wake: Condvar,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// CPU time of `who` in microseconds; 0 where the kernel does not say.
 fn cpu_us(who: UsageWho) -> u64 {
     let of = |usage: Usage| {
@@ -285,7 +282,7 @@ pub(crate) fn cpu_us_of_process() -> u64 {
 
 impl Shared {
     fn log(&self) -> MutexGuard<'_, Log> {
-        lock(&self.log)
+        unpoisoned(self.log.lock())
     }
 
     fn at_us(&self, at: Instant) -> u64 {
@@ -294,7 +291,7 @@ impl Shared {
     }
 
     fn run(&self) {
-        let mut stopped = lock(&self.stopped);
+        let mut stopped = unpoisoned(self.stopped.lock());
         while !*stopped {
             drop(stopped);
             self.sample();
@@ -304,10 +301,10 @@ impl Shared {
             let due = Duration::from_micros(spent_us) * SPARE;
             let behind = due.saturating_sub(self.origin.elapsed() + CREDIT);
             let pause = behind.clamp(self.interval, self.interval * STRETCH_MAX);
-            stopped = lock(&self.stopped);
+            stopped = unpoisoned(self.stopped.lock());
             if !*stopped {
                 let waited = self.wake.wait_timeout(stopped, pause);
-                stopped = waited.unwrap_or_else(PoisonError::into_inner).0;
+                stopped = unpoisoned(waited).0;
             }
         }
     }

@@ -7,7 +7,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 #[test]
 fn stages_samples_and_the_peak_of_a_runtime_are_recorded() {
-    let _alone = lock(&ALONE);
+    let _alone = unpoisoned(ALONE.lock());
     let runtime = Runtime::builder().own_limit().limit_bytes(8 << 30).build().expect("a runtime");
     let recorder = Recorder::builder().watch(&runtime).threads(2).start().expect("a recorder");
     let reserved = recorder.held_bytes();
@@ -33,7 +33,7 @@ fn stages_samples_and_the_peak_of_a_runtime_are_recorded() {
 
 #[test]
 fn a_runtime_that_is_watched_is_let_go() {
-    let _alone = lock(&ALONE);
+    let _alone = unpoisoned(ALONE.lock());
     let runtime = Runtime::builder().own_limit().limit_bytes(1 << 30).build().expect("a runtime");
     drop(Recorder::builder().watch(&runtime).start().expect("a recorder"));
     drop(runtime.stage("after", 0).expect("room"));
@@ -45,7 +45,7 @@ fn a_runtime_that_is_watched_is_let_go() {
 
 #[test]
 fn reclaim_points_that_act_are_marked() {
-    let _alone = lock(&ALONE);
+    let _alone = unpoisoned(ALONE.lock());
     let runtime = Runtime::builder().own_limit().build().expect("a runtime");
     let recorder = Recorder::builder().watch(&runtime).start().expect("a recorder");
     // Much more than what other tests of this process take and give back meanwhile.

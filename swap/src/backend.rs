@@ -29,7 +29,9 @@ pub use faulty::{FAULTS, Fault, FaultPlan, Faulty};
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::{PoisonError, RwLock};
+use std::sync::RwLock;
+
+use plimsoll_arena::sync::unpoisoned;
 
 use crate::Error;
 use crate::extent::{BLOCK_BYTES, Extent};
@@ -193,7 +195,7 @@ fn range(bytes: &[u8], offset_bytes: u64, len: usize) -> Option<std::ops::Range<
 
 impl Backend for Memory {
     fn read_at(&self, offset_bytes: u64, out: &mut [u8]) -> Result<(), Error> {
-        let bytes = self.bytes.read().unwrap_or_else(PoisonError::into_inner);
+        let bytes = unpoisoned(self.bytes.read());
         let Some(range) = range(&bytes, offset_bytes, out.len()) else {
             return Err(Error::Short { what: "read", offset_bytes, bytes: out.len() as u64 });
         };
@@ -202,7 +204,7 @@ impl Backend for Memory {
     }
 
     fn write_at(&self, offset_bytes: u64, from: &[u8]) -> Result<(), Error> {
-        let mut bytes = self.bytes.write().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = unpoisoned(self.bytes.write());
         let Some(range) = range(&bytes, offset_bytes, from.len()) else {
             return Err(Error::Short { what: "write", offset_bytes, bytes: from.len() as u64 });
         };
@@ -211,7 +213,7 @@ impl Backend for Memory {
     }
 
     fn reserve(&self, extent: Extent) -> Result<(), Error> {
-        let mut bytes = self.bytes.write().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = unpoisoned(self.bytes.write());
         let full = Error::DiskFull { asked_bytes: extent.bytes() };
         if extent.end_bytes() > self.capacity_bytes {
             return Err(full);
@@ -227,7 +229,7 @@ impl Backend for Memory {
     }
 
     fn release(&self, extent: Extent) -> Result<(), Error> {
-        let mut bytes = self.bytes.write().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = unpoisoned(self.bytes.write());
         if let Some(range) = range(&bytes, extent.offset_bytes(), extent.bytes() as usize) {
             bytes[range].fill(0);
         }
@@ -235,6 +237,6 @@ impl Backend for Memory {
     }
 
     fn len_bytes(&self) -> u64 {
-        self.bytes.read().unwrap_or_else(PoisonError::into_inner).len() as u64
+        unpoisoned(self.bytes.read()).len() as u64
     }
 }

@@ -8,8 +8,9 @@
 
 use crate::backend::AlignedBytes;
 use crate::frame::FRAME_ALIGN_BYTES;
+use plimsoll_arena::sync::unpoisoned;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use zeroize::Zeroize;
 
 /// Raw bytes of a vector that make one frame, at most, where they go through a buffer.
@@ -55,7 +56,7 @@ impl Scratches {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Scratch>> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.free.lock())
     }
 
     /// Borrows a set, waiting for one if all are in use.
@@ -65,7 +66,7 @@ impl Scratches {
             if let Some(scratch) = free.pop() {
                 return Borrowed { scratches: self, scratch: Some(scratch) };
             }
-            free = self.returned.wait(free).unwrap_or_else(PoisonError::into_inner);
+            free = unpoisoned(self.returned.wait(free));
         }
     }
 }

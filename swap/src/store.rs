@@ -38,9 +38,10 @@ use crate::scratch::Scratches;
 use crate::seal::Key;
 use crate::space::Space;
 use plimsoll_arena::Ledger;
+use plimsoll_arena::sync::unpoisoned;
 use saved::{Piece, Place};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Threads that save and load behind somebody's back, where the builder is not told.
 const IO_THREADS: usize = 2;
@@ -141,10 +142,6 @@ impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store").field("stats", &self.stats()).finish_non_exhaustive()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Store {
@@ -261,7 +258,7 @@ impl Store {
         StoreStats {
             packed_bytes: inner.packed_bytes.load(Ordering::Relaxed) as u64,
             packed_raw_bytes: read(&c.packed_raw),
-            file_bytes: lock(&inner.space).live_bytes(),
+            file_bytes: unpoisoned(inner.space.lock()).live_bytes(),
             packed_saves: read(&c.packed_saves),
             file_saves: read(&c.file_saves),
             written_bytes: read(&c.written),
@@ -273,6 +270,6 @@ impl Store {
     /// Returns whether the file takes no more since a write failed.
     #[must_use]
     pub fn poisoned(&self) -> bool {
-        lock(&self.inner.poison).is_some()
+        unpoisoned(self.inner.poison.lock()).is_some()
     }
 }

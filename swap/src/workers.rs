@@ -12,9 +12,10 @@
 //! Never: grow a queue, lose count of a job, or let a job's panic end a thread.
 
 use crossbeam_queue::ArrayQueue;
+use plimsoll_arena::sync::unpoisoned;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 /// Jobs that may wait in a queue.
@@ -62,7 +63,7 @@ impl std::fmt::Debug for Workers {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, usize> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.pending.lock())
     }
 
     fn next(&self) -> Option<Job> {
@@ -97,7 +98,7 @@ impl Shared {
             if let Some(job) = self.next() {
                 return Some(job);
             }
-            pending = self.queued.wait(pending).unwrap_or_else(PoisonError::into_inner);
+            pending = unpoisoned(self.queued.wait(pending));
         }
     }
 }
@@ -167,7 +168,7 @@ impl Workers {
     pub fn wait_idle(&self) {
         let mut pending = self.shared.lock();
         while *pending > 0 {
-            pending = self.shared.idle.wait(pending).unwrap_or_else(PoisonError::into_inner);
+            pending = unpoisoned(self.shared.idle.wait(pending));
         }
     }
 }

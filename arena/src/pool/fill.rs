@@ -1,8 +1,10 @@
 //! Zeroes over a large block, by several threads where that pays.
 
+#[cfg(feature = "parallel")]
+use crate::sync::unpoisoned;
 use std::mem::MaybeUninit;
 #[cfg(feature = "parallel")]
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// What a thread has to fill at least, to be worth its start: 8 MiB are 0.8 ms of one core.
 #[cfg(feature = "parallel")]
@@ -27,7 +29,7 @@ pub(crate) fn fill_zero(bytes: &mut [MaybeUninit<u8>]) {
         let threads = threads.min(bytes.len() / FILL_BYTES_PER_THREAD);
         if threads > 1 {
             let parts = Mutex::new(bytes.chunks_mut(FILL_BYTES_PER_THREAD / 4));
-            let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let next = || unpoisoned(parts.lock()).next();
             let work = || {
                 while let Some(part) = next() {
                     fill(part);

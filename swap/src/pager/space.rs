@@ -28,7 +28,7 @@ use std::ptr::NonNull;
 
 use nix::libc;
 use plimsoll_arena::os::{InChild, Linux, Os, OsError, page_bytes};
-use plimsoll_arena::size::UNIT_BYTES;
+use plimsoll_arena::size::{self, UNIT_BYTES};
 
 use super::shelves::Shelves;
 use super::sys::die;
@@ -36,11 +36,12 @@ use super::tables::Mapping;
 use super::uffd::{MODE_DESTINATION, MODE_MISSING, Uffd};
 
 /// Bytes of a granule, the least that is brought or taken away: 64 KiB, where this disk's random
-/// reads reach most of its bandwidth while a scattered row drags little along.
-pub const GRANULE_BYTES: usize = 64 << 10;
+/// reads reach most of its bandwidth while a scattered row drags little along. It is the arena's
+/// granule, in which the allocator deals out huge pages.
+pub const GRANULE_BYTES: usize = size::GRANULE_BYTES;
 
 /// Bytes of a chunk: a huge page.
-pub const CHUNK_BYTES: usize = 2 << 20;
+pub const CHUNK_BYTES: usize = size::HUGE_BYTES;
 
 /// Granules of a chunk.
 pub(crate) const GRANULES: usize = CHUNK_BYTES / GRANULE_BYTES;

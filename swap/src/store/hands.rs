@@ -5,7 +5,8 @@
 //!
 //! Invariant: every piece is worked on once, by one of the two, whether the helper starts or not.
 
-use std::sync::{Mutex, PoisonError};
+use plimsoll_arena::sync::unpoisoned;
+use std::sync::Mutex;
 
 use crate::Error;
 
@@ -40,13 +41,13 @@ pub(super) fn share<T: Send>(
     }
     let pieces = Mutex::new((pieces, None));
     let next = || {
-        let mut left = pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = unpoisoned(pieces.lock());
         if left.1.is_some() { None } else { left.0.next() }
     };
     let serve = || {
         while let Some(piece) = next() {
             if let Err(why) = work(piece) {
-                let mut left = pieces.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut left = unpoisoned(pieces.lock());
                 left.1.get_or_insert(why);
             }
         }
@@ -56,6 +57,6 @@ pub(super) fn share<T: Send>(
         let _started = std::thread::Builder::new().spawn_scoped(scope, serve);
         serve();
     });
-    let (_, failed) = pieces.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (_, failed) = unpoisoned(pieces.into_inner());
     failed.map_or(Ok(()), Err)
 }

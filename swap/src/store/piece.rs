@@ -17,7 +17,7 @@
 //! Never: hold a lock while a frame is written or read; hand out bytes that were not checked.
 
 use super::saved::{Frame, Packed, Piece, Place};
-use super::{Content, Inner, Tiers, lock};
+use super::{Content, Inner, Tiers};
 use crate::Error;
 use crate::backend::{AlignedBytes, Backend};
 use crate::checksum::{self, checksum};
@@ -26,6 +26,7 @@ use crate::error::corrupt;
 use crate::extent::Extent;
 use crate::frame::{FRAME_ALIGN_BYTES, HEADER_BYTES, Header, Placement, Stamp, restore};
 use crate::scratch::{FRAME_RAW_BYTES, Scratch};
+use plimsoll_arena::sync::unpoisoned;
 use std::sync::atomic::Ordering;
 use zeroize::Zeroize;
 
@@ -187,13 +188,13 @@ impl Inner {
         let Some(backend) = self.backend.as_deref() else {
             return Err(Error::NoFile { asked_bytes: frame_bytes });
         };
-        if let Some(why) = lock(&self.poison).as_ref() {
+        if let Some(why) = unpoisoned(self.poison.lock()).as_ref() {
             return Err(Error::Poisoned { why: Box::new(why.clone()) });
         }
-        let extent = lock(&self.space).take(backend, frame_bytes)?;
+        let extent = unpoisoned(self.space.lock()).take(backend, frame_bytes)?;
         if let Err(why) = write(backend, extent.offset_bytes()) {
-            lock(&self.space).give_back(backend, extent);
-            lock(&self.poison).get_or_insert(why.clone());
+            unpoisoned(self.space.lock()).give_back(backend, extent);
+            unpoisoned(self.poison.lock()).get_or_insert(why.clone());
             return Err(why);
         }
         self.counters.file_saves.fetch_add(1, Ordering::Relaxed);
@@ -257,7 +258,7 @@ impl Inner {
             }
             Place::File(frame) => {
                 if let Some(backend) = self.backend.as_deref() {
-                    lock(&self.space).give_back(backend, frame.extent);
+                    unpoisoned(self.space.lock()).give_back(backend, frame.extent);
                 }
             }
         }
