@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// Messages for who writes a program against the library, which no command of ours gives; and those
 /// that are other messages, or a place and another message.
-const OF_THE_LIBRARY: [&str; 24] = [
+const OF_THE_LIBRARY: [&str; 25] = [
     "over_limit(stage",
     ".0.path.display()",
     "run `plimsoll setup` again",
