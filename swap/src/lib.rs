@@ -16,16 +16,6 @@
 //! | group | 1024 lanes that share a width |
 //! | exception | a lane that does not fit the width, stored verbatim |
 //!
-//! # The ladder (each imports only what is to its right)
-//!
-//! ```text
-//!   store -> {space, scratch, seal} -> file -> behind
-//!   file -> backend -> extent -> frame -> codec -> error
-//!   pager -> {file, backend, extent, error}: pages that go to a file by themselves
-//!   workers: the I/O threads, which know nothing of the others
-//!   codec: {pack, unpack, shuffle} -> lane -> field
-//! ```
-//!
 //! # Contract
 //!
 //! * `decode(codec, encode(spec, x)) == x` for every `x` and every `spec`: a wrong `spec` costs

@@ -1,6 +1,6 @@
-//! Rules of style that a machine can check: every source file of the project is read.
+//! Style: columns, lengths, words, headers, documents, scripts, and the inventory of `unsafe`.
 
-use std::path::{Path, PathBuf};
+use crate::{files, read, report, root, shown};
 
 /// Columns of a line of code or shell.
 const COLUMNS_MAX: usize = 100;
@@ -17,40 +17,6 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 /// Words that mean unfinished work, or say nothing.
 const BANNED: [&str; 6] =
     ["TO\x44O", "FIX\x4dE", "XX\x58", "unimplemented\x21", "ha\x63k", "Mana\x67er"];
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Every file below `folder` whose name ends with one of `endings`; a build's output is left out.
-fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let entries = std::fs::read_dir(folder).expect("a readable folder");
-    for entry in entries.map(|entry| entry.expect("a readable entry")) {
-        let path = entry.path();
-        let name = entry.file_name().into_string().expect("UTF-8 names");
-        let is_folder = entry.file_type().expect("a type").is_dir();
-        if is_folder && name != "target" && name != ".git" && name != "node_modules" {
-            found.extend(files(&path, endings));
-        } else if !is_folder && endings.iter().any(|ending| name.ends_with(ending)) {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
-}
-
-fn shown(path: &Path) -> String {
-    path.strip_prefix(root()).unwrap_or(path).display().to_string()
-}
-
-fn read(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_else(|why| panic!("{}: {why}", shown(path)))
-}
-
-fn report(what: &str, broken: &[String]) {
-    assert!(broken.is_empty(), "{what}:\n  {}", broken.join("\n  "));
-}
 
 #[test]
 fn lines_are_short_ascii_and_without_trailing_blanks() {
@@ -162,27 +128,6 @@ fn documents_have_one_title_and_scripts_a_strict_prologue() {
         }
     }
     report("documents and scripts", &broken);
-}
-
-#[test]
-fn memory_is_mapped_in_one_room_only() {
-    let mut broken = Vec::new();
-    let calls = ["mmap(", "munmap(", "madvise(", "mprotect(", "mincore("];
-    for folder in ["src", "arena/src", "swap/src"] {
-        for path in files(&root().join(folder), &[".rs"]) {
-            let name = shown(&path);
-            if name.starts_with("arena/src/os/") {
-                continue;
-            }
-            for (i, line) in read(&path).lines().enumerate() {
-                let code = line.split("//").next().unwrap_or("");
-                if calls.iter().any(|call| code.contains(&format!("libc::{call}"))) {
-                    broken.push(format!("{name}:{}", i + 1));
-                }
-            }
-        }
-    }
-    report("system calls outside arena/src/os", &broken);
 }
 
 #[test]
