@@ -25,9 +25,8 @@ use std::path::{Path, PathBuf};
 
 use ark_bn254::{Fr, G1Affine, G2Affine};
 use plimsoll::groth16::circom::wtns::WitnessFile;
-use plimsoll::groth16::circom::zkey::Coefficient;
-use plimsoll::groth16::error::FileError;
-use plimsoll::groth16::key::{KeyFile, Query};
+use plimsoll::groth16::file_error::FileError;
+use plimsoll::groth16::key::{Coefficient, KeyFile, Query};
 
 use damage::{Damaged, Format, Rng, good_files, random, systematic};
 

@@ -40,13 +40,12 @@ const OF_THE_LIBRARY: [&str; 25] = [
 
 const SCRIPTS: [&str; 2] = ["scripts/zram-setup.sh", "scripts/capped.sh"];
 
-const ERRORS: [&str; 13] = [
+const ERRORS: [&str; 12] = [
     "arena/src/error.rs",
     "arena/src/process/words.rs",
     "src/error.rs",
     "src/groth16/error.rs",
-    "src/groth16/prover.rs",
-    "src/groth16/r1cs.rs",
+    "src/groth16/file_error.rs",
     "src/groth16/setup.rs",
     "src/limit.rs",
     "src/meter.rs",

@@ -24,8 +24,8 @@ mod spill;
 use args::{Arguments, Command};
 use clap::Parser;
 use plimsoll::error::Error;
-use plimsoll::groth16::error::FileError;
-use plimsoll::groth16::prover::ProveError;
+use plimsoll::groth16::error::ProveError;
+use plimsoll::groth16::file_error::FileError;
 use plimsoll::groth16::setup::SetupError;
 use std::process::ExitCode;
 

@@ -4,9 +4,9 @@ use super::args::PlanArgs;
 use super::keys::KeyPaths;
 use super::report::{PlanReport, print};
 use super::{Failure, on_threads};
+use plimsoll::groth16::error::ProveError;
 use plimsoll::groth16::key::KeyFile;
 use plimsoll::groth16::plan::{ProofPlan, Shape};
-use plimsoll::groth16::prover::ProveError;
 use plimsoll::groth16::r1cs::MatrixFile;
 
 /// The size planned for when none is named.

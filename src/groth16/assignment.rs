@@ -12,7 +12,7 @@
 //! Never: shown, logged, or on a heap that is not wiped.
 
 use crate::Runtime;
-use crate::groth16::prover::ProveError;
+use crate::groth16::error::ProveError;
 use crate::groth16::r1cs::Window;
 use crate::spill::{Hint, Spillable};
 use ark_bn254::Fr;

@@ -16,7 +16,7 @@
 
 use crate::Runtime;
 use crate::groth16::assignment::Assignment;
-use crate::groth16::prover::ProveError;
+use crate::groth16::error::ProveError;
 use ark_bn254::Fr;
 use ark_crypto_primitives::crh::sha256::constraints::Sha256Gadget;
 use ark_ff::Field;

@@ -28,6 +28,7 @@
 //! has borne it out. Source: Groth, <https://eprint.iacr.org/2016/260>, section 3.2.
 
 mod arkworks;
+mod coefficients;
 mod points;
 pub(super) mod records;
 #[cfg(test)]
@@ -38,24 +39,16 @@ use std::fmt;
 use ark_bn254::{Bn254, G1Affine, G2Affine};
 use ark_groth16::VerifyingKey;
 
-use super::circom;
-use super::circom::zkey::Coefficients;
-use super::error::{Fault, FileError, KeyError};
+use super::file_error::{Fault, FileError, KeyError};
+pub(super) use coefficients::COEFFICIENT_BYTES;
+pub use coefficients::{Coefficient, Coefficients, Matrix};
+pub use points::KeyKind;
 pub(super) use points::{G1_BYTES, G2_BYTES, little_endian};
 use points::{check_g2_subgroup, check_not_identity};
 use records::{Records, Source};
 
 /// Points of `gamma_abc_g1` taken in at a time: memory follows what was read, not what is claimed.
 const GAMMA_ABC_STEP: usize = 1 << 12;
-
-/// Who wrote a key, and so which reduction its H points are for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum KeyKind {
-    /// `ark-groth16` 0.6, uncompressed. The witness map is arkworks' own.
-    Arkworks,
-    /// snarkjs. The witness map is circom's; the constraint matrices are in the file.
-    Zkey,
-}
 
 /// One of the five vectors of points of a proving key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -260,16 +253,13 @@ pub(super) fn read_gamma_abc(
     Ok(points)
 }
 
-/// Checks that the verifying key's points of G2 are in the subgroup of order r.
+/// Checks that the verifying key's points of G2, which `places` names (beta, gamma, delta), are in
+/// the subgroup of order r.
 pub(super) fn check_subgroups(
     source: &Source,
-    kind: KeyKind,
+    places: [&'static str; 3],
     key: &VerifyingKey<Bn254>,
 ) -> Result<(), FileError> {
-    let places = match kind {
-        KeyKind::Arkworks => ["beta_g2", "gamma_g2", "delta_g2"],
-        KeyKind::Zkey => circom::zkey::HEADER_G2,
-    };
     for (place, point) in places.into_iter().zip([key.beta_g2, key.gamma_g2, key.delta_g2]) {
         check_g2_subgroup(&point).map_err(|fault| source.error(place, fault))?;
     }

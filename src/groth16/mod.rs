@@ -14,6 +14,7 @@ pub mod assignment;
 pub mod circom;
 pub mod circuit;
 pub mod error;
+pub mod file_error;
 pub mod key;
 pub mod plan;
 pub mod prover;

@@ -27,109 +27,26 @@
 //! Source: J. Groth, "On the Size of Pairing-Based Non-interactive Arguments", 2016.
 
 use crate::Runtime;
-use crate::error::Error;
 use crate::groth16::assignment::Assignment;
-use crate::groth16::circom::ExpectedShape;
 use crate::groth16::circom::wtns::WitnessFile;
 use crate::groth16::circuit;
-use crate::groth16::error::FileError;
+use crate::groth16::error::ProveError;
+use crate::groth16::file_error::FileError;
 use crate::groth16::key::{KeyFile, KeyKind, Query};
 use crate::groth16::plan::{ProofPlan, Shape, StageName};
 use crate::groth16::quotient::{self, Source};
-use crate::groth16::r1cs::{MatrixError, MatrixFile};
+use crate::groth16::r1cs::MatrixFile;
 use crate::groth16::scalars::Scalars;
 use crate::msm::{Msm, MsmError};
-use crate::ntt::{NttError, OutOfCoreError, Plan};
+use crate::ntt::Plan;
 use crate::stage::Stage;
-use crate::tiles::TilesError;
 use ark_bn254::{Bn254, Fr, G1Affine, G1Projective, G2Affine, G2Projective};
 use ark_ec::CurveGroup;
 use ark_ec::short_weierstrass::{Affine, Projective, SWCurveConfig};
 use ark_groth16::{Groth16, Proof, prepare_verifying_key};
-use ark_relations::gr1cs::{ConstraintSynthesizer, SynthesisError};
+use ark_relations::gr1cs::ConstraintSynthesizer;
 use plimsoll_arena::process::Expected;
 use zeroize::{Zeroize, Zeroizing};
-
-/// Why there is no proof.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ProveError {
-    /// The limit, or the runtime otherwise.
-    #[error(transparent)]
-    Runtime(#[from] Error),
-    /// A key or witness file is damaged, or they do not belong together.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The matrix file is damaged.
-    #[error(transparent)]
-    Matrices(#[from] MatrixError),
-    /// A key of arkworks without its matrices.
-    #[error("an arkworks key needs its matrix file: pass the one `plimsoll setup` wrote beside it")]
-    NoMatrices,
-    /// Key and matrices, or key and assignment, are of different circuits.
-    #[error(
-        "{what}: {one} in one, {other} in the other; use files of one setup, or make them again \
-         with `plimsoll setup`"
-    )]
-    Mismatch {
-        /// What differs.
-        what: &'static str,
-        /// The key's number.
-        one: usize,
-        /// The other's number.
-        other: usize,
-    },
-    /// A constraint does not hold.
-    #[error("the witness does not satisfy the circuit: constraint {row} does not hold")]
-    Unsatisfied {
-        /// Index of a constraint that does not hold.
-        row: usize,
-    },
-    /// The proof was made and does not verify.
-    #[error(
-        "the proof does not verify: the witness does not satisfy the circuit, or key and witness \
-         are of different circuits"
-    )]
-    NotVerified,
-    /// The circuit itself failed.
-    #[error("the circuit could not be run: {0}")]
-    Synthesis(#[from] SynthesisError),
-    /// The domain is too large for the field, or not a power of two.
-    #[error("no evaluation domain of {size} points: BN254 allows powers of two up to 2^27")]
-    Domain {
-        /// Points of the domain.
-        size: usize,
-    },
-    /// A transform was given a wrong domain.
-    #[error(transparent)]
-    Ntt(#[from] NttError),
-    /// A transform out of core failed: memory, disk, or a wrong domain.
-    #[error(transparent)]
-    OutOfCore(#[from] OutOfCoreError),
-    /// Scalars could not be brought back.
-    #[error(transparent)]
-    Tiles(#[from] TilesError),
-    /// A multi-scalar multiplication was given wrong lengths or no memory.
-    #[error(transparent)]
-    Msm(#[from] MsmError),
-}
-
-impl ProveError {
-    /// Says whether memory, or the room where it would spill to, is what there was too little of.
-    #[must_use]
-    pub fn is_short_of_memory(&self) -> bool {
-        let runtime = match self {
-            Self::Runtime(error)
-            | Self::Tiles(TilesError::Runtime(error))
-            | Self::OutOfCore(
-                OutOfCoreError::Runtime(error) | OutOfCoreError::Tiles(TilesError::Runtime(error)),
-            ) => error,
-            Self::Msm(MsmError::Memory(_)) => return true,
-            _ => return false,
-        };
-        matches!(runtime, Error::OverLimit { .. } | Error::SpillStopped { .. } | Error::Arena(_))
-    }
-}
 
 /// Hears how a proof gets on.
 pub trait Progress: Sync {
@@ -168,7 +85,8 @@ impl<'a> Prover<'a> {
     /// # Errors
     ///
     /// [`ProveError::NoMatrices`] or [`ProveError::Mismatch`] when the files do not belong
-    /// together; [`Error::OverLimit`] when the limit is below what the plan needs.
+    /// together; [`OverLimit`](crate::Error::OverLimit) when the limit is below what the plan
+    /// needs.
     pub fn new(
         runtime: &'a Runtime,
         key: &'a KeyFile,
@@ -223,7 +141,7 @@ impl<'a> Prover<'a> {
     /// What the file or the limit says.
     pub fn assign_witness(&self, witness: &WitnessFile) -> Result<Assignment, ProveError> {
         let _stage = self.stage(StageName::Witness)?;
-        ExpectedShape::of(self.key).check(witness)?;
+        witness.check_is_of(self.key)?;
         let (len, chunk_len) = (witness.len(), self.plan.chunk_len());
         Assignment::try_fill(self.runtime, len, self.plan.segment_len(), |first, segment| {
             for (i, chunk) in segment.chunks_mut(chunk_len).enumerate() {

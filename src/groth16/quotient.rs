@@ -27,9 +27,8 @@ mod tests;
 pub(crate) use out_of_core::{out_of_core, piece_len};
 
 use crate::Runtime;
-use crate::groth16::circom::zkey::{Coefficient, Matrix as Side};
-use crate::groth16::key::KeyFile;
-use crate::groth16::prover::ProveError;
+use crate::groth16::error::ProveError;
+use crate::groth16::key::{Coefficient, KeyFile, Matrix as Side};
 use crate::groth16::r1cs::{Matrix, MatrixFile, Window};
 use crate::ntt::{Radix2, twiddle_len};
 use ark_bn254::Fr;

@@ -25,7 +25,7 @@
 //!
 //! Never: a vector sized by a number in the file that was not checked against the file's length.
 
-use crate::groth16::prover::ProveError;
+use crate::groth16::error::{MatrixError, ProveError};
 use crate::groth16::random_file::RandomFile;
 use ark_bn254::Fr;
 use ark_ff::{BigInteger, PrimeField, Zero};
@@ -61,16 +61,6 @@ pub enum Matrix {
     B = 1,
     /// Products.
     C = 2,
-}
-
-/// A matrix file that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{path}: {why}; run `plimsoll setup` again", path = path.display())]
-pub struct MatrixError {
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub why: String,
 }
 
 /// What the matrices are of.

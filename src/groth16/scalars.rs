@@ -2,7 +2,7 @@
 
 use crate::Runtime;
 use crate::groth16::assignment::Assignment;
-use crate::groth16::prover::ProveError;
+use crate::groth16::error::ProveError;
 use crate::tiles::Tiles;
 use ark_bn254::Fr;
 use plimsoll_arena::PoolVec;

@@ -33,7 +33,7 @@ use ark_ff::{BigInt, One, PrimeField, Zero};
 use ark_groth16::Proof;
 use serde_json::Value;
 
-use crate::groth16::error::{Fault, FileError};
+use crate::groth16::file_error::{Fault, FileError};
 
 /// The most bytes of a JSON file that are read: 2^20 public inputs with room.
 const JSON_BYTES_MAX: u64 = 128 << 20;

@@ -28,11 +28,9 @@ pub mod zkey;
 use ark_bn254::{Fq, Fr};
 use ark_ff::{BigInt, PrimeField};
 
-use super::error::{Fault, FileError, FileKind};
-use super::key::KeyFile;
+use super::file_error::{Fault, FileError, FileKind};
 use super::key::little_endian;
 use super::key::records::Source;
-use wtns::WitnessFile;
 
 /// The largest section id that either format uses.
 const ID_MAX: usize = 10;
@@ -45,20 +43,6 @@ const CONTAINER_BYTES: u64 = 12;
 
 /// Id and size, before a section's bytes.
 const SECTION_HEAD_BYTES: u64 = 12;
-
-/// What the first eight bytes of a file say about its kind. A short file is of no known kind.
-pub(super) fn file_kind(source: &Source) -> FileKind {
-    let Ok(bytes) = source.array::<8>("first bytes", 0) else { return FileKind::Unknown };
-    // The version is looked at too: an arkworks key starts with a random coordinate, which is a
-    // magic and a small version once in 2^60 keys.
-    match (&bytes[..4], u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]])) {
-        (b"zkey", 0..=15) => FileKind::Zkey,
-        (b"wtns", 0..=15) => FileKind::Wtns,
-        (b"r1cs", 0..=15) => FileKind::R1cs,
-        (b"ptau", 0..=15) => FileKind::Ptau,
-        _ => FileKind::Unknown,
-    }
-}
 
 /// Where one section's bytes are. Holding one proves that they lie inside the file.
 #[derive(Clone, Copy, Debug)]
@@ -133,7 +117,7 @@ const PLACE_TABLE: &str = "section table";
 /// Checks magic and version; returns the number of sections.
 fn read_container_head(source: &Source, container: &Container) -> Result<u32, FileError> {
     let place = "first bytes";
-    let found = file_kind(source);
+    let found = source.kind();
     if found != container.magic && source.len() >= CONTAINER_BYTES {
         let version = source.u32(place, 4)?;
         let magic = source.array::<4>(place, 0)?;
@@ -222,34 +206,4 @@ fn check_prime(
         None => "of no curve known here",
     };
     Err(source.error(place, Fault::WrongPrime { field, curve }))
-}
-
-/// What a key expects of a witness.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ExpectedShape {
-    /// Values of the witness, with the leading one.
-    pub variables: usize,
-    /// Public inputs, without the leading one.
-    pub public_inputs: usize,
-}
-
-impl ExpectedShape {
-    /// What `key` expects.
-    #[must_use]
-    pub fn of(key: &KeyFile) -> ExpectedShape {
-        ExpectedShape { variables: key.variables(), public_inputs: key.public_inputs() }
-    }
-
-    /// Checks that `witness` can be one of the key's circuit: it has a value for each variable.
-    ///
-    /// # Errors
-    ///
-    /// [`Fault::WitnessCount`] when it has not: the two files are of different circuits.
-    pub fn check(&self, witness: &WitnessFile) -> Result<(), FileError> {
-        if witness.len() == self.variables {
-            return Ok(());
-        }
-        let (witness_len, variables) = (witness.len() as u64, self.variables as u64);
-        Err(witness.error(Fault::WitnessCount { witness: witness_len, variables }))
-    }
 }

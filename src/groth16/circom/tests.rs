@@ -10,15 +10,13 @@ use ark_groth16::{Groth16, Proof, VerifyingKey, prepare_verifying_key};
 use ark_poly::{EvaluationDomain, Radix2EvaluationDomain};
 use serde_json::Value;
 
-use super::ExpectedShape;
 use super::json::{
     g1, g2, proof_to_json, public_to_json, read_proof, read_public, write_proof_and_public,
     write_whole,
 };
 use super::wtns::WitnessFile;
-use super::zkey::Matrix;
-use crate::groth16::error::{Fault, FileError};
-use crate::groth16::key::{KeyFile, KeyKind, Query};
+use crate::groth16::file_error::{Fault, FileError};
+use crate::groth16::key::{Coefficient, KeyFile, KeyKind, Matrix, Query};
 
 const CIRCUITS: [&str; 2] = ["multiplier", "publics"];
 
@@ -67,7 +65,7 @@ fn quotient_on_coset(key: &KeyFile, witness: &[Fr]) -> Vec<Fr> {
     let domain = Radix2EvaluationDomain::<Fr>::new(key.domain_size()).unwrap();
     let shift = Fr::get_root_of_unity(2 * key.domain_size() as u64).unwrap();
     let (mut a, mut b) = (vec![Fr::zero(); domain.size()], vec![Fr::zero(); domain.size()]);
-    let visit = |chunk: &[super::zkey::Coefficient]| {
+    let visit = |chunk: &[Coefficient]| {
         for entry in chunk {
             let row = if entry.matrix == Matrix::A { &mut a } else { &mut b };
             row[entry.row as usize] += entry.value * witness[entry.signal as usize];
@@ -128,7 +126,7 @@ fn a_proof_of_snarkjs_verifies_under_the_key_read_and_round_trips() {
 fn a_proof_from_what_was_read_is_accepted() {
     for circuit in CIRCUITS {
         let (key, witness) = open(circuit);
-        ExpectedShape::of(&key).check(&witness).unwrap();
+        witness.check_is_of(&key).unwrap();
         let mut witness = values(&witness);
         let inputs = witness[1..=key.public_inputs()].to_vec();
         let proof = naive_proof(&key, &witness);
@@ -143,11 +141,11 @@ fn a_proof_from_what_was_read_is_accepted() {
 fn chunks_of_any_length_give_the_same_coefficients() {
     let (key, _) = open("publics");
     let coefficients = key.coefficients().unwrap();
-    let mut whole = vec![super::zkey::Coefficient::ZERO; coefficients.len()];
+    let mut whole = vec![Coefficient::ZERO; coefficients.len()];
     coefficients.read(0, &mut whole).unwrap();
     for chunk_len in [0, 1, 2, 5, whole.len() - 1, whole.len(), usize::MAX] {
         let mut seen = Vec::new();
-        let visit = |chunk: &[super::zkey::Coefficient]| {
+        let visit = |chunk: &[Coefficient]| {
             seen.extend_from_slice(chunk);
             Ok::<(), FileError>(())
         };
@@ -172,7 +170,7 @@ fn swapped_and_foreign_files_are_told_apart() {
     }
     let (key, _) = open("multiplier");
     let (_, other) = open("publics");
-    let error = ExpectedShape::of(&key).check(&other).unwrap_err();
+    let error = other.check_is_of(&key).unwrap_err();
     assert!(matches!(error.fault(), Fault::WitnessCount { .. }), "{error}");
     assert!(error.to_string().contains("different circuits"), "{error}");
     let error = KeyFile::open_zkey(Path::new("/no/such/file")).unwrap_err();

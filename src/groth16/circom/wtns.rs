@@ -23,9 +23,9 @@ use ark_bn254::Fr;
 use ark_ff::{PrimeField, Zero};
 
 use super::{Container, SectionTable, check_prime};
-use crate::groth16::error::{Fault, FileError, FileKind, WitnessError};
-use crate::groth16::key::little_endian;
+use crate::groth16::file_error::{Fault, FileError, FileKind, WitnessError};
 use crate::groth16::key::records::{Decode, Records, Source};
+use crate::groth16::key::{KeyFile, little_endian};
 
 const CONTAINER: Container =
     Container { magic: FileKind::Wtns, wanted: "a circom witness (.wtns)", version: 2 };
@@ -98,8 +98,21 @@ impl WitnessFile {
         self.values.read(&self.source, start, out, &Value)
     }
 
+    /// Checks that this can be a witness of the circuit of `key`: it has a value for each variable.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::WitnessCount`] when it has not: the two files are of different circuits.
+    pub fn check_is_of(&self, key: &KeyFile) -> Result<(), WitnessError> {
+        let (witness, variables) = (self.len() as u64, key.variables() as u64);
+        if witness == variables {
+            return Ok(());
+        }
+        Err(self.error(Fault::WitnessCount { witness, variables }))
+    }
+
     /// An error at this witness's values.
-    pub(super) fn error(&self, fault: Fault) -> FileError {
+    fn error(&self, fault: Fault) -> FileError {
         self.source.error(PLACE_VALUES, fault)
     }
 }

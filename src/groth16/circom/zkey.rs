@@ -14,30 +14,27 @@
 //!   9  H points        d of G1                   10  contributions (not used here)
 //! ```
 //!
-//! Points and values are little-endian in Montgomery form, with R = 2^256. A coefficient `c` is
-//! stored as the number `c R^2 mod r`: snarkjs multiplies it by a witness value that is *not* in
-//! Montgomery form and wants the product to be. We want `c` itself, so one Montgomery reduction
-//! is taken off. The rows of A include one for each public input and for the constant one,
-//! which snarkjs appends after the circuit's own.
+//! Points are little-endian in Montgomery form, with R = 2^256. Coefficients are read by
+//! `key/coefficients.rs`. The rows of A include one for each public input and for the constant
+//! one, which snarkjs appends after the circuit's own.
 //!
 //! Invariants: those of [`KeyFile`]; further `2 d` divides r - 1, since circom's reduction
-//! evaluates on the coset by a 2d-th root of unity; every coefficient that leaves has its matrix
-//! below 2, `row < d`, `signal < v` and its value below r.
+//! evaluates on the coset by a 2d-th root of unity.
 //!
-//! It must never depend on the order of sections or of coefficients.
+//! It must never depend on the order of sections.
 
 use std::path::Path;
 
 use ark_bn254::Fr;
-use ark_ff::{AdditiveGroup, BigInt, FftField, PrimeField};
+use ark_ff::FftField;
 use ark_groth16::VerifyingKey;
 
 use super::{Container, SectionTable, check_prime, check_size};
-use crate::groth16::error::{Fault, FileError, FileKind, KeyError};
-use crate::groth16::key::records::{Decode, Records, Source};
+use crate::groth16::file_error::{Fault, FileError, FileKind, KeyError};
+use crate::groth16::key::records::{Records, Source};
 use crate::groth16::key::{
-    G1_BYTES, G2_BYTES, KeyFile, KeyKind, check_subgroups, little_endian, read_g1_at, read_g2_at,
-    read_gamma_abc,
+    COEFFICIENT_BYTES, G1_BYTES, G2_BYTES, KeyFile, KeyKind, check_subgroups, read_g1_at,
+    read_g2_at, read_gamma_abc,
 };
 
 const CONTAINER: Container =
@@ -57,7 +54,7 @@ const PLACE_H: &str = "section 9 (H points)";
 const PLACE_CONTRIBUTIONS: &str = "section 10 (contributions)";
 
 /// Names of the header's points of G2: beta, gamma, delta.
-pub(in crate::groth16) const HEADER_G2: [&str; 3] =
+const HEADER_G2: [&str; 3] =
     ["section 2 (header), beta2", "section 2 (header), gamma2", "section 2 (header), delta2"];
 
 const HEADER_BYTES: u64 = 660;
@@ -71,8 +68,6 @@ const _: () = assert!(
     HEADER_BYTES == OFFSET_POINTS + 3 * G1_BYTES as u64 + 3 * G2_BYTES as u64,
     "three counts of 4 bytes, then alpha1 beta1 beta2 gamma2 delta1 delta2"
 );
-
-const COEFFICIENT_BYTES: u32 = 44;
 
 /// A hash of the circuit and a count: the least that section 10 holds.
 const CONTRIBUTIONS_BYTES_MIN: u64 = 68;
@@ -126,7 +121,7 @@ impl KeyFile {
         let delta_g2 = g2_at(2, 448)?;
         let gamma_abc_g1 = read_gamma_abc(&source, KeyKind::Zkey, &gamma_abc)?;
         let verifying_key = VerifyingKey { alpha_g1, beta_g2, gamma_g2, delta_g2, gamma_abc_g1 };
-        check_subgroups(&source, KeyKind::Zkey, &verifying_key)?;
+        check_subgroups(&source, HEADER_G2, &verifying_key)?;
         Ok(KeyFile {
             domain_size: queries[3].len(),
             source,
@@ -207,164 +202,4 @@ fn coefficient_records(source: &Source, table: &SectionTable) -> Result<Records,
     let count = u64::from(source.u32(place, section.offset)?);
     check_size(source, place, &section, 4 + count * u64::from(COEFFICIENT_BYTES))?;
     Records::new(source, place, section.offset + 4, count, COEFFICIENT_BYTES)
-}
-
-/// Which constraint matrix an entry belongs to. C is not stored: it is A times B, row by row.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Matrix {
-    /// The left factor.
-    A,
-    /// The right factor.
-    B,
-}
-
-/// One entry of a constraint matrix that is not zero.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Coefficient {
-    /// Its matrix.
-    pub matrix: Matrix,
-    /// Its row, below the domain size.
-    pub row: u32,
-    /// Its column, below the number of variables.
-    pub signal: u32,
-    /// Its value.
-    pub value: Fr,
-}
-
-impl Coefficient {
-    /// A zero entry, to fill a buffer with.
-    pub const ZERO: Coefficient =
-        Coefficient { matrix: Matrix::A, row: 0, signal: 0, value: Fr::ZERO };
-}
-
-/// The constraint matrices of a zkey, in the order of the file.
-pub struct Coefficients<'a> {
-    source: &'a Source,
-    records: Records,
-    decoder: CoefficientDecoder,
-}
-
-impl std::fmt::Debug for Coefficients<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Coefficients").field("len", &self.len()).finish_non_exhaustive()
-    }
-}
-
-impl<'a> Coefficients<'a> {
-    pub(in crate::groth16) fn new(
-        source: &'a Source,
-        records: Records,
-        rows: usize,
-        signals: usize,
-    ) -> Coefficients<'a> {
-        let decoder = CoefficientDecoder { rows: rows as u64, signals: signals as u64 };
-        Coefficients { source, records, decoder }
-    }
-
-    /// Number of entries.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    /// True when there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Decodes the entries from `start` on into `out`, on all threads of the current rayon pool
-    /// when there are many.
-    ///
-    /// # Errors
-    ///
-    /// A [`KeyError`] naming the lowest bad entry; `out` is then unspecified. [`Fault::Range`] past
-    /// the end.
-    pub fn read(&self, start: usize, out: &mut [Coefficient]) -> Result<(), KeyError> {
-        self.records.read(self.source, start, out, &self.decoder)
-    }
-
-    /// Calls `visit` with all entries in order, `buffer.len()` at a time, the last time fewer. The
-    /// pages of the file behind leave resident memory.
-    ///
-    /// An empty `buffer` is taken as one of a single entry.
-    ///
-    /// # Errors
-    ///
-    /// The first error of [`Coefficients::read`] or of `visit`.
-    pub fn for_each_chunk_in<E: From<KeyError>>(
-        &self,
-        buffer: &mut [Coefficient],
-        mut visit: impl FnMut(&[Coefficient]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut single = [Coefficient::ZERO];
-        let buffer = if buffer.is_empty() { &mut single[..] } else { buffer };
-        let mut start = 0;
-        while start < self.len() {
-            let count = buffer.len().min(self.len() - start);
-            let chunk = &mut buffer[..count];
-            self.read(start, chunk)?;
-            visit(chunk)?;
-            start += count;
-        }
-        Ok(())
-    }
-
-    /// As [`Coefficients::for_each_chunk_in`], with a buffer of its own: of `chunk_len` entries of
-    /// 48 bytes, or of as many as there are.
-    ///
-    /// # Errors
-    ///
-    /// As [`Coefficients::for_each_chunk_in`].
-    pub fn for_each_chunk<E: From<KeyError>>(
-        &self,
-        chunk_len: usize,
-        visit: impl FnMut(&[Coefficient]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut buffer = vec![Coefficient::ZERO; chunk_len.min(self.len())];
-        self.for_each_chunk_in(&mut buffer, visit)
-    }
-}
-
-struct CoefficientDecoder {
-    rows: u64,
-    signals: u64,
-}
-
-impl Decode<44> for CoefficientDecoder {
-    type Item = Coefficient;
-
-    fn decode(&self, bytes: &[u8; 44], index: u64) -> Result<Coefficient, Fault> {
-        let (numbers, value) = bytes.split_at(12);
-        let number = |i: usize| {
-            let n = &numbers[4 * i..4 * i + 4];
-            u32::from_le_bytes([n[0], n[1], n[2], n[3]])
-        };
-        let below = |name, found: u32, limit: u64| {
-            if u64::from(found) < limit {
-                Ok(found)
-            } else {
-                Err(Fault::Coefficient { index, name, found, limit })
-            }
-        };
-        let matrix = if below("matrix", number(0), 2)? == 0 { Matrix::A } else { Matrix::B };
-        let row = below("row", number(1), self.rows)?;
-        let signal = below("signal", number(2), self.signals)?;
-        let mut stored = [0; 32];
-        stored.copy_from_slice(value);
-        let value = from_twice_montgomery(little_endian(&stored))
-            .ok_or(Fault::CoefficientValue { index })?;
-        Ok(Coefficient { matrix, row, signal, value })
-    }
-}
-
-/// The `c` of the number `c R^2 mod r`, if the number is below r.
-fn from_twice_montgomery(stored: BigInt<4>) -> Option<Fr> {
-    if stored >= Fr::MODULUS {
-        return None;
-    }
-    // Taken as a Montgomery form, `stored` is that of `c R`; the value of that, `c R`, is the
-    // Montgomery form of `c`.
-    let montgomery_form = Fr::new_unchecked(stored).into_bigint();
-    Some(Fr::new_unchecked(montgomery_form))
 }

@@ -30,8 +30,7 @@ use super::records::{Records, Source};
 use super::{
     G1_BYTES, G2_BYTES, KeyFile, KeyKind, check_subgroups, read_g1_at, read_g2_at, read_gamma_abc,
 };
-use crate::groth16::circom;
-use crate::groth16::error::{Fault, FileError, FileKind, KeyError};
+use crate::groth16::file_error::{Fault, FileError, FileKind, KeyError};
 
 impl KeyFile {
     /// Opens the bytes of ark-groth16 0.6's `ProvingKey::<Bn254>::serialize_uncompressed`.
@@ -44,7 +43,7 @@ impl KeyFile {
     /// kind.
     pub fn open_arkworks(path: &Path) -> Result<KeyFile, KeyError> {
         let source = Source::open(path)?;
-        let found = circom::file_kind(&source);
+        let found = source.kind();
         if found != FileKind::Unknown {
             let expected = "an arkworks key";
             return Err(source.error("first bytes", Fault::WrongKind { expected, found }));
@@ -70,7 +69,7 @@ impl KeyFile {
         let domain_size = check_arkworks_lengths(&source, &gamma_abc, &queries)?;
         let gamma_abc_g1 = read_gamma_abc(&source, KeyKind::Arkworks, &gamma_abc)?;
         let verifying_key = VerifyingKey { alpha_g1, beta_g2, gamma_g2, delta_g2, gamma_abc_g1 };
-        check_subgroups(&source, KeyKind::Arkworks, &verifying_key)?;
+        check_subgroups(&source, ["beta_g2", "gamma_g2", "delta_g2"], &verifying_key)?;
         Ok(KeyFile {
             source,
             kind: KeyKind::Arkworks,

@@ -26,9 +26,17 @@ use ark_bn254::{Fq, Fq2, G1Affine, G2Affine};
 use ark_ec::AffineRepr;
 use ark_ff::{BigInt, BigInteger, PrimeField, Zero};
 
-use super::KeyKind;
 use super::records::{Decode, Records, Source};
-use crate::groth16::error::{Fault, FileError};
+use crate::groth16::file_error::{Fault, FileError};
+
+/// Who wrote a key, and so which reduction its H points are for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum KeyKind {
+    /// `ark-groth16` 0.6, uncompressed. The witness map is arkworks' own.
+    Arkworks,
+    /// snarkjs. The witness map is circom's; the constraint matrices are in the file.
+    Zkey,
+}
 
 /// Bytes of a point of G1 in either kind of file.
 pub(in crate::groth16) const G1_BYTES: u32 = 64;

@@ -27,7 +27,7 @@ use crate::groth16::random_file::RandomFile;
 use rayon::prelude::*;
 use zeroize::Zeroize;
 
-use crate::groth16::error::{Fault, FileError};
+use crate::groth16::file_error::{Fault, FileError, FileKind};
 
 /// Records a chunk: with the largest record (128 bytes) the buffer is 16 KiB of stack.
 const CHUNK: usize = 128;
@@ -53,6 +53,20 @@ impl Source {
     /// The file's length when it was opened, bytes.
     pub(in crate::groth16) fn len(&self) -> u64 {
         self.file.len()
+    }
+
+    /// What the first eight bytes of a file say about its kind. A short file is of no known kind.
+    pub(in crate::groth16) fn kind(&self) -> FileKind {
+        let Ok(bytes) = self.array::<8>("first bytes", 0) else { return FileKind::Unknown };
+        // The version is looked at too: an arkworks key starts with a random coordinate, which is a
+        // magic and a small version once in 2^60 keys.
+        match (&bytes[..4], u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]])) {
+            (b"zkey", 0..=15) => FileKind::Zkey,
+            (b"wtns", 0..=15) => FileKind::Wtns,
+            (b"r1cs", 0..=15) => FileKind::R1cs,
+            (b"ptau", 0..=15) => FileKind::Ptau,
+            _ => FileKind::Unknown,
+        }
     }
 
     /// An error of this file.

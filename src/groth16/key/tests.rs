@@ -15,7 +15,7 @@ use ark_std::rand::rngs::StdRng;
 
 use super::records::{Decode, Records, Source};
 use super::{KeyFile, KeyKind, Query, points};
-use crate::groth16::error::Fault;
+use crate::groth16::file_error::Fault;
 
 /// A chain of squarings with two public inputs. The first has no place in B, so that query B
 /// holds identities.

@@ -1,8 +1,7 @@
 //! Bytes: what each stage holds alive, needs in memory and moves, in and out of core.
 
-use super::{QUOTIENT_VECTORS, Shape, StageName};
-use crate::groth16::circom::zkey::Coefficient;
-use crate::groth16::key::{KeyKind, Query};
+use super::shape::{QUOTIENT_VECTORS, Shape, StageName};
+use crate::groth16::key::{Coefficient, KeyKind, Query};
 use crate::groth16::quotient::COEFFICIENTS_AT_ONCE;
 use crate::msm::MsmPlan;
 use crate::ntt::{Moved, Passes, Plan as NttPlan, twiddle_len};

@@ -16,8 +16,8 @@
 
 use super::{Source, accumulate_coefficients, odd_offset, pointwise, vanishing_inverse};
 use crate::groth16::assignment::Assignment;
+use crate::groth16::error::ProveError;
 use crate::groth16::key::KeyFile;
-use crate::groth16::prover::ProveError;
 use crate::groth16::r1cs::{BLOCK_ROWS, Matrix, MatrixFile};
 use crate::ntt::{Form, Leave, OutOfCore, OutOfCoreError, Plan, Visit};
 use crate::tiles::{Outlook, Texture, Tiles, Walk};
