@@ -1,7 +1,7 @@
 //! What the kernel says about memory: this process, this machine, this cgroup.
 //!
-//! A [`Meter`] reads and never decides. The reading itself is the arena's (`process`), which may not
-//! allocate; here its numbers and errors get paths and words.
+//! A [`Meter`] reads and never decides. The reading itself is the arena's (`process`), which may
+//! not allocate; here its numbers and errors get paths and words.
 //!
 //! ```text
 //!                  root (/ or a fixture tree)

@@ -120,7 +120,7 @@ impl RuntimeBuilder {
         let account = self.account;
         account.read_environment();
         let limit = self.limit.map(|spec| set_limit(&account, spec, &meter)).transpose()?.flatten();
-        let ledger = Arc::new(crate::testing::counted(Ledger::on(account.clone())));
+        let ledger = Arc::new(crate::testing::scope::counted(Ledger::on(account.clone())));
         let release = match self.enforcement.at_release {
             true => OverLimitRelease::GiveBack,
             false => OverLimitRelease::Keep,

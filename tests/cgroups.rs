@@ -7,8 +7,8 @@
 //!   "follow"   prints the limit again and again, until its input ends
 //! ```
 //!
-//! They need root and cgroup v1; each says loudly when it cannot run here. Layouts that this machine
-//! has not (v2, hybrid, namespaces) are trees of files in `src/meter/tests`.
+//! They need root and cgroup v1; each says loudly when it cannot run here. Layouts that this
+//! machine has not (v2, hybrid, namespaces) are trees of files in `src/meter/tests`.
 
 #![cfg(target_os = "linux")]
 

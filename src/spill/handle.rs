@@ -1,7 +1,8 @@
 //! The handle and its guards.
 
+use super::evict::Evict;
 use super::lanes::Lanes;
-use super::slot::{Body, Busy, Evict, Recompute, Slot};
+use super::slot::{Body, Busy, Recompute, Slot};
 use crate::Runtime;
 use crate::error::Error;
 use plimsoll_arena::PoolVec;

@@ -33,6 +33,7 @@
 //! Never: wait for a lock inside the ladder, lose a vector that could not be saved (it stays in
 //! memory), hand out bytes that failed their checksum.
 
+mod evict;
 mod handle;
 mod lanes;
 mod options;
@@ -56,10 +57,10 @@ pub use plimsoll_swap::store::Encryption;
 
 use crate::error::Error;
 use crate::reclaim::unclimbing;
+use evict::Evict;
 use plimsoll_arena::Ledger;
 use plimsoll_swap::store::{Saved, Store, StoreStats};
 use plimsoll_swap::workers::{Class, Workers};
-use slot::Evict;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};

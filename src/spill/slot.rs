@@ -20,6 +20,7 @@
 //! * lock order: body, then copy; neither is waited for inside the reclaim ladder.
 
 use super::Spill;
+use super::evict::{Evict, Signs};
 use super::lanes::Lanes;
 use crate::error::Error;
 use plimsoll_arena::{Pool, PoolVec, bytes_of, bytes_of_mut};
@@ -71,22 +72,6 @@ impl<T: Lanes> Body<T> {
     }
 }
 
-/// What the policy looks at; no lock is needed for it.
-#[derive(Debug)]
-pub(super) struct Signs {
-    pub(super) id: u64,
-    pub(super) raw_bytes: usize,
-    /// Bytes in memory: all or none.
-    pub(super) resident_bytes: AtomicUsize,
-    /// The clock at the last use.
-    pub(super) used: AtomicU64,
-    /// The logical time of the next use; `u64::MAX` when nobody said.
-    pub(super) next_use: AtomicU64,
-    uniform: AtomicBool,
-    /// Read ahead, and not used since.
-    ahead: AtomicBool,
-}
-
 /// What to do when a vector is pinned the other way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Busy {
@@ -103,16 +88,6 @@ pub(super) struct Slot<T: Lanes> {
     /// Where the vector was made and comes back to: its secrecy is the pool's.
     pool: Pool,
     pub(super) spill: Arc<Spill>,
-}
-
-/// What the ladder can ask of any vector, whatever its elements.
-pub(super) trait Evict: Send + Sync {
-    fn signs(&self) -> &Signs;
-    /// Makes the vector leave memory if nobody has it pinned; returns the bytes freed, those of a
-    /// new packed copy taken off.
-    fn evict(&self) -> usize;
-    /// Moves a packed copy to the file if the vector is away; returns the bytes freed.
-    fn demote(&self) -> usize;
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -25,11 +25,12 @@
 //!
 //! Must never: change what a runtime does.
 
+pub(crate) mod scope;
+
 use crate::limit::{format_bytes, parse_bytes};
 use crate::runtime::Runtime;
-use plimsoll_arena::{Ledger, Watermark};
-use std::cell::RefCell;
-use std::sync::Arc;
+use plimsoll_arena::Watermark;
+use scope::Scope;
 
 /// What a closure took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,29 +45,6 @@ pub struct Peak<R> {
     pub end_bytes: u64,
     /// What the closure returned.
     pub value: R,
-}
-
-thread_local! {
-    static SCOPE: RefCell<Option<Arc<Watermark>>> = const { RefCell::new(None) };
-}
-
-/// Puts the outer scope back when dropped, also by a panic.
-struct Scope {
-    outer: Option<Arc<Watermark>>,
-}
-
-impl Drop for Scope {
-    fn drop(&mut self) {
-        SCOPE.set(self.outer.take());
-    }
-}
-
-/// Makes the ledger of a runtime count for the closure it is built in, if any.
-pub(crate) fn counted(ledger: Ledger) -> Ledger {
-    match SCOPE.with_borrow(Clone::clone) {
-        Some(mark) => ledger.counting_in(mark),
-        None => ledger,
-    }
 }
 
 /// Runs `work` and returns the most bytes that vectors had at once, over all runtimes that are
@@ -88,11 +66,7 @@ pub(crate) fn counted(ledger: Ledger) -> Ledger {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn peak<R>(work: impl FnOnce() -> R) -> Peak<R> {
-    let outer = SCOPE.with_borrow(Clone::clone);
-    // One mark for all scopes of a thread: the inner one is a lap of it.
-    let mark = outer.clone().unwrap_or_default();
-    let _scope = Scope { outer };
-    SCOPE.set(Some(Arc::clone(&mark)));
+    let (_scope, mark) = Scope::begin();
     lap(&mark, work)
 }
 

@@ -95,7 +95,7 @@ fn a_panic_ends_the_scope() {
         peak(|| -> () { panic!("as planned") });
     });
     assert!(panicked.is_err());
-    SCOPE.with_borrow(|scope| assert!(scope.is_none()));
+    scope::SCOPE.with_borrow(|scope| assert!(scope.is_none()));
 }
 
 #[test]

@@ -4,13 +4,7 @@ use crate::rooms::Known;
 
 /// The policies of the runtime, until the ladder is open to rungs; files of two halves.
 const OF_PLIMSOLL: Known<'static> = Known {
-    upward: &[
-        ("error", "reclaim"),
-        ("reclaim", "spill"),
-        ("runtime", "testing"),
-        ("stage", "runtime"),
-        ("stage_log", "stage"),
-    ],
+    upward: &[],
     circles: &[
         &[
             "cli/args",
@@ -35,9 +29,6 @@ const OF_PLIMSOLL: Known<'static> = Known {
         ],
         &["doctor/kernel", "doctor/memory", "doctor", "doctor/spill", "doctor/swap"],
         &["doctor/machine", "doctor/probe"],
-        &["error", "reclaim", "spill", "spill/options", "spill/slot"],
-        &["limit/size", "limit"],
-        &["meter/cgroup", "meter"],
         &["msm/buckets", "msm/digits", "msm/plan"],
         &["ntt/out_of_core", "ntt/visit"],
         &[
@@ -48,7 +39,6 @@ const OF_PLIMSOLL: Known<'static> = Known {
             "record/recording",
             "record/span",
         ],
-        &["runtime", "stage", "stage_log", "testing"],
         &["tiles/error", "tiles/layout"],
     ],
 };
@@ -68,13 +58,8 @@ const OF_SWAP: Known<'static> = Known {
 
 /// The allocator, until it has the rooms `process` and `sync` below it.
 const OF_ARENA: Known<'static> = Known {
-    upward: &[("global/lock", "lib"), ("os/linux", "page_source")],
-    circles: &[
-        &["global", "global/policy", "global/start"],
-        &["global/env", "global/whole"],
-        &["os/linux", "page_source"],
-        &["pool/builder", "pool"],
-    ],
+    upward: &[],
+    circles: &[&["global", "global/policy", "global/start"], &["pool/builder", "pool"]],
 };
 
 /// What is known of the crate whose sources are in `folder`.
@@ -88,28 +73,15 @@ pub(crate) fn of_imports(folder: &str) -> Known<'static> {
 }
 
 /// Files that map memory.
-pub(crate) const MAPPING: &[&str] = &["swap/src/pager/sys.rs"];
+pub(crate) const MAPPING: &[&str] = &[];
 
 /// Files that read the kernel's numbers, or name its files to somebody who does.
 pub(crate) const KERNEL: &[&str] = &[
     "src/cli/check/group.rs",
     "src/cli/check/watch.rs",
-    "src/doctor/machine.rs",
     "src/doctor/memory.rs",
     "src/doctor/probe.rs",
-    "src/meter.rs",
-    "src/meter/cgroup.rs",
-    "swap/src/pager/process.rs",
-    "arena/src/global/policy.rs",
-    "arena/src/global/whole.rs",
 ];
 
 /// Files that read the environment.
-pub(crate) const ENVIRONMENT: &[&str] = &[
-    "src/cli/doctor.rs",
-    "src/cli/keys.rs",
-    "src/cli/spill.rs",
-    "src/stage_log.rs",
-    "swap/src/pager/sys.rs",
-    "arena/src/global/env.rs",
-];
+pub(crate) const ENVIRONMENT: &[&str] = &["src/cli/keys.rs"];

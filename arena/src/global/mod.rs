@@ -361,7 +361,10 @@ unsafe impl<A: GlobalAlloc + InnerPurge, P: PageSource> GlobalAlloc for Global<A
         }
         self.small_grows(layout.size());
         // SAFETY: as the caller promised.
-        unsafe { self.inner.alloc_zeroed(layout) }
+        let start = unsafe { self.inner.alloc_zeroed(layout) };
+        // The inner allocator may have written it all.
+        self.zeroed_elsewhere(layout.size());
+        start
     }
 
     #[inline]

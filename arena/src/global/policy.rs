@@ -17,8 +17,8 @@
 //! page; at a new peak it keeps none that it cannot use. No clock, no share to tune: the same
 //! calls give the same actions.
 //!
-//! **The limit** is the process's, of its [account](crate::process::Account). Over it, cached pages go
-//! first, then the inner allocator is asked, then the page source. Nothing is ever refused; what
+//! **The limit** is the process's, of its [account](crate::process::Account). Over it, cached pages
+//! go first, then the inner allocator is asked, then the page source. Nothing is ever refused; what
 //! is still over then is said once. The account looks at the kernel's count of resident pages when
 //! fresh pages of a 64th of the limit have come, and when small blocks of a thread have grown by
 //! 256 KiB. Small blocks that are freed leave pages with the inner
@@ -34,7 +34,7 @@
 //!   last time that fresh pages came or some went.
 
 use super::inner::InnerPurge;
-use super::{Global, PageSource};
+use super::{BLOCK_BYTES_MIN, Global, PageSource};
 use crate::os::Errno;
 use crate::process::Owner;
 use std::cell::Cell;
@@ -202,6 +202,15 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         let less = |freed: usize| Some(freed.saturating_sub(grown));
         let _ = self.policy.small_freed.fetch_update(Relaxed, Relaxed, less);
         self.look_for_small();
+    }
+
+    /// The inner allocator handed out a block that it may have filled with zeroes: a large one, such
+    /// as one whose alignment is above a huge page, is there at once.
+    #[inline]
+    pub(super) fn zeroed_elsewhere(&self, bytes: usize) {
+        if bytes >= BLOCK_BYTES_MIN && self.limit() != usize::MAX {
+            self.look_for_small();
+        }
     }
 
     /// The inner allocator gets a block back.

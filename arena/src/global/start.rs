@@ -18,6 +18,7 @@
 use super::inner::InnerPurge;
 use super::{Global, PageSource};
 use crate::os::{self, Errno};
+use crate::process::say;
 use crate::size::HUGE_BYTES;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -162,7 +163,16 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
             return cookie.load(Acquire) == READY;
         }
         let torn = self.small.is_locked() || self.huge.is_locked();
-        let usable = !torn && self.pages.usable_after_fork();
+        let source_usable = self.pages.usable_after_fork();
+        let usable = !torn && source_usable;
+        if !source_usable && self.account.limit_bytes() != usize::MAX {
+            say(format_args!(
+                "a child of fork (process {}): nothing is paged here and the limit is not kept; \
+                 what the parent had in large blocks cannot be touched; fork before the first of \
+                 them, or exec",
+                std::process::id(),
+            ));
+        }
         // Release: pairs with the Acquire in `is_ready`.
         cookie.store(if usable { READY } else { OFF }, Release);
         usable

@@ -35,7 +35,7 @@
 
 use super::allowance::Resolved;
 use super::limit::{Limit, Source, tell_lowered};
-use super::over::{Over, tell};
+use super::over::{Over, Parts, tell};
 use super::resident::{Resident, Statm};
 use super::words::LimitSpec;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering, const_fn};
@@ -98,26 +98,6 @@ pub trait Pressure: Send + Sync {
 
     /// The limit has changed, and is exceeded by `excess_bytes` now, which may be zero.
     fn limit_changed(&self, excess_bytes: usize);
-}
-
-/// What is resident, by kind, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Parts {
-    /// All of it.
-    pub resident_bytes: u64,
-    /// Vectors of pools, live and cached, and packed ones.
-    pub vector_bytes: u64,
-    /// Blocks of the global allocator.
-    pub block_bytes: u64,
-    /// The pager.
-    pub pager_bytes: u64,
-    /// Small blocks, stacks, C code: anonymous memory that is nobody's above.
-    pub heap_bytes: u64,
-    /// Pages of mapped files, the program's own among them.
-    pub file_bytes: u64,
-    /// Of all of these, what is locked in memory.
-    pub locked_bytes: u64,
 }
 
 /// See the module's header.

@@ -19,8 +19,8 @@
 //!
 //! Source: proc_meminfo(5) for `MemAvailable`.
 
-use super::cgroup::Group;
-use super::file::{Scratch, Tree, Unread, UnreadKind};
+use super::cgroup::{Group, Scratch};
+use super::file::{Tree, Unread, UnreadKind};
 use super::words::LimitSpec;
 
 /// Smallest limit that is accepted, in bytes: 1 MiB. Below it not one block of the pool fits beside

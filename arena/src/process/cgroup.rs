@@ -32,7 +32,7 @@
 //! Sources: cgroups(7), cgroup_namespaces(7), proc_pid_mountinfo(5), and the kernel's
 //! admin-guide/cgroup-v2 and cgroup-v1/memory pages.
 
-use super::file::{Found, PathText, Reader, Scratch, Text, Tree, Unread, UnreadKind, decimal};
+use super::file::{Found, PathText, Reader, Text, Tree, Unread, UnreadKind, decimal};
 
 /// A v1 limit of this many bytes or more (2^62, 4 EiB) is no limit. v1 has no word for "none": it
 /// shows the largest page counter, near 2^63 and rounded down to a page, so the exact number
@@ -82,9 +82,30 @@ impl Group {
     }
 }
 
+/// What one look at the machine needs in memory, some 20 KiB: too much for a small stack.
+#[derive(Debug)]
+pub struct Scratch {
+    pub(super) reader: Reader,
+    names: Names,
+}
+
+impl Scratch {
+    /// Makes an empty one.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { reader: Reader::new(), names: Names::EMPTY }
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// The names that a walk needs: `/a/b` for a cgroup, and nothing for the root.
 #[derive(Debug)]
-pub(super) struct Names {
+struct Names {
     /// Our own cgroup.
     own: Name,
     /// The mount that is walked: the cgroup shown there, and the mount point.
@@ -99,7 +120,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) const EMPTY: Self = Self {
+    const EMPTY: Self = Self {
         own: Text::EMPTY,
         root: Text::EMPTY,
         point: Text::EMPTY,
@@ -315,7 +336,8 @@ impl Scratch {
         Ok(None)
     }
 
-    /// Says whether a v1 cgroup's limit holds for its children: not where an old kernel was told so.
+    /// Says whether a v1 cgroup's limit holds for its children: not where an old kernel was told
+    /// so.
     fn accounts_for_children(&mut self, tree: Tree<'_>, cut: usize) -> Result<bool, Unread> {
         let told = self.number(tree, cut, b"/memory.use_hierarchy", COUNT)?;
         Ok(told != Some(0))

@@ -4,8 +4,7 @@
 //!   Tree "/" or a fixture   + "proc/meminfo"  -> path in the scratch -> lines, one at a time
 //! ```
 //!
-//! A [`Scratch`] holds what a look needs. The account has one of its own; whoever may allocate makes
-//! one.
+//! A [`Reader`] holds what reading needs, so that nobody allocates and small stacks do.
 //!
 //! Invariants: a line longer than [`LINE_BYTES_MAX`] and a path longer than a path may be are
 //! errors, never cut; a file that is absent is told apart from one that cannot be read. A cgroup
@@ -13,7 +12,6 @@
 //!
 //! Must never: allocate, keep a file open, or guess a number that cannot be read.
 
-use super::cgroup::Names;
 use std::ffi::CStr;
 
 /// Longest line in bytes that is understood.
@@ -267,27 +265,6 @@ impl Reader {
 #[cold]
 fn unread(path: &PathText, kind: UnreadKind, text: &[u8]) -> Unread {
     Unread { path: Text::of(path.as_bytes()), kind, text: Text::of(text.trim_ascii()) }
-}
-
-/// What one look at the machine needs in memory, some 20 KiB: too much for a small stack.
-#[derive(Debug)]
-pub struct Scratch {
-    pub(super) reader: Reader,
-    pub(super) names: Names,
-}
-
-impl Scratch {
-    /// Makes an empty one.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { reader: Reader::new(), names: Names::EMPTY }
-    }
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 /// What looking for a line came to.

@@ -20,8 +20,9 @@
 //! is not repeated.
 
 use super::allowance::{Allowance, Bound, LIMIT_BYTES_MIN, Resolved};
+use super::cgroup::Scratch;
 use super::env::{LIMIT_VARIABLE, variable};
-use super::file::{Scratch, Tree};
+use super::file::Tree;
 use super::resident::Resident;
 use super::say::{Shown, say};
 use super::words::{LimitSpec, Share};

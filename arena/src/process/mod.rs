@@ -36,15 +36,16 @@ mod words;
 
 #[cfg(not(loom))]
 pub use account::process;
-pub use account::{Account, AccountRef, Expected, Owner, Parts, Pressure};
+pub use account::{Account, AccountRef, Expected, Owner, Pressure};
 pub use allowance::{
     Allowance, Bound, CGROUP_MARGIN_BYTES_MIN, CGROUP_MARGIN_DIVISOR, LIMIT_BYTES_MIN,
     MachineMemory, Resolved, cgroup_margin_bytes,
 };
-pub use cgroup::{CgroupVersion, Group};
+pub use cgroup::{CgroupVersion, Group, Scratch};
 pub use env::{LIMIT_VARIABLE, SPILL_DIR_VARIABLE, is_on, size_variable, variable};
-pub use file::{Scratch, Tree, Unread, UnreadKind};
+pub use file::{Tree, Unread, UnreadKind};
 pub use limit::Source;
+pub use over::Parts;
 pub use resident::Resident;
 pub use say::say;
 pub use words::{LimitSpec, Misread, MisreadKind, Share, parse_size};

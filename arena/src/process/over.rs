@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   plimsoll: over the limit of 67108864 bytes (PLIMSOLL_LIMIT) by 12582912, and nothing more can
-//!   be given back: vectors 0, blocks 0, pager 2097152, heap and C code 70000000, mapped files
-//!   8000000, locked 0 bytes; raise the limit to 76MiB
+//!   be given back: vectors 0, blocks 0, pager 2097152, heap and C code 70000000, files 7594624
+//!   bytes, of these locked 0; raise the limit: 76 MiB are in use by now
 //! ```
 //!
 //! It is said once; each time is counted. What is given back elsewhere, and what the kernel counts
@@ -11,13 +11,35 @@
 //!
 //! Must never: allocate.
 
-use super::account::Parts;
 use super::env::{SPILL_DIR_VARIABLE, variable};
 use super::limit::Source;
 use super::say::say;
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+
+/// Pages of files up to so many bytes are a program's own, as likely as not.
+const FILES_BYTES_NAMED: u64 = 32 << 20;
+
+/// What is resident, by kind, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Parts {
+    /// All of it.
+    pub resident_bytes: u64,
+    /// Vectors of pools, live and cached, and packed ones.
+    pub vector_bytes: u64,
+    /// Blocks of the global allocator.
+    pub block_bytes: u64,
+    /// The pager.
+    pub pager_bytes: u64,
+    /// Small blocks, stacks, C code: anonymous memory that is nobody's above.
+    pub heap_bytes: u64,
+    /// Pages of mapped files, the program's own among them.
+    pub file_bytes: u64,
+    /// Of all of these, what is locked in memory.
+    pub locked_bytes: u64,
+}
 
 /// How often the process was over its limit, and by how much at most.
 #[derive(Debug)]
@@ -81,8 +103,8 @@ struct Help<'a>(&'a Parts);
 impl fmt::Display for Help<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = self.0;
-        if parts.file_bytes > parts.resident_bytes / 2 {
-            f.write_str("the kernel drops pages of files when it needs memory; or ")?;
+        if parts.file_bytes > FILES_BYTES_NAMED.max(parts.resident_bytes / 4) {
+            f.write_str("map less of the files, whose pages the kernel may drop, or ")?;
         }
         if parts.locked_bytes > 0 {
             f.write_str("lock less memory, or ")?;
@@ -91,9 +113,8 @@ impl fmt::Display for Help<'_> {
         {
             write!(f, "set {SPILL_DIR_VARIABLE} to a folder on a disk, or ")?;
         }
-        // A sixteenth more than is there now: it may still be growing.
-        let enough = parts.resident_bytes + parts.resident_bytes / 16;
-        write!(f, "raise the limit to {}MiB", enough.div_ceil(1 << 20))
+        let used = parts.resident_bytes.div_ceil(1 << 20);
+        write!(f, "raise the limit: {used} MiB are in use by now")
     }
 }
 
@@ -101,8 +122,8 @@ impl fmt::Display for Parts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "vectors {}, blocks {}, pager {}, heap and C code {}, mapped files {}, of it all \
-             locked {} bytes",
+            "vectors {}, blocks {}, pager {}, heap and C code {}, files {} bytes, of these \
+             locked {}",
             self.vector_bytes,
             self.block_bytes,
             self.pager_bytes,

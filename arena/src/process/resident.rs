@@ -18,7 +18,8 @@
 //!
 //! Source: proc_pid_statm(5).
 
-use super::file::{Found, Scratch, Tree, Unread, UnreadKind, decimal};
+use super::cgroup::Scratch;
+use super::file::{Found, Tree, Unread, UnreadKind, decimal};
 use crate::os::page_bytes;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
