@@ -27,7 +27,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use plimsoll_arena::process::{Allowance, Scratch, Tree, Unread, UnreadKind};
+use plimsoll_arena::process::{Allowance, Scratch, Tree, Unread};
 pub use plimsoll_arena::process::{CgroupVersion, MachineMemory, Resident};
 
 #[cfg(test)]
@@ -73,19 +73,19 @@ pub enum MeterError {
     },
 }
 
-impl From<Unread> for MeterError {
-    fn from(unread: Unread) -> Self {
-        let path = PathBuf::from(OsStr::from_bytes(unread.path.as_bytes()));
-        match unread.kind {
-            UnreadKind::Call(errno) => {
-                Self::Read { path, source: io::Error::from_raw_os_error(errno) }
-            }
-            UnreadKind::Malformed(expected) => {
-                let text = String::from_utf8_lossy(unread.text.as_bytes()).into_owned();
+impl MeterError {
+    /// What the scratch says of a file that could not be read.
+    fn of(unread: Unread, scratch: &Scratch) -> Self {
+        let (path, text) = scratch.unread();
+        let path = PathBuf::from(OsStr::from_bytes(path));
+        match unread {
+            Unread::Call(errno) => Self::Read { path, source: io::Error::from_raw_os_error(errno) },
+            Unread::Malformed(expected) => {
+                let text = String::from_utf8_lossy(text).into_owned();
                 Self::Malformed { path, expected, text }
             }
-            UnreadKind::Missing(field) => Self::MissingField { path, field },
-            UnreadKind::TooLong => Self::TooLong { path },
+            Unread::Missing(field) => Self::MissingField { path, field },
+            Unread::TooLong => Self::TooLong { path },
         }
     }
 }
@@ -164,7 +164,8 @@ impl Meter {
         what: impl FnOnce(&mut Scratch, Tree<'_>) -> Result<R, Unread>,
     ) -> Result<R, MeterError> {
         let mut scratch = Box::new(Scratch::new());
-        Ok(what(&mut scratch, Tree::at(self.root.as_os_str().as_bytes()))?)
+        let found = what(&mut scratch, Tree::at(self.root.as_os_str().as_bytes()));
+        found.map_err(|unread| MeterError::of(unread, &scratch))
     }
 
     /// Resident bytes of this process, all kinds of page.

@@ -116,7 +116,7 @@ fn bars(runtime: &Runtime) -> Shown {
     let stage = all.add(ProgressBar::new(0).with_style(style(STAGE)));
     let limit = runtime.limit_bytes();
     let template = if limit.is_some() { LIMITED } else { UNLIMITED };
-    let bar = all.add(ProgressBar::new(limit.unwrap_or(0) as u64).with_style(style(template)));
+    let bar = all.add(ProgressBar::new(limit.unwrap_or(0)).with_style(style(template)));
     let (stop, stopped) = channel();
     let of_thread = runtime.clone();
     let thread = std::thread::Builder::new().name("plimsoll-live".to_owned()).spawn(move || {
@@ -146,7 +146,7 @@ fn memory_text(runtime: &Runtime) -> String {
         Err(_) => "memory not known".to_owned(),
     };
     if let Some(limit) = runtime.limit_bytes() {
-        text += &format!(" of {}", format_bytes(limit as u64));
+        text += &format!(" of {}", format_bytes(limit));
     }
     let spill = runtime.spill_stats();
     if spill.packed_bytes > 0 {

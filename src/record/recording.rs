@@ -168,7 +168,7 @@ impl Shared {
 }
 
 fn held(held: &crate::reclaim::Held) -> HeldAtPeak {
-    HeldAtPeak { name: held.name.clone(), bytes: held.bytes as u64 }
+    HeldAtPeak { name: held.name.clone(), bytes: held.bytes }
 }
 
 impl Recording {

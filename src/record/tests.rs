@@ -56,5 +56,5 @@ fn reclaim_points_that_act_are_marked() {
     assert!(report.freed.total_bytes() > 0, "{report:?}");
     let recording = recorder.finish().expect("a recording");
     let mark = recording.marks.iter().find(|mark| mark.name == "tight").expect("a mark");
-    assert_eq!(mark.freed_bytes, report.freed.total_bytes() as u64);
+    assert_eq!(mark.freed_bytes, report.freed.total_bytes());
 }

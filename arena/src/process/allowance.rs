@@ -20,7 +20,7 @@
 //! Source: proc_meminfo(5) for `MemAvailable`.
 
 use super::cgroup::{Group, Scratch};
-use super::file::{Tree, Unread, UnreadKind};
+use super::file::{Tree, Unread};
 use super::words::LimitSpec;
 
 /// Smallest limit that is accepted, in bytes: 1 MiB. Below it not one block of the pool fits beside
@@ -145,7 +145,7 @@ impl Scratch {
     pub fn machine(&mut self, tree: Tree<'_>) -> Result<MachineMemory, Unread> {
         const NAMES: [&str; 4] = ["MemTotal", "MemAvailable", "SwapTotal", "SwapFree"];
         let [total, available, swap_total, swap_free] = self.meminfo(tree, NAMES)?;
-        let missing = |at: usize| self.reader.unread(UnreadKind::Missing(NAMES[at]), b"");
+        let missing = |at: usize| Unread::Missing(NAMES[at]);
         Ok(MachineMemory {
             mem_total_bytes: total.ok_or_else(|| missing(0))?,
             mem_available_bytes: available.ok_or_else(|| missing(1))?,

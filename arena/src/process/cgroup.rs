@@ -32,7 +32,7 @@
 //! Sources: cgroups(7), cgroup_namespaces(7), proc_pid_mountinfo(5), and the kernel's
 //! admin-guide/cgroup-v2 and cgroup-v1/memory pages.
 
-use super::file::{Found, PathText, Reader, Text, Tree, Unread, UnreadKind, decimal};
+use super::file::{Found, PathText, Reader, Text, Tree, Unread, decimal};
 
 /// A v1 limit of this many bytes or more (2^62, 4 EiB) is no limit. v1 has no word for "none": it
 /// shows the largest page counter, near 2^63 and rounded down to a page, so the exact number
@@ -94,6 +94,14 @@ impl Scratch {
     #[must_use]
     pub const fn new() -> Self {
         Self { reader: Reader::new(), names: Names::EMPTY }
+    }
+}
+
+impl Scratch {
+    /// Returns the file of the last [`Unread`], and what of it was not understood.
+    #[must_use]
+    pub fn unread(&self) -> (&[u8], &[u8]) {
+        self.reader.unread()
     }
 }
 
@@ -201,7 +209,7 @@ impl Scratch {
         let names = &mut self.names;
         let below = below(names.own.as_bytes(), names.root.as_bytes()).unwrap_or(b"");
         if !names.directory.join(&[tree.0, names.point.as_bytes(), below]) {
-            return Err(self.reader.unread(UnreadKind::TooLong, b""));
+            return Err(Unread::TooLong);
         }
         Ok(Some((version, self.names.directory.as_bytes())))
     }
@@ -209,7 +217,7 @@ impl Scratch {
     /// Fills in our own name and the mount to walk.
     fn find_way(&mut self, tree: Tree<'_>) -> Result<Option<CgroupVersion>, Unread> {
         let names = &mut self.names;
-        let malformed = UnreadKind::Malformed(CGROUP_LINE);
+        let malformed = Unread::Malformed(CGROUP_LINE);
         let mut unified = None;
         let parts: [&[u8]; 2] = [tree.0, b"/proc/self/cgroup"];
         let found = self.reader.find_line(&parts, |line| {
@@ -235,13 +243,13 @@ impl Scratch {
         let mut best = None;
         let parts: [&[u8]; 2] = [tree.0, b"/proc/self/mountinfo"];
         let found = self.reader.find_line(&parts, |line| {
-            let malformed = UnreadKind::Malformed(MOUNT_LINE);
+            let malformed = Unread::Malformed(MOUNT_LINE);
             let mount = mount_line(line, version).ok_or(malformed)?;
             let fits = mount.is_none_or(|mount| names.consider(tree, &mount, &mut best));
             if fits { Ok(None::<()>) } else { Err(malformed) }
         })?;
         if let Found::NoFile = found {
-            return Err(self.reader.unread(UnreadKind::Call(libc::ENOENT), b""));
+            return Err(Unread::Call(libc::ENOENT));
         }
         Ok(best.map(|_| version))
     }
@@ -326,7 +334,7 @@ impl Scratch {
         for field in fields {
             let found = reader.find_line(&parts, |line| {
                 let value = line.strip_prefix(*field).and_then(|rest| rest.strip_prefix(b" "));
-                let malformed = UnreadKind::Malformed("NAME BYTES");
+                let malformed = Unread::Malformed("NAME BYTES");
                 value.map(|value| decimal(value).ok_or(malformed)).transpose()
             })?;
             if let Found::Line(bytes) = found {
@@ -345,15 +353,15 @@ impl Scratch {
 }
 
 /// A line of `/proc/self/cgroup`: the interface and the name, where it is about memory.
-fn own_line(line: &[u8]) -> Result<Option<(CgroupVersion, &[u8])>, UnreadKind> {
+fn own_line(line: &[u8]) -> Result<Option<(CgroupVersion, &[u8])>, Unread> {
     // hierarchy-id ":" controllers ":" name; only the name may hold a colon.
     let mut fields = line.splitn(3, |&byte| byte == b':');
     let (Some(id), Some(controllers), Some(name)) = (fields.next(), fields.next(), fields.next())
     else {
-        return Err(UnreadKind::Malformed(CGROUP_LINE));
+        return Err(Unread::Malformed(CGROUP_LINE));
     };
     if decimal(id).is_none() || !name.starts_with(b"/") {
-        return Err(UnreadKind::Malformed(CGROUP_LINE));
+        return Err(Unread::Malformed(CGROUP_LINE));
     }
     if lists_memory(controllers) {
         return Ok(Some((CgroupVersion::V1, name)));

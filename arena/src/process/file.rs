@@ -29,7 +29,7 @@ const FILE_BYTES_MAX: usize = 16 << 20;
 
 /// A short text on the stack; longer ones are cut.
 #[derive(Clone, Copy)]
-pub struct Text<const N: usize> {
+pub(super) struct Text<const N: usize> {
     bytes: [u8; N],
     len: usize,
 }
@@ -68,8 +68,7 @@ impl<const N: usize> Text<N> {
     }
 
     /// Returns the text.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(super) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 }
@@ -80,20 +79,10 @@ impl<const N: usize> std::fmt::Debug for Text<N> {
     }
 }
 
-/// A file that could not be read or understood.
-#[derive(Clone, Copy, Debug)]
-pub struct Unread {
-    /// The file, as it was opened; a very long name is cut.
-    pub path: Text<256>,
-    /// What is wrong with it.
-    pub kind: UnreadKind,
-    /// The text that is not understood, cut to one line's length; empty for a call that failed.
-    pub text: Text<EXCERPT_BYTES_MAX>,
-}
-
-/// What is wrong with a file.
+/// Why a file could not be read or understood. [`Scratch::unread`](super::Scratch::unread) names the
+/// file and the text in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UnreadKind {
+pub enum Unread {
     /// A system call failed with this error number.
     Call(i32),
     /// The file holds something else than this.
@@ -156,17 +145,18 @@ impl<'a> Tree<'a> {
 pub(super) struct Reader {
     path: PathText,
     line: Text<LINE_BYTES_MAX>,
+    /// What of it was not understood, cut to one line's length.
+    unread: Text<EXCERPT_BYTES_MAX>,
 }
 
 impl Reader {
     pub(super) const fn new() -> Self {
-        Self { path: Text::EMPTY, line: Text::EMPTY }
+        Self { path: Text::EMPTY, line: Text::EMPTY, unread: Text::EMPTY }
     }
 
-    /// An error about the file that was looked at last.
-    #[cold]
-    pub(super) fn unread(&self, kind: UnreadKind, text: &[u8]) -> Unread {
-        unread(&self.path, kind, text)
+    /// The file that was looked at last, and what of it was not understood.
+    pub(super) fn unread(&self) -> (&[u8], &[u8]) {
+        (self.path.as_bytes(), self.unread.as_bytes())
     }
 
     /// Calls `each` for the lines of a file, without their newlines and without empty ones, until
@@ -174,17 +164,18 @@ impl Reader {
     pub(super) fn find_line<R>(
         &mut self,
         parts: &[&[u8]],
-        mut each: impl FnMut(&[u8]) -> Result<Option<R>, UnreadKind>,
+        mut each: impl FnMut(&[u8]) -> Result<Option<R>, Unread>,
     ) -> Result<Found<R>, Unread> {
         let fits = self.path.join(parts);
-        let Self { path, line } = self;
+        let Self { path, line, unread } = self;
+        unread.clear();
         if !fits {
-            return Err(unread(path, UnreadKind::TooLong, b""));
+            return Err(Unread::TooLong);
         }
         let file = match path.open(0) {
             Ok(file) => file,
             Err(libc::ENOENT | libc::ENOTDIR | libc::ENODEV) => return Ok(Found::NoFile),
-            Err(errno) => return Err(unread(path, UnreadKind::Call(errno), b"")),
+            Err(errno) => return Err(Unread::Call(errno)),
         };
         let mut read_bytes = 0;
         line.clear();
@@ -192,7 +183,7 @@ impl Reader {
             let read = match file.read(&mut line.bytes[line.len..]) {
                 Ok(read) => read,
                 Err(libc::ENODEV) => return Ok(Found::NoFile),
-                Err(errno) => return Err(unread(path, UnreadKind::Call(errno), b"")),
+                Err(errno) => return Err(Unread::Call(errno)),
             };
             line.len += read;
             read_bytes += read;
@@ -206,8 +197,13 @@ impl Reader {
                     None => break,
                 };
                 let found = if one.is_empty() { Ok(None) } else { each(one) };
-                if let Some(found) = found.map_err(|kind| unread(path, kind, one))? {
-                    return Ok(Found::Line(found));
+                match found {
+                    Ok(None) => {}
+                    Ok(Some(found)) => return Ok(Found::Line(found)),
+                    Err(why) => {
+                        *unread = Text::of(one.trim_ascii());
+                        return Err(why);
+                    }
                 }
                 done += one.len() + 1;
             }
@@ -217,7 +213,7 @@ impl Reader {
             line.bytes.copy_within(done..line.len, 0);
             line.len -= done;
             if line.len == LINE_BYTES_MAX || read_bytes > FILE_BYTES_MAX {
-                return Err(unread(path, UnreadKind::TooLong, b""));
+                return Err(Unread::TooLong);
             }
         }
     }
@@ -228,7 +224,7 @@ impl Reader {
         parts: &[&[u8]],
         expected: &'static str,
     ) -> Result<Option<u64>, Unread> {
-        let malformed = UnreadKind::Malformed(expected);
+        let malformed = Unread::Malformed(expected);
         let found = self.find_line(parts, |line| match line.trim_ascii() {
             b"max" => Ok(Some(None)),
             text => decimal(text).map(|number| Some(Some(number))).ok_or(malformed),
@@ -236,7 +232,7 @@ impl Reader {
         match found {
             Found::Line(number) => Ok(number),
             Found::NoFile => Ok(None),
-            Found::Nothing => Err(self.unread(malformed, b"")),
+            Found::Nothing => Err(malformed),
         }
     }
 
@@ -256,15 +252,10 @@ impl Reader {
             Ok(values.iter().all(Option::is_some).then_some(()))
         })?;
         match found {
-            Found::NoFile => Err(self.unread(UnreadKind::Call(libc::ENOENT), b"")),
+            Found::NoFile => Err(Unread::Call(libc::ENOENT)),
             Found::Nothing | Found::Line(()) => Ok(values),
         }
     }
-}
-
-#[cold]
-fn unread(path: &PathText, kind: UnreadKind, text: &[u8]) -> Unread {
-    Unread { path: Text::of(path.as_bytes()), kind, text: Text::of(text.trim_ascii()) }
 }
 
 /// What looking for a line came to.
@@ -318,13 +309,13 @@ pub(super) fn decimal(text: &[u8]) -> Option<u64> {
 }
 
 /// The count of a line `field:   <count> kB` in bytes; `None` for another field's line.
-fn kib_of(line: &[u8], field: &str) -> Result<Option<u64>, UnreadKind> {
+fn kib_of(line: &[u8], field: &str) -> Result<Option<u64>, Unread> {
     let rest = line.strip_prefix(field.as_bytes()).and_then(|rest| rest.strip_prefix(b":"));
     let Some(rest) = rest else { return Ok(None) };
     let count =
         rest.trim_ascii().strip_suffix(b" kB").and_then(|count| decimal(count.trim_ascii()));
     match count.and_then(|kib| kib.checked_mul(1024)) {
         Some(bytes) => Ok(Some(bytes)),
-        None => Err(UnreadKind::Malformed("a count of kB")),
+        None => Err(Unread::Malformed("a count of kB")),
     }
 }

@@ -43,7 +43,7 @@ pub use allowance::{
 };
 pub use cgroup::{CgroupVersion, Group, Scratch};
 pub use env::{LIMIT_VARIABLE, SPILL_DIR_VARIABLE, is_on, size_variable, variable};
-pub use file::{Tree, Unread, UnreadKind};
+pub use file::{Tree, Unread};
 pub use limit::Source;
 pub use over::Parts;
 pub use resident::Resident;

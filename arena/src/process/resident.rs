@@ -19,7 +19,7 @@
 //! Source: proc_pid_statm(5).
 
 use super::cgroup::Scratch;
-use super::file::{Found, Tree, Unread, UnreadKind, decimal};
+use super::file::{Found, Tree, Unread, decimal};
 use crate::os::page_bytes;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -55,12 +55,12 @@ impl Scratch {
     /// [`Unread`], naming `statm`.
     pub fn resident(&mut self, tree: Tree<'_>) -> Result<Resident, Unread> {
         let parts: [&[u8]; 2] = [tree.0, b"/proc/self/statm"];
-        let malformed = UnreadKind::Malformed("seven counts of pages");
+        let malformed = Unread::Malformed("seven counts of pages");
         let found = self.reader.find_line(&parts, |line| parse(line).map(Some).ok_or(malformed))?;
         match found {
             Found::Line(resident) => Ok(resident),
-            Found::Nothing => Err(self.reader.unread(malformed, b"")),
-            Found::NoFile => Err(self.reader.unread(UnreadKind::Call(libc::ENOENT), b"")),
+            Found::Nothing => Err(malformed),
+            Found::NoFile => Err(Unread::Call(libc::ENOENT)),
         }
     }
 }
@@ -107,7 +107,7 @@ impl Statm {
         let file = unsafe { libc::open(c"/proc/self/statm".as_ptr(), flags) };
         let number = u32::try_from(file).ok()?;
         let resident = read_at_start(file);
-        let opened = process << 32 | u64::from(number + 1);
+        let opened = (process << 32) | u64::from(number + 1);
         // Relaxed: a number that stands for nothing but itself. What it was before may be somebody
         // else's file by now, and is left alone.
         let kept = resident.is_some()
@@ -153,7 +153,7 @@ mod tests {
         let statm = Statm::new();
         let other = std::fs::File::open("/proc/self/stat").expect("a file of the kernel's");
         let number = std::os::fd::AsRawFd::as_raw_fd(&other);
-        let fake = u64::from(std::process::id()) << 32 | number.unsigned_abs() as u64 + 1;
+        let fake = (u64::from(std::process::id()) << 32) | (u64::from(number.unsigned_abs()) + 1);
         statm.opened.store(fake, Relaxed);
         assert!(statm.read().is_some_and(|resident| resident.resident_bytes > 1 << 16));
         assert_ne!(statm.opened.load(Relaxed), fake, "the right file is kept");
