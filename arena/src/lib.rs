@@ -40,7 +40,7 @@
 //! # Ok::<(), plimsoll_arena::Error>(())
 //! ```
 
-#![cfg_attr(loom, allow(dead_code, reason = "the allocator that uses it is not built"))]
+#![cfg_attr(loom, allow(dead_code, unused_imports, reason = "the allocator is not built"))]
 
 #[cfg(feature = "allocator-api2-02")]
 mod alloc_api;
