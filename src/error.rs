@@ -1,6 +1,6 @@
 //! Everything that can go wrong, and what to do about it.
 
-use crate::limit::{LimitError, format_bytes};
+use crate::limit::{LimitError, Misread, format_bytes};
 use crate::meter::MeterError;
 use crate::reclaim::Held;
 
@@ -60,6 +60,12 @@ pub enum Error {
     /// Memory could not be had for another reason than the limit.
     #[error(transparent)]
     Arena(plimsoll_arena::Error),
+}
+
+impl From<Misread> for Error {
+    fn from(misread: Misread) -> Self {
+        Self::Limit(LimitError::Misread(misread))
+    }
 }
 
 impl From<plimsoll_arena::Error> for Error {

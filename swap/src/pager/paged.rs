@@ -110,14 +110,13 @@ impl Paged {
         };
         let base = pager.base();
         let pager: &'static Pager = Box::leak(Box::new(pager));
+        let follower: Arc<dyn Pressure> = Arc::new(Follower(pager));
+        process().register(Arc::downgrade(&follower));
+        // It stays connected for as long as the process lives. Nothing is allocated from here on.
+        std::mem::forget(follower);
         // Release: pairs with the acquire in `pager`.
         self.pager.store(std::ptr::from_ref(pager).cast_mut(), Ordering::Release);
         hints::install(pager);
-        // A limit that is set meanwhile finds it there, or is seen at the next look.
-        let follower: Arc<dyn Pressure> = Arc::new(Follower(pager));
-        process().register(Arc::downgrade(&follower));
-        // It stays connected for as long as the process lives.
-        std::mem::forget(follower);
         Some((base, bytes))
     }
 }
