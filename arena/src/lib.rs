@@ -17,13 +17,7 @@
 //! | held | live + cached: what the ledger is charged | |
 //! | foreign | resident bytes of the process that are not held | |
 //!
-//! # The ladder (each imports only what is to its right)
-//!
-//! ```text
-//!   bump -> vec -> pool -> ledger, region -> process -> os -> size
-//!   global -> page_source, process -> os
-//!   global, ledger, free_list -> sync
-//! ```
+//! The order of its rooms is in docs/ARCHITECTURE.md, and `tests/tidy` holds imports to it.
 //!
 //! # Example
 //!
