@@ -25,9 +25,11 @@
 
 mod builder;
 mod fill;
+mod settings;
 
-pub use self::builder::{OverLimitRelease, PoolBuilder, Prefault, Secrecy};
+pub use self::builder::PoolBuilder;
 pub(crate) use self::fill::fill_zero;
+pub use self::settings::{OverLimitRelease, Prefault, Secrecy};
 
 use crate::error::Error;
 use crate::free_list::FreeList;
@@ -72,12 +74,6 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// Returns the settings of a pool: own ledger, no limit, no wiping.
-    #[must_use]
-    pub fn builder() -> PoolBuilder {
-        PoolBuilder::new()
-    }
-
     /// Returns the ledger this pool charges.
     #[must_use]
     pub fn ledger(&self) -> &Arc<Ledger> {

@@ -1,5 +1,6 @@
 //! Making a pool: whose memory, how much of the address space, and what happens to dropped blocks.
 
+use super::settings::{OverLimitRelease, Prefault, Secrecy};
 use super::{Inner, Pool};
 use crate::error::Error;
 use crate::free_list::FreeList;
@@ -9,36 +10,6 @@ use crate::region::Region;
 use crate::size::CLASS_COUNT;
 use crate::stats::Gauges;
 use std::sync::Arc;
-
-/// Whether what a pool's vectors hold is a secret. Every vector has the secrecy of its pool.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Secrecy {
-    /// Contents stay in a dropped vector's block until the block is reused or given back.
-    #[default]
-    Public,
-    /// Contents are overwritten with zeroes when a vector is dropped or moves: for witness data.
-    Secret,
-}
-
-/// When the pages of a fresh block come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Prefault {
-    /// When the block is acquired, in one call: several times faster than one fault a page.
-    #[default]
-    AtAcquire,
-    /// At the first touch of each page: for vectors that may stay mostly unused.
-    OnTouch,
-}
-
-/// What a pool does with a block that is dropped while the limit is exceeded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OverLimitRelease {
-    /// Gives its memory back at once.
-    #[default]
-    GiveBack,
-    /// Keeps it for reuse; the next charge or reclaim point will ask for it.
-    Keep,
-}
 
 /// Settings of a [`Pool`].
 #[derive(Debug)]
@@ -52,10 +23,11 @@ pub struct PoolBuilder {
     over_limit_release: OverLimitRelease,
 }
 
-impl PoolBuilder {
-    /// Own ledger, no limit, no wiping.
-    pub(super) fn new() -> Self {
-        Self {
+impl Pool {
+    /// Returns the settings of a pool: own ledger, no limit, no wiping.
+    #[must_use]
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder {
             ledger: Arc::new(Ledger::new()),
             os: Arc::new(Linux),
             reserve_bytes: None,
@@ -64,7 +36,9 @@ impl PoolBuilder {
             over_limit_release: OverLimitRelease::default(),
         }
     }
+}
 
+impl PoolBuilder {
     /// Charges `ledger`, which other pools may share. By default the pool has one of its own,
     /// without a limit.
     #[must_use]
