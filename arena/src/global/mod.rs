@@ -14,8 +14,8 @@
 //! |---|---|
 //! | `extents` over `table`, `bins`, `grant` | which addresses, which pages: arithmetic |
 //! | `heap`, `purge` over `sync::Lock` | one page size: rights, gauges, giving back |
-//! | `policy` | when cached pages go: the ceiling and the limit |
-//! | `start` | first use, fork |
+//! | `policy` over `state` | when cached pages go: the ceiling and the limit |
+//! | `start` over `state` | first use, fork |
 //! | `resize` | `realloc` |
 //! | `ask` | reclaim points, which have no reference to the allocator |
 //!
@@ -36,6 +36,7 @@ mod policy;
 mod purge;
 mod resize;
 mod start;
+mod state;
 mod stats;
 mod table;
 
@@ -49,8 +50,7 @@ use crate::process::{AccountRef, Source};
 use crate::size::HUGE_BYTES;
 use grant::Runs;
 use heap::{Block, Heap, Place};
-use policy::Policy;
-use start::Start;
+use state::{Policy, Start};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Relaxed;

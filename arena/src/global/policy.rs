@@ -38,8 +38,8 @@ use super::{BLOCK_BYTES_MIN, Global, PageSource};
 use crate::os::Errno;
 use crate::process::Owner;
 use std::cell::Cell;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 /// Cached pages may exceed the ceiling by this share of it: a purge then pays for many blocks.
 const SLACK_DIVISOR: usize = 64;
@@ -71,37 +71,6 @@ struct Small {
 thread_local! {
     /// Without a destructor, so it is there until the thread is gone.
     static SMALL: Cell<Small> = const { Cell::new(Small { grown: 0, freed: 0 }) };
-}
-
-/// State of the policy; all zeroes.
-pub(super) struct Policy {
-    pub(super) live_peak: AtomicUsize,
-    /// What the account was last told: `held`, and how much of it is taken to have its pages.
-    told_held: AtomicUsize,
-    told_there: AtomicUsize,
-    /// `held` at the last look.
-    held_then: AtomicUsize,
-    /// Resident bytes that were not ours after the inner allocator was last asked.
-    foreign_after_purge: AtomicUsize,
-    /// Bytes of small blocks freed, more than asked for, since it was last asked.
-    small_freed: AtomicUsize,
-    pub(super) limit_hits: AtomicU64,
-    pub(super) purged_bytes: AtomicU64,
-}
-
-impl Policy {
-    pub(super) const fn new() -> Self {
-        Self {
-            live_peak: AtomicUsize::new(0),
-            told_held: AtomicUsize::new(0),
-            told_there: AtomicUsize::new(0),
-            held_then: AtomicUsize::new(0),
-            foreign_after_purge: AtomicUsize::new(0),
-            small_freed: AtomicUsize::new(0),
-            limit_hits: AtomicU64::new(0),
-            purged_bytes: AtomicU64::new(0),
-        }
-    }
 }
 
 impl<A: InnerPurge, P: PageSource> Global<A, P> {

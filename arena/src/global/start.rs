@@ -16,18 +16,14 @@
 //! Must never wait for another thread, and never for one that may be gone.
 
 use super::inner::InnerPurge;
+use super::state::{NEW, OFF, READY, STARTING, Start};
 use super::{Global, PageSource};
 use crate::os::{self, Errno};
 use crate::process::say;
 use crate::size::HUGE_BYTES;
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicPtr, AtomicU32};
-
-const NEW: u32 = 0;
-const STARTING: u32 = 1;
-const READY: u32 = 2;
-const OFF: u32 = 3;
 
 /// Addresses for each byte of the machine's memory. Blocks join again, so few are lost; a program
 /// may also reserve large vectors that it never fills.
@@ -45,23 +41,7 @@ const SMALL_SHARE: usize = 8;
 /// Units of the heap of huge pages: 64 KiB.
 const HUGE_UNIT_LOG2: u32 = 16;
 
-/// See the module's header.
-pub(super) struct Start {
-    state: AtomicU32,
-    cookie: AtomicPtr<AtomicU32>,
-    reserve_bytes: usize,
-}
-
 impl Start {
-    /// `reserve_bytes` of zero: as the machine's memory says.
-    pub(super) const fn new(reserve_bytes: usize) -> Self {
-        Self {
-            state: AtomicU32::new(NEW),
-            cookie: AtomicPtr::new(std::ptr::null_mut()),
-            reserve_bytes,
-        }
-    }
-
     fn cookie(&self) -> Option<&AtomicU32> {
         // Acquire: pairs with the Release in `start`.
         let cookie = self.cookie.load(Acquire);
