@@ -35,7 +35,7 @@ mod ranges;
 mod tests;
 
 pub use error::TilesError;
-pub use layout::Layout;
+pub use layout::{Layout, LayoutError};
 
 use crate::Runtime;
 use crate::spill::{Hint, Lanes, Spillable};

@@ -12,7 +12,7 @@
 //!
 //! Must never: compare what it could not read whole: a damaged file is an error that names it.
 
-use super::Failure;
+use super::failure::Failure;
 use super::report::print;
 use clap::Args;
 use plimsoll::limit::format_bytes;

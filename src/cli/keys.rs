@@ -1,6 +1,9 @@
 //! Where keys of the built-in circuit are kept, and how a missing one is made.
 
-use super::Failure;
+use super::failure::Failure;
+use plimsoll_arena::process::variable;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -54,7 +57,10 @@ impl KeyPaths {
 }
 
 fn cache_folder() -> Result<PathBuf, Failure> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let absolute = |name| {
+        let path = variable(name).map(|text| PathBuf::from(OsStr::from_bytes(text)));
+        path.filter(|path| path.is_absolute())
+    };
     absolute("XDG_CACHE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
         .map(|cache| cache.join("plimsoll"))

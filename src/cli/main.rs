@@ -11,8 +11,10 @@ mod args;
 mod check;
 mod compare;
 mod doctor;
+mod failure;
 mod keys;
 mod live;
+mod needs;
 mod pictures;
 mod plan;
 mod prove;
@@ -23,54 +25,7 @@ mod spill;
 
 use args::{Arguments, Command};
 use clap::Parser;
-use plimsoll::error::Error;
-use plimsoll::groth16::error::ProveError;
-use plimsoll::groth16::file_error::FileError;
-use plimsoll::groth16::setup::SetupError;
 use std::process::ExitCode;
-
-/// Exit code when there is no proof.
-const EXIT_NO_PROOF: u8 = 1;
-
-/// Exit code for input that cannot be used.
-const EXIT_BAD_INPUT: u8 = 2;
-
-/// Why a command failed.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Prove(#[from] ProveError),
-    #[error(transparent)]
-    Setup(#[from] SetupError),
-    #[error("{0}")]
-    Input(String),
-    #[error("{0}")]
-    NoProof(String),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Prove(ProveError::Runtime(error))
-    }
-}
-
-impl From<FileError> for Failure {
-    fn from(error: FileError) -> Self {
-        Self::Prove(ProveError::File(error))
-    }
-}
-
-impl Failure {
-    fn exit_code(&self) -> u8 {
-        match self {
-            Self::Input(_) | Self::Setup(_) => EXIT_BAD_INPUT,
-            Self::NoProof(_) => EXIT_NO_PROOF,
-            Self::Prove(ProveError::Unsatisfied { .. } | ProveError::NotVerified) => EXIT_NO_PROOF,
-            Self::Prove(error) if error.is_short_of_memory() => EXIT_NO_PROOF,
-            Self::Prove(_) => EXIT_BAD_INPUT,
-        }
-    }
-}
 
 /// Runs the command that the process's arguments name.
 fn main() -> ExitCode {
@@ -90,14 +45,4 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
-}
-
-/// Runs `work` on `threads` threads, or on as many as there are cores.
-fn on_threads<R: Send>(
-    threads: Option<usize>,
-    work: impl FnOnce() -> R + Send,
-) -> Result<R, Failure> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build();
-    let pool = pool.map_err(|error| Failure::Input(format!("no threads: {error}")))?;
-    Ok(pool.install(work))
 }

@@ -3,9 +3,9 @@
 //! The files' folders are tried before any work is done; the files are written when the run has
 //! ended, proof or no proof.
 
-use super::Failure;
 use super::args::ProveArgs;
-use super::prove::check_writable;
+use super::failure::Failure;
+use super::needs::check_writable;
 use plimsoll::Runtime;
 use plimsoll::record::{RecordError, Recorder, Recording};
 use std::io::Write;

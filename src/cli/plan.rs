@@ -1,9 +1,10 @@
 //! `plimsoll plan`.
 
 use super::args::PlanArgs;
+use super::failure::Failure;
 use super::keys::KeyPaths;
+use super::needs::on_threads;
 use super::report::{PlanReport, print};
-use super::{Failure, on_threads};
 use plimsoll::groth16::error::ProveError;
 use plimsoll::groth16::key::KeyFile;
 use plimsoll::groth16::plan::{ProofPlan, Shape};

@@ -1,13 +1,14 @@
 //! `plimsoll prove`.
 
 use super::args::ProveArgs;
+use super::failure::Failure;
 use super::keys::{KeyPaths, make_in_child};
 use super::live::Live;
+use super::needs::{check_writable, on_threads};
 use super::pictures::Pictures;
 use super::random::Random;
 use super::report::{ProofReport, print};
 use super::spill::auto_unless_set;
-use super::{Failure, on_threads};
 use ark_bn254::{Bn254, Fr};
 use ark_ff::UniformRand;
 use ark_groth16::Proof;
@@ -104,15 +105,6 @@ fn output_paths(args: &ProveArgs) -> Result<Option<(PathBuf, PathBuf)>, Failure>
     };
     check_writable(&folder, "--out")?;
     Ok(Some((folder.join("proof.json"), folder.join("public.json"))))
-}
-
-/// Checks that a file can be made in `folder`, which `option` chose.
-pub(super) fn check_writable(folder: &Path, option: &str) -> Result<(), Failure> {
-    let made = tempfile::Builder::new().prefix(".plimsoll").tempfile_in(folder);
-    made.map(drop).map_err(|why| {
-        let shown = folder.display();
-        Failure::Input(format!("{shown}: cannot be written to: {why}; choose another {option}"))
-    })
 }
 
 fn prove_circom(

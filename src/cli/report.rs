@@ -20,7 +20,7 @@
 //!
 //! Fields may be added; none is renamed or taken away without a new major version.
 
-use super::Failure;
+use super::failure::Failure;
 use plimsoll::groth16::plan::{PlannedStage, ProofPlan};
 use plimsoll::limit::format_bytes;
 use plimsoll::ntt::Moved;

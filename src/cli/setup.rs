@@ -1,10 +1,11 @@
 //! `plimsoll setup`.
 
 use super::args::SetupArgs;
+use super::failure::Failure;
 use super::keys::KeyPaths;
+use super::needs::on_threads;
 use super::random::Random;
 use super::report::print;
-use super::{Failure, on_threads};
 use plimsoll::Runtime;
 use plimsoll::groth16::circuit::{DIGEST_BYTES, Sha256Chain};
 use plimsoll::groth16::setup::{floor_bytes, setup};

@@ -1,6 +1,6 @@
 //! The options that say where cold memory goes.
 
-use super::Failure;
+use super::failure::Failure;
 use clap::Args;
 use plimsoll::Runtime;
 use plimsoll::error::Error;

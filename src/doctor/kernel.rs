@@ -6,8 +6,8 @@
 //!
 //! Sources: proc_meminfo(5), madvise(2), UFFDIO_MOVE(2const), userfaultfd(2), capabilities(7).
 
-use super::machine::UserfaultDevice;
-use super::{Finding, Machine};
+use super::finding::Finding;
+use super::machine::{Machine, UserfaultDevice};
 use nix::errno::Errno;
 use plimsoll_swap::pager::{Door, Obstacle};
 

@@ -1,25 +1,15 @@
 //! The snapshot that checks look at: numbers and names read once below a root.
 //!
-//! A [`Reading`] has three ends, and checks treat each: a value; `Ok(None)`, the file is not there
-//! (an older kernel, a feature not built in, a bare container); `Err`, it is there and cannot be
-//! read or understood, with one line that names the file.
-//!
-//! Must never: follow what a file says to another file, or read more of one than its bound.
+//! Must never: follow what a file says to another file.
 //!
 //! Sources: proc(5), and the kernel's admin-guide/blockdev/zram and admin-guide/mm pages.
 
 use super::probe::{Probe, SpillFolder, spill};
+use super::reading::{Reading, number, parsed, text};
 use crate::meter::{CgroupLimit, MachineMemory, Meter, MeterError};
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-
-/// Longest file in bytes that is read: 1 MiB. The longest here, `mountinfo`, has some 200 bytes a
-/// mount.
-const FILE_BYTES_MAX: u64 = 1 << 20;
-
-/// A value, `None` where its file is not there, or one line that says why it cannot be read.
-pub type Reading<T> = Result<Option<T>, String>;
 
 /// One line of `/proc/swaps`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,35 +168,6 @@ impl Machine {
             spill: spill(root, spill_folder, probe),
         }
     }
-}
-
-/// The text of a file, without blanks at its ends.
-pub(super) fn text(root: &Path, name: &str) -> Reading<String> {
-    let read = || -> std::io::Result<String> {
-        let mut text = String::new();
-        File::open(root.join(name))?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
-        Ok(text)
-    };
-    match read() {
-        Ok(text) => Ok(Some(text.trim().to_owned())),
-        Err(why) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            Ok(None)
-        }
-        Err(why) => Err(format!("/{name}: {why}")),
-    }
-}
-
-/// `parse` of a file's text; where it gives nothing, the error names the file and its first line.
-fn parsed<T>(root: &Path, name: &str, parse: impl Fn(&str) -> Option<T>) -> Reading<T> {
-    let Some(text) = text(root, name)? else { return Ok(None) };
-    parse(&text).map(Some).ok_or_else(|| {
-        let line: String = text.lines().next().unwrap_or("").chars().take(60).collect();
-        format!("/{name}: not in the kernel's format: {line:?}")
-    })
-}
-
-fn number(root: &Path, name: &str) -> Reading<u64> {
-    parsed(root, name, |text| text.parse().ok())
 }
 
 /// Number `word` of a line of `/proc/self/status`, from 0 on.

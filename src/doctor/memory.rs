@@ -3,7 +3,8 @@
 //! Sources: proc_meminfo(5), the kernel's admin-guide/sysctl/vm, admin-guide/mm/transhuge and
 //! admin-guide/cgroup-v2 pages, getrlimit(2), numa(7), virtio 1.2 on balloons.
 
-use super::{Finding, Machine, percent, size};
+use super::finding::{Finding, percent, size};
+use super::machine::Machine;
 use crate::meter::CgroupVersion;
 
 /// Who holds memory, largest first.

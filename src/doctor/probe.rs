@@ -15,7 +15,7 @@
 //!
 //! Sources: open(2), statvfs(3), proc_pid_mountinfo(5).
 
-use super::machine::{Reading, text};
+use super::reading::{Reading, text};
 use plimsoll_swap::Error;
 use plimsoll_swap::backend::{AlignedBytes, Backend};
 use plimsoll_swap::extent::ExtentMap;

@@ -2,7 +2,9 @@
 //!
 //! Sources: open(2) on `O_DIRECT` and `O_TMPFILE`, statfs(2), filesystems(5).
 
-use super::{Finding, Machine, SpillFolder, shell_word, size};
+use super::finding::{Finding, shell_word, size};
+use super::machine::Machine;
+use super::probe::SpillFolder;
 use plimsoll_swap::Error;
 use plimsoll_swap::file::{Access, Naming};
 

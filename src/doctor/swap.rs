@@ -7,8 +7,8 @@
 //!
 //! Sources: the kernel's admin-guide/blockdev/zram and admin-guide/sysctl/vm pages, swapon(2).
 
-use super::machine::{SwapArea, ZramDevice};
-use super::{Finding, Machine, percent, shell_word, size};
+use super::finding::{Finding, percent, shell_word, size};
+use super::machine::{Machine, SwapArea, ZramDevice};
 use std::path::Path;
 
 /// The script that sets up a zram device, in this project.

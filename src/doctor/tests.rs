@@ -1,6 +1,7 @@
 //! The checks on trees of files: a good machine, a bare container, one thing wrong at a time, and
 //! files full of noise.
 
+use super::finding::shell_word;
 use super::*;
 use plimsoll_swap::file::{Access, Naming};
 use std::path::{Path, PathBuf};

@@ -43,8 +43,7 @@ use plimsoll_arena::{Pool, PoolVec};
 use rayon::prelude::*;
 
 use buckets::{Block, Point, Run};
-use digits::Digits;
-use plan::TILE_LEN;
+use digits::{Digits, TILE_LEN};
 
 /// Points that [`msm`] takes at a time: past it, digits and indices outgrow the caches.
 const CHUNK_LEN: usize = 1 << 16;

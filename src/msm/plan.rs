@@ -19,6 +19,7 @@ use ark_ec::short_weierstrass::{Projective, SWCurveConfig};
 use ark_ff::PrimeField;
 
 use super::buckets::{Block, Point, Run};
+use super::digits::TILE_LEN;
 
 /// Narrowest and widest windows, bits. A digit is an `i16`, so 16 is the most there can be.
 const WINDOW_BITS: core::ops::RangeInclusive<u32> = 2..=16;
@@ -32,9 +33,6 @@ const WALK: u128 = 1;
 const SLACK_PERCENT: u128 = 2;
 /// Most that all buckets together may take, bytes. Above it a window is not considered.
 const BUCKET_BYTES_MAX: usize = 48 << 20;
-/// Points whose digits lie together: 16 windows of 1024 two-byte digits fill an L1 cache.
-/// Shrunk under test so that small inputs cross the edges.
-pub(super) const TILE_LEN: usize = if cfg!(test) { 32 } else { 1024 };
 /// Points that share one inversion, at most. At 8192 an inversion is lost in the noise and the
 /// block is still in the second-level cache.
 const BLOCK_LEN: usize = if cfg!(test) { 64 } else { 8192 };

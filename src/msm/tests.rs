@@ -9,7 +9,7 @@ use ark_ff::{BigInteger, Field, One, PrimeField, UniformRand, Zero};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::plan::TILE_LEN;
+use super::digits::TILE_LEN;
 use super::{Block, Msm, MsmError, MsmPlan, Point, Run, digits, msm};
 
 const SCALARS: [&str; 9] =

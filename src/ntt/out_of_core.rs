@@ -34,14 +34,12 @@
 //! Source: D. H. Bailey, "FFTs in external or hierarchical memory" (J. Supercomputing 1990).
 
 use super::plan::{Moved, Plan};
-use super::transform::{Form, Transform};
-use super::visit::{Leave, Visitor};
 use super::{NttError, Radix2, twiddle_len};
+use crate::runtime::Runtime;
 use crate::spill::Lanes;
 use crate::tiles::{Layout, Tiles, TilesError};
-use crate::{Runtime, Secrecy};
 use ark_ff::FftField;
-use plimsoll_arena::PoolVec;
+use plimsoll_arena::{PoolVec, Secrecy};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -202,23 +200,6 @@ impl<F: FftField + Lanes> OutOfCore<F> {
 
     pub(super) fn count_written(&self, stripe: &[F]) {
         self.written_bytes.fetch_add(size_of_val(stripe) as u64, Ordering::Relaxed);
-    }
-}
-
-impl<F: FftField + Lanes> Transform<F> for OutOfCore<F> {
-    type Values = Tiles<F>;
-    type Error = OutOfCoreError;
-
-    /// As [`Transform::transform`]. Forward and inverse hand the vector back in the transposed
-    /// layout.
-    fn transform(&self, values: &mut Tiles<F>, form: Form<F>) -> Result<(), OutOfCoreError> {
-        let leave = Leave::Toward(form);
-        // What fails here leaves the vector as it was.
-        let scratch = self.admit(values, leave)?;
-        let visitor = Visitor::new(values.detach().into(), leave, scratch);
-        let [pending] = self.walk([visitor], |_, _| Ok::<(), OutOfCoreError>(()))?;
-        *values = pending.finish(self)?;
-        Ok(())
     }
 }
 

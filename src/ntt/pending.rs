@@ -15,7 +15,6 @@
 use super::NttError;
 use super::out_of_core::{OutOfCore, OutOfCoreError, for_each_lane};
 use super::transform::Form;
-use super::visit::{Leave, Visit};
 use crate::spill::Lanes;
 use crate::tiles::{Layout, Outlook, Texture, Tiles, Walk};
 use ark_ff::FftField;
@@ -85,20 +84,6 @@ impl<F: FftField + Lanes> Pending<F> {
                 Ok(Self { tiles: by.rows_shift(tiles, offset)?, rest: Rest::Columns })
             }
         }
-    }
-
-    /// Does all that is left, and gives the vector, in natural order.
-    ///
-    /// # Errors
-    /// [`OutOfCoreError`]; the vector is then lost.
-    pub fn finish(self, by: &OutOfCore<F>) -> Result<Tiles<F>, OutOfCoreError> {
-        let pending = self.rows(by)?;
-        if let Rest::Nothing = pending.rest {
-            return Ok(pending.tiles);
-        }
-        let visit = Visit::new(pending, Leave::Stored);
-        let [pending] = by.visit_columns([visit], |_, _| Ok::<(), OutOfCoreError>(()))?;
-        Ok(pending.tiles)
     }
 }
 

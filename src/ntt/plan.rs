@@ -26,7 +26,7 @@
 //! vectors below 4 MiB have smaller ones, for the sake of the second cap.
 
 use super::twiddle_len;
-use crate::tiles::{Layout, TilesError};
+use crate::tiles::Layout;
 use std::fmt;
 
 /// Blocks at most: 4 MiB. The disk's speed is reached at 2 MiB (docs/ntt.md).
@@ -327,8 +327,11 @@ fn square_layout(
 ) -> Result<Layout, PlanError> {
     let (rows_log, columns_log) = (log_n.div_ceil(2), log_n / 2);
     let block = (1 << (stripe_log - columns_log), 1 << (stripe_log - rows_log));
-    Layout::new(1 << rows_log, 1 << columns_log, block.0, block.1)
-        .map_err(|_: TilesError| PlanError::Size { log_n, element_bytes, vectors })
+    Layout::new(1 << rows_log, 1 << columns_log, block.0, block.1).map_err(|_| PlanError::Size {
+        log_n,
+        element_bytes,
+        vectors,
+    })
 }
 
 impl fmt::Display for Plan {

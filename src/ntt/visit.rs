@@ -23,7 +23,7 @@
 use super::NttError;
 use super::out_of_core::{OutOfCore, OutOfCoreError, for_each_lane};
 use super::pending::{Pending, Rest};
-use super::transform::Form;
+use super::transform::{Form, Transform};
 use crate::spill::Lanes;
 use crate::tiles::{Layout, Outlook, Texture, Tiles, Walk};
 use ark_ff::FftField;
@@ -249,6 +249,39 @@ impl<F: FftField + Lanes> OutOfCore<F> {
             }
         };
         Ok(done?)
+    }
+}
+
+impl<F: FftField + Lanes> Transform<F> for OutOfCore<F> {
+    type Values = Tiles<F>;
+    type Error = OutOfCoreError;
+
+    /// As [`Transform::transform`]. Forward and inverse hand the vector back in the transposed
+    /// layout.
+    fn transform(&self, values: &mut Tiles<F>, form: Form<F>) -> Result<(), OutOfCoreError> {
+        let leave = Leave::Toward(form);
+        // What fails here leaves the vector as it was.
+        let scratch = self.admit(values, leave)?;
+        let visitor = Visitor::new(values.detach().into(), leave, scratch);
+        let [pending] = self.walk([visitor], |_, _| Ok::<(), OutOfCoreError>(()))?;
+        *values = pending.finish(self)?;
+        Ok(())
+    }
+}
+
+impl<F: FftField + Lanes> Pending<F> {
+    /// Does all that is left, and gives the vector, in natural order.
+    ///
+    /// # Errors
+    /// [`OutOfCoreError`]; the vector is then lost.
+    pub fn finish(self, by: &OutOfCore<F>) -> Result<Tiles<F>, OutOfCoreError> {
+        let pending = self.rows(by)?;
+        if let Rest::Nothing = pending.rest {
+            return Ok(pending.tiles);
+        }
+        let visit = Visit::new(pending, Leave::Stored);
+        let [pending] = by.visit_columns([visit], |_, _| Ok::<(), OutOfCoreError>(()))?;
+        Ok(pending.tiles)
     }
 }
 

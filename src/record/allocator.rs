@@ -15,9 +15,7 @@
 //! Must never: be called from inside the allocator.
 
 use super::sample::Sample;
-use super::{RecorderBuilder, Shared};
 use crate::alloc::{Allocator, GlobalStats, InnerPurge, PagerStats};
-use plimsoll_arena::sync::unpoisoned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -78,36 +76,17 @@ impl fmt::Debug for Source {
     }
 }
 
-impl RecorderBuilder {
-    /// Records the program's global allocator and its pager too: over time, and by stage, which
-    /// works for every span and every stage of a watched runtime.
-    ///
-    /// ```
-    /// use plimsoll::record::Recorder;
-    ///
-    /// #[global_allocator]
-    /// static ALLOC: plimsoll::Allocator = plimsoll::Allocator::system();
-    ///
-    /// let recorder = Recorder::builder().allocator(&ALLOC).start()?;
-    /// let column = vec![1u64; 1 << 20];
-    /// let recording = recorder.finish()?;
-    /// assert!(recording.samples.iter().any(|sample| sample.allocated_bytes >= 8 << 20));
-    /// # drop(column);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn allocator<A>(mut self, allocator: &'static Allocator<A>) -> Self
+impl Source {
+    pub(super) fn of<A>(allocator: &'static Allocator<A>) -> Self
     where
         A: InnerPurge + Sync,
     {
-        self.allocator = Some(Source(Box::new(move || Reading {
+        Self(Box::new(move || Reading {
             blocks: allocator.stats(),
             pager: allocator.pages().pager().map(|pager| (pager.stats(), pager.thrash().stalled)),
-        })));
-        self
+        }))
     }
-}
 
-impl Source {
     pub(super) fn read(&self) -> Reading {
         (self.0)()
     }
@@ -149,7 +128,7 @@ impl Reading {
 
 impl Account {
     /// The account of a stage from the readings at its ends and the most that was sampled.
-    fn between(before: &Reading, after: &Reading, sampled_bytes: u64) -> Self {
+    pub(super) fn between(before: &Reading, after: &Reading, sampled_bytes: u64) -> Self {
         let (was, is) = (&before.blocks, &after.blocks);
         let peak = if is.live_peak_bytes > was.live_peak_bytes {
             is.live_peak_bytes as u64
@@ -181,41 +160,16 @@ impl Account {
 pub(super) struct Open(Vec<(Instant, Reading)>);
 
 impl Open {
-    fn begin(&mut self, began: Instant, reading: Reading) {
+    pub(super) fn begin(&mut self, began: Instant, reading: Reading) {
         if self.0.len() == OPEN_MAX {
             self.0.remove(0);
         }
         self.0.push((began, reading));
     }
 
-    fn end(&mut self, began: Instant) -> Option<Reading> {
+    pub(super) fn end(&mut self, began: Instant) -> Option<Reading> {
         let index = self.0.iter().rposition(|(at, _)| *at == began)?;
         Some(self.0.remove(index).1)
-    }
-}
-
-impl Shared {
-    /// What the allocator says now, where one is recorded.
-    pub(crate) fn reading(&self) -> Option<Reading> {
-        self.allocator.as_ref().map(Source::read)
-    }
-
-    /// The account of a stage that began at `began`, with the reading of that time, and ends now.
-    pub(crate) fn account(&self, before: Option<&Reading>, began: Instant) -> Option<Account> {
-        let (before, after) = (before?, self.reading()?);
-        let sampled = self.log().samples.most_allocated_since(self.at_us(began));
-        Some(Account::between(before, &after, sampled))
-    }
-
-    pub(super) fn note_begun(&self, began: Instant) {
-        if let Some(reading) = self.reading() {
-            unpoisoned(self.open.lock()).begin(began, reading);
-        }
-    }
-
-    /// The reading of a stage of a runtime that began at `began`.
-    pub(super) fn begun(&self, began: Instant) -> Option<Reading> {
-        unpoisoned(self.open.lock()).end(began)
     }
 }
 

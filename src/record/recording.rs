@@ -6,11 +6,12 @@
 //! Invariants: `peak_bytes >= rss_bytes` of every sample; `peak_at_us <= duration_us`; every span
 //! ends at `duration_us` or before; spans of a lane nest.
 
+use super::error::RecordError;
 use super::log::{Log, Mark};
 use super::nest::into_lanes;
 use super::sample::Sample;
+use super::shared::Shared;
 use super::span::{Span, StageTotal};
-use super::{RecordError, Shared};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 

@@ -1,6 +1,7 @@
 //! The recorder as a whole, on this process.
 
 use super::*;
+use plimsoll_arena::sync::unpoisoned;
 
 /// Process-wide figures: one at a time.
 static ALONE: Mutex<()> = Mutex::new(());

@@ -59,11 +59,12 @@ use crate::error::Error;
 use crate::reclaim::unclimbing;
 use evict::Evict;
 use plimsoll_arena::Ledger;
+use plimsoll_arena::sync::unpoisoned;
 use plimsoll_swap::store::{Saved, Store, StoreStats};
 use plimsoll_swap::workers::{Class, Workers};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 
 /// What the spill tier did, in bytes of vectors and in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -138,16 +139,12 @@ impl std::fmt::Debug for Spill {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Counts a write-back as over when it is dropped, done or not.
 struct Leaving(Arc<Spill>);
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        *lock(&self.0.leaving) -= 1;
+        *unpoisoned(self.0.leaving.lock()) -= 1;
         self.0.left.notify_all();
     }
 }
@@ -232,13 +229,13 @@ impl Spill {
 
     /// Keeps the first failure to save `bytes`, to explain later why there is no room.
     fn note_failure(&self, bytes: usize, error: plimsoll_swap::Error) {
-        lock(&self.failure).get_or_insert((bytes, error));
+        unpoisoned(self.failure.lock()).get_or_insert((bytes, error));
     }
 
     /// Forgets a failure that is over: as many bytes as could not be saved went to the file. After
     /// a failed write it takes no more, and that stays the reason.
     fn note_written(&self, bytes: usize) {
-        let mut failure = lock(&self.failure);
+        let mut failure = unpoisoned(self.failure.lock());
         let is_over = failure.as_ref().is_some_and(|(failed, _)| *failed <= bytes);
         if is_over && !self.store().is_some_and(Store::poisoned) {
             *failure = None;
@@ -247,7 +244,7 @@ impl Spill {
 
     /// Says why nothing can leave memory any more, if so.
     pub(crate) fn failure(&self) -> Option<String> {
-        lock(&self.failure).as_ref().map(|(_, error)| error.to_string())
+        unpoisoned(self.failure.lock()).as_ref().map(|(_, error)| error.to_string())
     }
 
     fn explain(&self, error: plimsoll_arena::Error) -> Error {
@@ -260,11 +257,11 @@ impl Spill {
     }
 
     fn enlist(&self, id: u64, slot: Weak<dyn Evict>) {
-        lock(&self.slots).insert(id, slot);
+        unpoisoned(self.slots.lock()).insert(id, slot);
     }
 
     fn forget(&self, id: u64) {
-        let removed = lock(&self.slots).remove(&id);
+        let removed = unpoisoned(self.slots.lock()).remove(&id);
         drop(removed);
     }
 
@@ -278,7 +275,7 @@ impl Spill {
     }
 
     fn submit_leaving(self: &Arc<Self>, job: impl FnOnce() + Send + 'static) -> bool {
-        *lock(&self.leaving) += 1;
+        *unpoisoned(self.leaving.lock()) += 1;
         let leaving = Leaving(Arc::clone(self));
         self.submit(Class::WriteBack, move || {
             job();
@@ -299,7 +296,7 @@ impl Spill {
     /// Makes at least `target_bytes` of vectors leave memory if it can; returns the bytes freed by
     /// those that left, be it that others came meanwhile.
     pub(crate) fn reclaim(&self, target_bytes: usize) -> usize {
-        if target_bytes == 0 || self.store.is_none() && lock(&self.slots).is_empty() {
+        if target_bytes == 0 || self.store.is_none() && unpoisoned(self.slots.lock()).is_empty() {
             return 0;
         }
         let mut freed = 0;
@@ -326,7 +323,8 @@ impl Spill {
 
     /// Returns vectors, those to part with first in front.
     fn least_wanted_first(&self) -> Vec<Arc<dyn Evict>> {
-        let mut slots: Vec<_> = lock(&self.slots).values().filter_map(Weak::upgrade).collect();
+        let mut slots: Vec<_> =
+            unpoisoned(self.slots.lock()).values().filter_map(Weak::upgrade).collect();
         slots.sort_by_cached_key(|slot| {
             let signs = slot.signs();
             let next_use = signs.next_use.load(Ordering::Relaxed);
@@ -339,10 +337,10 @@ impl Spill {
     fn wait_for_leaving(&self) -> usize {
         let departed = || self.departed.load(Ordering::Relaxed);
         let before = departed();
-        let mut leaving = lock(&self.leaving);
+        let mut leaving = unpoisoned(self.leaving.lock());
         let at_start = *leaving;
         while *leaving > 0 && *leaving >= at_start {
-            leaving = self.left.wait(leaving).unwrap_or_else(PoisonError::into_inner);
+            leaving = unpoisoned(self.left.wait(leaving));
         }
         drop(leaving);
         (departed() - before) as usize

@@ -23,10 +23,11 @@ use super::Spill;
 use super::evict::{Evict, Signs};
 use super::lanes::Lanes;
 use crate::error::Error;
+use plimsoll_arena::sync::unpoisoned;
 use plimsoll_arena::{Pool, PoolVec, bytes_of, bytes_of_mut};
 use plimsoll_swap::store::{Content, Hands, Saved, Tier, Tiers};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, TryLockResult};
+use std::sync::{Arc, Mutex, TryLockError, TryLockResult};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
@@ -90,10 +91,6 @@ pub(super) struct Slot<T: Lanes> {
     pub(super) spill: Arc<Spill>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The guard of a lock that was free, poisoned or not.
 fn if_free<G>(tried: TryLockResult<G>) -> Option<G> {
     match tried {
@@ -132,14 +129,14 @@ impl<T: Lanes> Slot<T> {
     #[inline]
     fn shared(&self, busy: Busy) -> Option<RwLockReadGuard<'_, Body<T>>> {
         match busy {
-            Busy::Wait => Some(self.body.read().unwrap_or_else(PoisonError::into_inner)),
+            Busy::Wait => Some(unpoisoned(self.body.read())),
             Busy::GiveUp => if_free(self.body.try_read()),
         }
     }
 
     fn exclusive(&self, busy: Busy) -> Option<RwLockWriteGuard<'_, Body<T>>> {
         match busy {
-            Busy::Wait => Some(self.body.write().unwrap_or_else(PoisonError::into_inner)),
+            Busy::Wait => Some(unpoisoned(self.body.write())),
             Busy::GiveUp => if_free(self.body.try_write()),
         }
     }
@@ -172,7 +169,7 @@ impl<T: Lanes> Slot<T> {
         busy: Busy,
     ) -> Result<Option<RwLockWriteGuard<'_, Body<T>>>, Error> {
         let Some(body) = self.resident(busy)? else { return Ok(None) };
-        *lock(&self.copy) = None;
+        *unpoisoned(self.copy.lock()) = None;
         Ok(Some(body))
     }
 
@@ -230,7 +227,7 @@ impl<T: Lanes> Slot<T> {
 
     /// Reads the copy into `vector`, if it was not made again, and makes it the body.
     fn fill(&self, body: &mut Body<T>, mut vector: PoolVec<T>, hands: Hands) -> Result<(), Error> {
-        let mut copy = lock(&self.copy);
+        let mut copy = unpoisoned(self.copy.lock());
         let counters = &self.spill.counters;
         match (copy.as_ref(), &self.recompute, self.spill.store()) {
             (_, Some(_), _) => {
@@ -278,7 +275,7 @@ impl<T: Lanes> Slot<T> {
             // Not waited for: its writer may be waiting for this thread, in the ladder.
             let Some(body) = self.shared(Busy::GiveUp) else { return };
             let Body::Resident(vector) = &*body else { return };
-            let mut copy = lock(&self.copy);
+            let mut copy = unpoisoned(self.copy.lock());
             if copy.is_none() && !self.save(vector, &mut copy, Hands::One) {
                 return;
             }
@@ -314,7 +311,7 @@ impl<T: Lanes> Slot<T> {
 
     /// Lets a vector whose copy is current leave memory; returns the bytes freed.
     fn leave(&self, body: &mut Body<T>) -> usize {
-        let has_copy = lock(&self.copy).is_some() || self.recompute.is_some();
+        let has_copy = unpoisoned(self.copy.lock()).is_some() || self.recompute.is_some();
         if !has_copy || !matches!(body, Body::Resident(_)) {
             return 0;
         }

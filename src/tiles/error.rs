@@ -1,20 +1,9 @@
 //! What can go wrong with a tiled vector, and what to do about it.
 
-use super::Layout;
-
-/// Why a tiled vector could not be made, read or written.
+/// Why a tiled vector could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TilesError {
-    /// The blocks do not divide the matrix.
-    #[error(
-        "a vector of {layout} is not whole: choose blocks, at least 1 x 1, that divide the matrix, \
-         and a length that fits the address space"
-    )]
-    Layout {
-        /// What was asked for.
-        layout: Layout,
-    },
     /// A scratch does not have the length of the stripe.
     #[error("the scratch holds {found} elements, the stripe has {expected}; give it that length")]
     ScratchLength {

@@ -12,8 +12,18 @@
 //!
 //! It must never allocate or know what an element is.
 
-use super::TilesError;
 use std::fmt;
+
+/// A layout whose blocks do not divide the matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a vector of {layout} is not whole: choose blocks, at least 1 x 1, that divide the matrix, and \
+     a length that fits the address space"
+)]
+pub struct LayoutError {
+    /// What was asked for.
+    pub layout: Layout,
+}
 
 /// How a vector of `rows * columns` elements is cut into blocks. See the module's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,20 +38,20 @@ impl Layout {
     /// A matrix of `rows` by `columns` elements, in blocks of `block_rows` by `block_columns`.
     ///
     /// # Errors
-    /// [`TilesError::Layout`] when a number is zero, a block does not divide the matrix, or the
+    /// [`LayoutError`] when a number is zero, a block does not divide the matrix, or the
     /// length is beyond `usize`.
     pub fn new(
         rows: usize,
         columns: usize,
         block_rows: usize,
         block_columns: usize,
-    ) -> Result<Self, TilesError> {
+    ) -> Result<Self, LayoutError> {
         let layout = Self { rows, columns, block_rows, block_columns };
         let whole = [rows, columns, block_rows, block_columns].iter().all(|number| *number > 0)
             && rows.is_multiple_of(block_rows)
             && columns.is_multiple_of(block_columns)
             && rows.checked_mul(columns).is_some();
-        if whole { Ok(layout) } else { Err(TilesError::Layout { layout }) }
+        if whole { Ok(layout) } else { Err(LayoutError { layout }) }
     }
 
     /// Rows of the matrix.

@@ -1,6 +1,6 @@
 //! Tiles against a plain vector, over a grid of layouts.
 
-use super::{Layout, Outlook, Texture, Tiles, TilesError, Walk};
+use super::{Layout, LayoutError, Outlook, Texture, Tiles, TilesError, Walk};
 use crate::{Runtime, Secrecy};
 
 const OUTLOOK: Outlook = Outlook { next: Walk::Rows, texture: Texture::Any };
@@ -182,7 +182,7 @@ fn kept_blocks_are_as_many_as_asked_and_evenly_spread() {
 fn wrong_calls_and_taken_blocks_are_errors() {
     let runtime = runtime();
     for (r, c, h, w) in [(0, 4, 1, 1), (4, 4, 3, 1), (4, 4, 1, 0), (usize::MAX, 2, 1, 1)] {
-        assert!(matches!(Layout::new(r, c, h, w), Err(TilesError::Layout { .. })));
+        assert!(matches!(Layout::new(r, c, h, w), Err(LayoutError { .. })));
     }
     let layout = Layout::new(4, 6, 2, 3).unwrap();
     let mut tiles = filled(&runtime, layout, Secrecy::Public);

@@ -24,68 +24,26 @@
 
 mod builder;
 mod hands;
+mod inner;
 mod piece;
 mod saved;
 
 pub use builder::StoreBuilder;
 pub use hands::Hands;
+pub use inner::{Content, Encryption, Tier, Tiers};
 pub use saved::Saved;
 
 use crate::Error;
-use crate::backend::Backend;
 use crate::codec::LaneSpec;
-use crate::scratch::Scratches;
-use crate::seal::Key;
-use crate::space::Space;
-use plimsoll_arena::Ledger;
+use inner::Inner;
 use plimsoll_arena::sync::unpoisoned;
 use saved::{Piece, Place};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-
-/// Threads that save and load behind somebody's back, where the builder is not told.
-const IO_THREADS: usize = 2;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Memory that a set of scratch buffers comes to take. A store has one for each I/O thread, and one
 /// more, so that who waits for his bytes never waits for what the I/O threads write.
 pub const SCRATCH_BYTES: usize = crate::scratch::SET_BYTES;
-
-/// What is known of the bytes to save.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// Nothing: samples decide whether packing is tried, of the vector and then of each piece.
-    Unknown,
-    /// They look random: packing is not tried.
-    Uniform,
-}
-
-/// Where bytes may go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tiers {
-    /// Packed in RAM, or to the file.
-    Any,
-    /// To the file.
-    FileOnly,
-}
-
-/// Where bytes are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tier {
-    /// All of them packed in RAM.
-    Packed,
-    /// Some or all of them in the file.
-    File,
-}
-
-/// Whether the file holds ciphertext only.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Encryption {
-    /// Frames are written as they are. The file has no name and mode 0600.
-    #[default]
-    Off,
-    /// Frames are sealed with a key that is drawn for this store and never leaves it.
-    On,
-}
 
 /// What a store holds and did, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,29 +67,6 @@ pub struct StoreStats {
     pub failed_saves: u64,
 }
 
-#[derive(Default)]
-struct Counters {
-    packed_raw: AtomicU64,
-    packed_saves: AtomicU64,
-    file_saves: AtomicU64,
-    written: AtomicU64,
-    read: AtomicU64,
-    failed: AtomicU64,
-}
-
-struct Inner {
-    backend: Option<Arc<dyn Backend>>,
-    space: Mutex<Space>,
-    key: Option<Key>,
-    scratches: Scratches,
-    poison: Mutex<Option<Error>>,
-    packed_limit_bytes: usize,
-    packed_bytes: AtomicUsize,
-    ledger: Option<Arc<Ledger>>,
-    owners: AtomicU64,
-    counters: Counters,
-}
-
 /// See the module's header. Clones share everything.
 #[derive(Clone)]
 pub struct Store {
@@ -145,12 +80,6 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Returns the settings of a store: packed in RAM only, not encrypted.
-    #[must_use]
-    pub fn builder() -> StoreBuilder {
-        StoreBuilder::default()
-    }
-
     /// Saves `bytes`, whose lanes are `spec`.
     ///
     /// # Errors

@@ -2,72 +2,20 @@
 
 use crate::rooms::Known;
 
-/// The policies of the runtime, until the ladder is open to rungs; files of two halves.
-const OF_PLIMSOLL: Known<'static> = Known {
-    upward: &[],
-    circles: &[
-        &[
-            "cli/args",
-            "cli/compare",
-            "cli/keys",
-            "cli/live",
-            "cli",
-            "cli/pictures",
-            "cli/plan",
-            "cli/prove",
-            "cli/report",
-            "cli/setup",
-            "cli/spill",
-        ],
-        &[
-            "cli/check/baseline",
-            "cli/check/compare",
-            "cli/check/group",
-            "cli/check",
-            "cli/check/report",
-            "cli/check/run",
-        ],
-        &["doctor/kernel", "doctor/memory", "doctor", "doctor/spill", "doctor/swap"],
-        &["doctor/machine", "doctor/probe"],
-        &["msm/buckets", "msm/digits", "msm/plan"],
-        &["ntt/out_of_core", "ntt/visit"],
-        &[
-            "record/allocator",
-            "record/log",
-            "record",
-            "record/nest",
-            "record/recording",
-            "record/span",
-        ],
-        &["tiles/error", "tiles/layout"],
-    ],
-};
-
-/// The pager, for an issue of its own; files of two halves.
+/// The pager, whose walls are work of their own.
 const OF_SWAP: Known<'static> = Known {
     upward: &[],
     circles: &[
-        &["codec/choose", "codec"],
-        &["codec/field", "codec/lane"],
         &["pager/builder", "pager/face"],
         &["pager/core", "pager/crew", "pager/engine", "pager/process", "pager/worker"],
         &["pager/shelves", "pager/space"],
-        &["store/builder", "store/saved", "store"],
     ],
-};
-
-/// The allocator, until it has the rooms `process` and `sync` below it.
-const OF_ARENA: Known<'static> = Known {
-    upward: &[],
-    circles: &[&["global", "global/policy", "global/start"], &["pool/builder", "pool"]],
 };
 
 /// What is known of the crate whose sources are in `folder`.
 pub(crate) fn of_imports(folder: &str) -> Known<'static> {
     match folder {
-        "src" => OF_PLIMSOLL,
         "swap/src" => OF_SWAP,
-        "arena/src" => OF_ARENA,
         _ => Known::default(),
     }
 }
@@ -75,7 +23,8 @@ pub(crate) fn of_imports(folder: &str) -> Known<'static> {
 /// Files that map memory.
 pub(crate) const MAPPING: &[&str] = &[];
 
-/// Files that read the kernel's numbers, or name its files to somebody who does.
+/// Files that name the kernel's files for something else than what this process holds or may take:
+/// a cap that is set for a command, a command that is watched, words to people.
 pub(crate) const KERNEL: &[&str] = &[
     "src/cli/check/group.rs",
     "src/cli/check/watch.rs",
@@ -84,4 +33,4 @@ pub(crate) const KERNEL: &[&str] = &[
 ];
 
 /// Files that read the environment.
-pub(crate) const ENVIRONMENT: &[&str] = &["src/cli/keys.rs"];
+pub(crate) const ENVIRONMENT: &[&str] = &[];

@@ -79,8 +79,8 @@ impl<const N: usize> std::fmt::Debug for Text<N> {
     }
 }
 
-/// Why a file could not be read or understood. [`Scratch::unread`](super::Scratch::unread) names the
-/// file and the text in it.
+/// Why a file could not be read or understood. [`Scratch::unread`](super::Scratch::unread) names
+/// the file and the text in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unread {
     /// A system call failed with this error number.

@@ -14,8 +14,8 @@
 //!
 //! Must never: be compared with another command's run, or be half there.
 
-use super::Trouble;
 use super::stages::StagePeak;
+use super::trouble::Trouble;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write;

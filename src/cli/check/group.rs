@@ -14,7 +14,7 @@
 //!
 //! Sources: the kernel's admin-guide/cgroup-v1/memory and admin-guide/cgroup-v2.
 
-use super::Trouble;
+use super::trouble::Trouble;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use plimsoll::meter::{CgroupVersion, Meter};

@@ -20,6 +20,7 @@ mod report;
 mod run;
 mod stages;
 mod tolerance;
+mod trouble;
 mod watch;
 
 use baseline::Baseline;
@@ -32,6 +33,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tolerance::{Setting, Tolerances, parse_setting};
+use trouble::Trouble;
 use watch::Interrupts;
 
 /// Exit code when a peak rose.
@@ -45,11 +47,6 @@ const RUNS_MAX: u64 = 1000;
 
 /// Smallest cap: below it the kernel cannot even start a program.
 const CAP_BYTES_MIN: u64 = 1 << 20;
-
-/// Why nothing could be compared, and what to do about it.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Trouble(String);
 
 fn cap(text: &str) -> Result<u64, String> {
     let bytes = parse_bytes(text).map_err(|why| why.to_string())?;

@@ -16,9 +16,9 @@
 //!
 //! Must never: leave a process of the group behind, or wait for one that will not end after a kill.
 
-use super::Trouble;
 use super::group::Group;
 use super::stages::{StagePeak, of_run};
+use super::trouble::Trouble;
 use super::watch::{Interrupts, until_it_ends};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;

@@ -20,11 +20,11 @@ use crate::groth16::error::ProveError;
 use crate::groth16::key::KeyFile;
 use crate::groth16::r1cs::{BLOCK_ROWS, Matrix, MatrixFile};
 use crate::ntt::{Form, Leave, OutOfCore, OutOfCoreError, Plan, Visit};
+use crate::runtime::Runtime;
 use crate::tiles::{Outlook, Texture, Tiles, Walk};
-use crate::{Runtime, Secrecy};
 use ark_bn254::Fr;
 use ark_ff::FftField;
-use plimsoll_arena::{PoolVec, fill_with_zero};
+use plimsoll_arena::{PoolVec, Secrecy, fill_with_zero};
 use rayon::prelude::*;
 
 /// Rows that are made at a time: a row stripe, or a block of the matrix file if that is more.

@@ -13,7 +13,9 @@
 //! Wrong costs ratio, never a bit. Never: allocate.
 
 use super::lane::word;
-use super::{LANE_BYTES_MAX, LaneSpec, estimate_lanes, pack, shuffle};
+use super::lanes::estimate_lanes;
+use super::spec::{LANE_BYTES_MAX, LaneSpec};
+use super::{pack, shuffle};
 
 /// Clusters of a sample, and the bytes of each: 8 KiB in all.
 const CLUSTERS: usize = 16;

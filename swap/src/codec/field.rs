@@ -207,8 +207,8 @@ impl Field32Spec {
     pub(crate) fn leave_all(&self, lanes: &[u8], values: &mut [u64]) -> bool {
         let largest = u64::from(self.modulus) - 1;
         let mut below_zero = 0;
-        for (bytes, value) in lanes.chunks_exact(4).zip(values) {
-            let lane = super::lane::word(bytes) as u32;
+        for (bytes, value) in lanes.as_chunks().0.iter().zip(values) {
+            let lane = u32::from_le_bytes(*bytes);
             below_zero |= largest.wrapping_sub(u64::from(lane));
             *value = u64::from(self.leave(lane));
         }

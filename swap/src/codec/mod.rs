@@ -24,9 +24,11 @@
 mod choose;
 pub mod field;
 mod lane;
+mod lanes;
 pub(crate) mod out;
 mod pack;
 mod shuffle;
+mod spec;
 #[cfg(test)]
 mod tests;
 mod unpack;
@@ -35,107 +37,11 @@ use std::fmt;
 
 pub use self::choose::is_uniform;
 use self::choose::{Choice, choose};
-use self::field::{Field32Spec, FieldSpec};
-use self::lane::{Plain, word};
-use self::out::Out;
+pub(crate) use self::lanes::{GROUP_BYTES_MAX, estimate_lanes, pack_lanes, unpack_lanes};
+use self::spec::LANE_BYTES_MAX;
+pub use self::spec::{CodecId, LaneKind, LaneSpec};
 use crate::Error;
 use crate::error::corrupt;
-
-/// The most bytes of a packed group: as many as verbatim, and its tag.
-pub(crate) const GROUP_BYTES_MAX: usize = pack::GROUP_LANES * LANE_BYTES_MAX + 1;
-
-/// Bytes of the largest lane; also the period that constant bytes without lanes may have.
-const LANE_BYTES_MAX: usize = 32;
-
-/// What the lanes of some bytes are. Wrong is allowed: it costs ratio, never a bit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LaneSpec {
-    /// Nothing is known; tried as 8-byte integers.
-    Bytes,
-    /// 4-byte integers, little-endian.
-    U32,
-    /// 8-byte integers, little-endian; Goldilocks where it is not in Montgomery form.
-    U64,
-    /// 4-byte Montgomery lanes: BabyBear, KoalaBear.
-    Field32(Field32Spec),
-    /// 32-byte Montgomery lanes: BN254, BLS12-381.
-    Field256(FieldSpec),
-}
-
-impl LaneSpec {
-    /// Bytes of a lane; 8 where nothing is known.
-    pub fn lane_bytes(&self) -> usize {
-        match self {
-            Self::U32 | Self::Field32(_) => 4,
-            Self::U64 | Self::Bytes => 8,
-            Self::Field256(_) => 32,
-        }
-    }
-
-    /// The kind alone, without the modulus: what a header keeps.
-    pub fn kind(&self) -> LaneKind {
-        match self {
-            Self::Bytes => LaneKind::Bytes,
-            Self::U32 => LaneKind::U32,
-            Self::U64 => LaneKind::U64,
-            Self::Field32(_) => LaneKind::Field32,
-            Self::Field256(_) => LaneKind::Field256,
-        }
-    }
-}
-
-/// A [`LaneSpec`] without its modulus. The numbers are those of the file format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum LaneKind {
-    /// Nothing is known.
-    Bytes = 0,
-    /// 4-byte integers.
-    U32 = 1,
-    /// 8-byte integers.
-    U64 = 2,
-    /// 4-byte Montgomery lanes.
-    Field32 = 3,
-    /// 32-byte Montgomery lanes.
-    Field256 = 4,
-}
-
-impl TryFrom<u8> for LaneKind {
-    type Error = Error;
-
-    fn try_from(number: u8) -> Result<Self, Error> {
-        let kinds = [Self::Bytes, Self::U32, Self::U64, Self::Field32, Self::Field256];
-        match kinds.get(usize::from(number)) {
-            Some(&kind) => Ok(kind),
-            None => corrupt("the lane kind is unknown"),
-        }
-    }
-}
-
-/// How a payload is to be read. The numbers are those of the file format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum CodecId {
-    /// The bytes themselves.
-    Raw = 0,
-    /// One period, over and over; no bytes for zero.
-    Constant = 1,
-    /// Groups of lanes at their narrowest width.
-    Packed = 2,
-    /// Byte shuffle and LZ4.
-    Lz4 = 3,
-}
-
-impl TryFrom<u8> for CodecId {
-    type Error = Error;
-
-    fn try_from(number: u8) -> Result<Self, Error> {
-        match [Self::Raw, Self::Constant, Self::Packed, Self::Lz4].get(usize::from(number)) {
-            Some(&codec) => Ok(codec),
-            None => corrupt("the codec is unknown"),
-        }
-    }
-}
 
 /// The outcome of [`encode`]: a codec, and a payload in the scratch or in the input.
 #[derive(Clone, Copy)]
@@ -236,71 +142,5 @@ fn repeat(period: &[u8], out: &mut [u8]) -> Result<(), Error> {
     for slot in out.chunks_mut(period.len()) {
         slot.copy_from_slice(&period[..slot.len()]);
     }
-    Ok(())
-}
-
-/// Bytes that packing would take for these few lanes, the groups' headers left out.
-pub(crate) fn estimate_lanes(spec: LaneSpec, cluster: &[u8]) -> usize {
-    match spec {
-        LaneSpec::Bytes | LaneSpec::U64 => pack::estimate(&Plain::<8>, cluster),
-        LaneSpec::U32 => pack::estimate(&Plain::<4>, cluster),
-        LaneSpec::Field32(field) => pack::estimate(&field, cluster),
-        LaneSpec::Field256(field) => pack::estimate(&field, cluster),
-    }
-}
-
-/// Appends `kind u8 | modulus | groups | bytes after the last lane`; see docs/spill-format.md.
-pub(crate) fn pack_lanes(
-    spec: LaneSpec,
-    input: &[u8],
-    bytes_max: usize,
-    out: &mut impl Out,
-) -> bool {
-    let (lanes, tail) = input.split_at(input.len() - input.len() % spec.lane_bytes());
-    let kind = if spec == LaneSpec::Bytes { LaneKind::U64 } else { spec.kind() };
-    out.push(kind as u8);
-    let is_smaller = match spec {
-        LaneSpec::Bytes | LaneSpec::U64 => pack::pack(&Plain::<8>, lanes, bytes_max, out),
-        LaneSpec::U32 => pack::pack(&Plain::<4>, lanes, bytes_max, out),
-        LaneSpec::Field32(field) => {
-            out.extend_from_slice(&field.modulus().to_le_bytes());
-            pack::pack(&field, lanes, bytes_max, out)
-        }
-        LaneSpec::Field256(field) => {
-            field.modulus().iter().for_each(|limb| out.extend_from_slice(&limb.to_le_bytes()));
-            pack::pack(&field, lanes, bytes_max, out)
-        }
-    };
-    out.extend_from_slice(tail);
-    is_smaller && out.len() <= bytes_max
-}
-
-pub(crate) fn unpack_lanes(mut payload: &[u8], out: &mut [u8]) -> Result<(), Error> {
-    let kind = LaneKind::try_from(unpack::take(&mut payload, 1)?[0])?;
-    let spec = match kind {
-        LaneKind::Bytes => return corrupt("packed lanes are of no kind"),
-        LaneKind::U32 => LaneSpec::U32,
-        LaneKind::U64 => LaneSpec::U64,
-        LaneKind::Field32 => match Field32Spec::new(word(unpack::take(&mut payload, 4)?) as u32) {
-            Ok(field) => LaneSpec::Field32(field),
-            Err(_) => return corrupt("the stored modulus is no field's"),
-        },
-        LaneKind::Field256 => match FieldSpec::new(lane::limbs(unpack::take(&mut payload, 32)?)) {
-            Ok(field) => LaneSpec::Field256(field),
-            Err(_) => return corrupt("the stored modulus is no field's"),
-        },
-    };
-    let whole = out.len() - out.len() % spec.lane_bytes();
-    let (lanes, tail) = out.split_at_mut(whole);
-    let rest = match spec {
-        LaneSpec::Bytes | LaneSpec::U64 => unpack::unpack(&Plain::<8>, payload, lanes)?,
-        LaneSpec::U32 => unpack::unpack(&Plain::<4>, payload, lanes)?,
-        LaneSpec::Field32(field) => unpack::unpack(&field, payload, lanes)?,
-        LaneSpec::Field256(field) => unpack::unpack(&field, payload, lanes)?,
-    };
-    if rest.len() != tail.len() {
-        return corrupt("the bytes after the last group are not the rest of the raw bytes");
-    }
-    tail.copy_from_slice(rest);
     Ok(())
 }

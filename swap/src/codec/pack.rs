@@ -25,6 +25,7 @@
 
 use super::lane::{Lane, bits, bytes_of, is_small};
 use super::out::Out;
+use super::spec::LANE_BYTES_MAX;
 
 /// Lanes of a group. More: cheaper headers, wider outliers; an exception's index must fit a u16.
 pub(crate) const GROUP_LANES: usize = 1024;
@@ -41,9 +42,6 @@ pub(super) const TAG_BYTES_OFFSET: u8 = 56;
 pub(super) const TAG_BYTES_MAX: u8 = 87;
 pub(super) const TAG_SAME: u8 = 254;
 pub(super) const TAG_VERBATIM: u8 = 255;
-
-/// Bytes of the largest lane.
-const LANE_BYTES_MAX: usize = 32;
 
 /// Bytes of the tag and the count of exceptions.
 const HEADER_BYTES: usize = 3;

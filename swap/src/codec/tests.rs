@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::field::{BABY_BEAR, BLS12_381_FR, BN254_FR, KOALA_BEAR};
+use super::field::{BABY_BEAR, BLS12_381_FR, BN254_FR, Field32Spec, FieldSpec, KOALA_BEAR};
 use super::*;
 
 const LANES: usize = 1 << 14;

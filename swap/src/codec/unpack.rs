@@ -17,11 +17,9 @@ use super::pack::{
     BASE_BYTES, GROUP_LANES, INDEX_BYTES, TAG_BITS_MAX, TAG_BYTES_MAX, TAG_BYTES_OFFSET, TAG_SAME,
     TAG_VERBATIM,
 };
+use super::spec::LANE_BYTES_MAX;
 use crate::Error;
 use crate::error::corrupt;
-
-/// Bytes of the largest lane.
-const LANE_BYTES_MAX: usize = 32;
 
 /// Widths up to this many bits decode through a table of lanes.
 const TABLE_BITS_MAX: usize = 8;

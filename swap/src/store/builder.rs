@@ -1,6 +1,7 @@
 //! Settings of a store.
 
-use super::{Counters, Encryption, IO_THREADS, Inner, Store};
+use super::Store;
+use super::inner::{Counters, Encryption, Inner};
 use crate::Error;
 use crate::backend::Backend;
 use crate::file::{RamDisk, SpillFile};
@@ -11,6 +12,9 @@ use plimsoll_arena::Ledger;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
+
+/// Threads that save and load behind somebody's back, where the builder is not told.
+const IO_THREADS: usize = 2;
 
 /// Settings of a [`Store`].
 #[derive(Default)]
@@ -28,6 +32,14 @@ pub struct StoreBuilder {
 impl std::fmt::Debug for StoreBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("StoreBuilder").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Returns the settings of a store: packed in RAM only, not encrypted.
+    #[must_use]
+    pub fn builder() -> StoreBuilder {
+        StoreBuilder::default()
     }
 }
 

@@ -16,8 +16,8 @@
 //!
 //! Never: hold a lock while a frame is written or read; hand out bytes that were not checked.
 
+use super::inner::{Content, Inner, Tiers};
 use super::saved::{Frame, Packed, Piece, Place};
-use super::{Content, Inner, Tiers};
 use crate::Error;
 use crate::backend::{AlignedBytes, Backend};
 use crate::checksum::{self, checksum};

@@ -1,6 +1,6 @@
 //! What was saved: pieces, each packed in RAM or in the file.
 
-use super::{Inner, Tier};
+use super::inner::{Inner, Tier};
 use crate::Error;
 use crate::checksum::checksum;
 use crate::codec::{CodecId, LaneSpec};

@@ -1,0 +1,23 @@
+//! What a command needs before it works: threads, and a folder that can be written.
+
+use super::failure::Failure;
+use std::path::Path;
+
+/// Runs `work` on `threads` threads, or on as many as there are cores.
+pub(super) fn on_threads<R: Send>(
+    threads: Option<usize>,
+    work: impl FnOnce() -> R + Send,
+) -> Result<R, Failure> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build();
+    let pool = pool.map_err(|error| Failure::Input(format!("no threads: {error}")))?;
+    Ok(pool.install(work))
+}
+
+/// Checks that a file can be made in `folder`, which `option` chose.
+pub(super) fn check_writable(folder: &Path, option: &str) -> Result<(), Failure> {
+    let made = tempfile::Builder::new().prefix(".plimsoll").tempfile_in(folder);
+    made.map(drop).map_err(|why| {
+        let shown = folder.display();
+        Failure::Input(format!("{shown}: cannot be written to: {why}; choose another {option}"))
+    })
+}
