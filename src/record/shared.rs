@@ -116,7 +116,7 @@ impl Shared {
             sample.cached_bytes = pools.iter().map(|pool| pool.cached_bytes as u64).sum();
             sample.packed_bytes = spill.packed_bytes;
             sample.spilled_bytes = spill.file_bytes;
-            sample.limit_bytes = runtime.limit_bytes().map(|bytes| bytes as u64);
+            sample.limit_bytes = runtime.limit_bytes();
             sample.spilled_total_bytes = spill.spilled_total;
             sample.loaded_total_bytes = spill.loaded_total;
             counts = Some(runtime.enforcement_counts());
@@ -199,7 +199,7 @@ impl Observer for Shared {
 
     fn reclaimed(&self, name: &str, report: &ReclaimReport) {
         let at_us = self.at_us(Instant::now());
-        let freed = report.freed.total_bytes() as u64;
-        self.log().mark(Mark::new(at_us, name, freed, report.short_bytes as u64));
+        let freed = report.freed.total_bytes();
+        self.log().mark(Mark::new(at_us, name, freed, report.short_bytes));
     }
 }
