@@ -23,3 +23,5 @@ pub mod r1cs;
 mod random_file;
 mod scalars;
 pub mod setup;
+#[doc(hidden)]
+pub mod staged_file;

@@ -8,8 +8,10 @@
 //! A key made here has one party's randomness. Whoever knew it could forge proofs: fine for
 //! measuring and for tests, not for a deployment, which takes a key from a ceremony.
 
+use crate::groth16::file_error::FileError;
 use crate::groth16::prover::fingerprint_of;
 use crate::groth16::r1cs::{MatrixShape, write_matrices};
+use crate::groth16::staged_file::StagedFile;
 use ark_bn254::{Bn254, Fr};
 use ark_groth16::Groth16;
 use ark_groth16::r1cs_to_qap::LibsnarkReduction;
@@ -19,9 +21,8 @@ use ark_relations::gr1cs::{
 };
 use ark_serialize::CanonicalSerialize;
 use ark_std::rand::Rng;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 /// Why no key was made.
 #[derive(Debug, thiserror::Error)]
@@ -34,13 +35,8 @@ pub enum SetupError {
     #[error("the circuit's matrices cannot be written: {0}")]
     Shape(io::Error),
     /// A file could not be written.
-    #[error("{}: cannot be written: {why}; choose another folder or make room", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        why: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 /// What was made.
@@ -64,6 +60,9 @@ const GENERATOR_BYTES_A_VARIABLE: u64 = 650;
 
 /// Bytes for each point of the domain, a power of two: the points and the scalars of the H query.
 const GENERATOR_BYTES_A_POINT: u64 = 245;
+
+/// Who makes a key may read it, and nobody else.
+const MODE: u32 = 0o600;
 
 /// What the process takes besides.
 const PROGRAM_BYTES: u64 = 16 << 20;
@@ -106,7 +105,7 @@ where
         rng,
     )?;
     let key_fingerprint = fingerprint_of(&key.vk);
-    let key_file = Staged::write(key_path, |out| {
+    let key_file = StagedFile::write(key_path, MODE, |out| {
         key.serialize_uncompressed(out).map_err(|error| io::Error::other(error.to_string()))
     })?;
     drop(key);
@@ -126,43 +125,15 @@ where
         variables: cs.num_variables(),
         key_fingerprint,
     };
-    let matrix_file = Staged::write(matrix_path, |out| write_matrices(out, [a, b, c], shape))?;
-    let matrix_bytes = matrix_file.commit()?;
-    let key_bytes = key_file.commit()?;
+    let matrix_file =
+        StagedFile::write(matrix_path, MODE, |out| write_matrices(out, [a, b, c], shape))?;
+    let (key_bytes, matrix_bytes) = (key_file.bytes(), matrix_file.bytes());
+    matrix_file.commit()?;
+    key_file.commit()?;
     Ok(SetupReport {
         constraints: shape.constraints,
         variables: shape.variables,
         key_bytes,
         matrix_bytes,
     })
-}
-
-/// A file under a temporary name; dropped without `commit`, it is removed.
-struct Staged {
-    file: tempfile::NamedTempFile,
-    path: PathBuf,
-}
-
-impl Staged {
-    fn write(
-        path: &Path,
-        fill: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
-    ) -> Result<Self, SetupError> {
-        let failed = |why| SetupError::Write { path: path.to_owned(), why };
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-        let mut file =
-            tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(failed)?;
-        let mut out = BufWriter::with_capacity(1 << 20, file.as_file_mut());
-        fill(&mut out).and_then(|()| out.flush()).map_err(failed)?;
-        drop(out);
-        Ok(Self { file, path: path.to_owned() })
-    }
-
-    fn commit(self) -> Result<u64, SetupError> {
-        let failed = |why| SetupError::Write { path: self.path.clone(), why };
-        let bytes = self.file.as_file().metadata().map_err(failed)?.len();
-        self.file.as_file().sync_all().map_err(failed)?;
-        self.file.persist(&self.path).map_err(|error| failed(error.error))?;
-        Ok(bytes)
-    }
 }

@@ -16,6 +16,7 @@
 
 use super::stages::StagePeak;
 use super::trouble::Trouble;
+use plimsoll::groth16::staged_file::StagedFile;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -126,21 +127,12 @@ impl Baseline {
 
     /// Puts the baseline at `path`, whole or not at all.
     pub(super) fn write(&self, path: &Path) -> Result<(), Trouble> {
-        let trouble = |why: std::io::Error| {
-            Trouble(format!("{}: the baseline cannot be written: {why}", path.display()))
-        };
-        let folder = path.parent().filter(|folder| *folder != Path::new(""));
-        let folder = folder.unwrap_or(Path::new("."));
-        let mut text = serde_json::to_string_pretty(self).map_err(|why| trouble(why.into()))?;
+        let trouble = |why: String| Trouble(format!("the baseline: {why}"));
+        let mut text =
+            serde_json::to_string_pretty(self).map_err(|why| trouble(why.to_string()))?;
         text.push('\n');
-        let rights = std::os::unix::fs::PermissionsExt::from_mode(MODE);
-        let mut file = tempfile::Builder::new()
-            .prefix(".plimsoll-peaks")
-            .permissions(rights)
-            .tempfile_in(folder)
-            .map_err(trouble)?;
-        file.write_all(text.as_bytes()).map_err(trouble)?;
-        file.as_file().sync_all().map_err(trouble)?;
-        file.persist(path).map(drop).map_err(|why| trouble(why.error))
+        StagedFile::write(path, MODE, |out| out.write_all(text.as_bytes()))
+            .and_then(StagedFile::commit)
+            .map_err(|why| trouble(why.to_string()))
     }
 }

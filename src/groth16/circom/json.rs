@@ -15,25 +15,24 @@
 //!
 //! * what is written is read back as the same value, and what is read is canonical: decimal
 //!   without sign or leading zero, below its modulus, points on the curve;
-//! * an output file is whole or is not there: text goes to a new file in the same folder, is
-//!   synced, and takes the final name in one rename. Whatever fails, no part of it stays behind.
+//! * an output file is whole or is not there (`staged_file`).
 //!
-//! It must never replace something that is not a regular file, and never follow a link that
-//! someone put where the temporary file goes.
+//! It must never show a private input, or leave a proof without its public inputs.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::Path;
 
 use ark_bn254::{Bn254, Fq, Fq2, Fr, G1Affine, G2Affine};
 use ark_ec::AffineRepr;
 use ark_ff::{BigInt, One, PrimeField, Zero};
 use ark_groth16::Proof;
+use serde::Serialize;
 use serde_json::Value;
+use serde_json::ser::{PrettyFormatter, Serializer};
 
 use crate::groth16::file_error::{Fault, FileError};
+use crate::groth16::staged_file::StagedFile;
 
 /// The most bytes of a JSON file that are read: 2^20 public inputs with room.
 const JSON_BYTES_MAX: u64 = 128 << 20;
@@ -41,42 +40,46 @@ const JSON_BYTES_MAX: u64 = 128 << 20;
 /// Digits of the largest number below 2^256.
 const DIGITS_MAX: usize = 78;
 
-/// Temporary names tried before giving up.
-const NAMES_MAX: usize = 16;
+/// Both outputs are public.
+const PUBLIC_MODE: u32 = 0o644;
 
 const PLACE: &str = "JSON text";
+
+/// A `proof.json`, in the order of snarkjs.
+#[derive(Serialize)]
+struct ProofText {
+    pi_a: [String; 3],
+    pi_b: [[String; 2]; 3],
+    pi_c: [String; 3],
+    protocol: &'static str,
+    curve: &'static str,
+}
 
 /// The text of `proof.json`.
 #[must_use]
 pub fn proof_to_json(proof: &Proof<Bn254>) -> String {
-    let [a, c] = [&proof.a, &proof.c].map(|p| list(1, &g1_numbers(p).map(|n| quoted(&n))));
-    let b = g2_numbers(&proof.b).map(|pair| list(2, &pair.map(|n| quoted(&n))));
-    let b = list(1, &b);
-    format!(
-        "{{\n \"pi_a\": {a},\n \"pi_b\": {b},\n \"pi_c\": {c},\n \
-         \"protocol\": \"groth16\",\n \"curve\": \"bn128\"\n}}"
-    )
+    let [pi_a, pi_c] = [&proof.a, &proof.c].map(|point| g1_numbers(point).map(decimal));
+    let pi_b = g2_numbers(&proof.b).map(|pair| pair.map(decimal));
+    stringify(&ProofText { pi_a, pi_b, pi_c, protocol: "groth16", curve: "bn128" })
 }
 
 /// The text of `public.json`: the public inputs without the leading one, in order.
 #[must_use]
 pub fn public_to_json(inputs: &[Fr]) -> String {
-    let items: Vec<String> = inputs.iter().map(|v| quoted(&v.into_bigint())).collect();
-    list(0, &items)
+    stringify(&inputs.iter().map(|input| decimal(input.into_bigint())).collect::<Vec<_>>())
 }
 
-fn quoted(number: &BigInt<4>) -> String {
-    format!("\"{number}\"")
+fn decimal(number: BigInt<4>) -> String {
+    number.to_string()
 }
 
-/// A list at `depth`, an item a line, one space deeper.
-fn list(depth: usize, items: &[String]) -> String {
-    if items.is_empty() {
-        return "[]".to_owned();
-    }
-    let indent = " ".repeat(depth);
-    let separator = format!(",\n{indent} ");
-    format!("[\n{indent} {}\n{indent}]", items.join(&separator))
+/// As JavaScript's `JSON.stringify(value, null, 1)`.
+fn stringify(value: &impl Serialize) -> String {
+    let mut text = Vec::new();
+    let format = PrettyFormatter::with_indent(b" ");
+    let written = value.serialize(&mut Serializer::with_formatter(&mut text, format));
+    written.expect("strings and lists, into memory");
+    String::from_utf8(text).expect("JSON of strings")
 }
 
 /// Projective coordinates.
@@ -202,103 +205,15 @@ pub fn write_proof_and_public(
     public_path: &Path,
     inputs: &[Fr],
 ) -> Result<(), FileError> {
-    let proof_file = StagedFile::write(proof_path, proof_to_json(proof).as_bytes())?;
-    let public_file = StagedFile::write(public_path, public_to_json(inputs).as_bytes())?;
-    let proof_final = proof_file.commit()?;
-    public_file.commit().map(|_| ()).inspect_err(|_| {
+    let stage = |path, text: String| {
+        StagedFile::write(path, PUBLIC_MODE, |out| out.write_all(text.as_bytes()))
+    };
+    let proof_file = stage(proof_path, proof_to_json(proof))?;
+    let public_file = stage(public_path, public_to_json(inputs))?;
+    let proof_final = proof_file.target().to_owned();
+    proof_file.commit()?;
+    public_file.commit().inspect_err(|_| {
         // The error that matters is already on its way; a proof without its inputs is no use.
         let _ = fs::remove_file(&proof_final);
     })
-}
-
-/// Writes `text` to `path` whole or not at all.
-///
-/// # Errors
-///
-/// [`Fault::Write`] or [`Fault::NotRegular`]; a file that was there before is then unchanged.
-pub fn write_whole(path: &Path, text: &[u8]) -> Result<(), FileError> {
-    StagedFile::write(path, text)?.commit().map(|_| ())
-}
-
-/// Drop removes the temporary file, unless [`StagedFile::commit`] gave it its final name.
-struct StagedFile {
-    /// The path as the caller gave it, for errors.
-    path: PathBuf,
-    /// Links resolved, so that the file behind one is replaced and not the link.
-    target: PathBuf,
-    temporary: Option<PathBuf>,
-}
-
-impl StagedFile {
-    /// Writes `text` under a temporary name beside `path`, and syncs it.
-    fn write(path: &Path, text: &[u8]) -> Result<StagedFile, FileError> {
-        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        if fs::metadata(&target).is_ok_and(|meta| !meta.is_file()) {
-            return Err(FileError::new(path, "file", Fault::NotRegular));
-        }
-        let mut staged = StagedFile { path: path.to_owned(), target, temporary: None };
-        let (mut file, temporary) =
-            staged.create_temporary().map_err(|error| staged.error(error))?;
-        staged.temporary = Some(temporary);
-        let written = file.write_all(text).and_then(|()| file.sync_all());
-        written.map_err(|error| staged.error(error))?;
-        Ok(staged)
-    }
-
-    /// A new file beside the target. Both outputs are public, so the mode is 0644 less the umask.
-    fn create_temporary(&self) -> io::Result<(File, PathBuf)> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let Some(name) = self.target.file_name() else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"));
-        };
-        let mut result = Err(io::ErrorKind::AlreadyExists.into());
-        for _ in 0..NAMES_MAX {
-            // Relaxed: only that each value is given out once matters.
-            let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let mut temporary = std::ffi::OsString::from(".");
-            temporary.push(name);
-            temporary.push(format!(".{}-{number}.part", std::process::id()));
-            let temporary = self.target.with_file_name(temporary);
-            let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary);
-            match file {
-                Ok(file) => return Ok((file, temporary)),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    result = Err(error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        result
-    }
-
-    /// Gives the file its final name, which it returns, and syncs the folder.
-    fn commit(mut self) -> Result<PathBuf, FileError> {
-        if let Some(temporary) = &self.temporary {
-            fs::rename(temporary, &self.target).map_err(|error| self.error(error))?;
-            self.temporary = None;
-        }
-        let folder = match self.target.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        // The file is whole under its name by now. A folder that cannot be synced (some network
-        // file systems) only means that a power cut may bring back what was there before.
-        if let Ok(folder) = File::open(folder) {
-            let _ = folder.sync_all();
-        }
-        Ok(self.target.clone())
-    }
-
-    fn error(&self, error: io::Error) -> FileError {
-        FileError::new(&self.path, "file", Fault::Write(error))
-    }
-}
-
-impl Drop for StagedFile {
-    fn drop(&mut self) {
-        if let Some(temporary) = &self.temporary {
-            // Nothing can be done about a file that does not go away, and drop must not fail.
-            let _ = fs::remove_file(temporary);
-        }
-    }
 }

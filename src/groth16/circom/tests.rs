@@ -1,6 +1,8 @@
 //! The circom readers against files that snarkjs made, and against its verdict on proofs.
 
 use std::fs;
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ark_bn254::{Bn254, Fr, G1Affine, G1Projective, G2Affine, G2Projective};
@@ -12,11 +14,11 @@ use serde_json::Value;
 
 use super::json::{
     g1, g2, proof_to_json, public_to_json, read_proof, read_public, write_proof_and_public,
-    write_whole,
 };
 use super::wtns::WitnessFile;
 use crate::groth16::file_error::{Fault, FileError};
 use crate::groth16::key::{Coefficient, KeyFile, KeyKind, Matrix, Query};
+use crate::groth16::staged_file::StagedFile;
 
 const CIRCUITS: [&str; 2] = ["multiplier", "publics"];
 
@@ -254,14 +256,21 @@ fn a_failed_write_leaves_nothing() {
         assert!(result.is_err());
         assert_eq!(fs::read_to_string(at("old.json")).unwrap(), "old");
     }
-    let error = write_whole(Path::new("/dev/null"), b"text").unwrap_err();
+    let write = |path: &Path, text: &str| {
+        StagedFile::write(path, 0o640, |out| out.write_all(text.as_bytes()))?.commit()
+    };
+    let error = write(Path::new("/dev/null"), "text").unwrap_err();
     assert!(matches!(error.fault(), Fault::NotRegular), "{error}");
-    let error = write_whole(Path::new(""), b"text").unwrap_err();
+    let error = write(Path::new(""), "text").unwrap_err();
     assert!(matches!(error.fault(), Fault::Write(_)), "{error}");
-    write_whole(&at("old.json"), b"new").unwrap();
+    let full = |_: &mut BufWriter<&mut fs::File>| Err(io::ErrorKind::StorageFull.into());
+    assert!(StagedFile::write(&at("old.json"), 0o640, full).is_err());
+    write(&at("old.json"), "new").unwrap();
     assert_eq!(fs::read_to_string(at("old.json")).unwrap(), "new");
     std::os::unix::fs::symlink(at("old.json"), at("link.json")).unwrap();
-    write_whole(&at("link.json"), b"through").unwrap();
+    write(&at("link.json"), "through").unwrap();
     assert_eq!(fs::read_to_string(at("old.json")).unwrap(), "through");
+    let mode = fs::metadata(at("old.json")).unwrap().permissions().mode();
+    assert!(mode & 0o600 == 0o600 && mode & 0o137 == 0, "{mode:o}");
     assert_eq!(names(folder.path()), ["link.json", "old.json", "taken"]);
 }
