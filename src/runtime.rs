@@ -93,7 +93,7 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Sets what happens when reclaiming takes more than half of the time.
+    /// Sets what happens when keeping to the limit takes more than half of the time.
     #[must_use]
     pub fn on_thrash(mut self, policy: OnThrash) -> Self {
         self.on_thrash = policy;

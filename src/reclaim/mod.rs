@@ -27,15 +27,14 @@
 //! missing and `blocked` who holds it.
 //!
 //! Never: climb inside a climb (a holder that charges while it reclaims gets no relief), reclaim
-//! what is live, log on the way (but for the one warning of the thrash guard).
+//! what is live, log on the way (but for the one line of the account's thrash guard).
 
 mod held;
 pub(crate) mod rungs;
-mod thrash;
 
 pub use held::Held;
 pub(crate) use held::largest_first;
-pub use thrash::OnThrash;
+pub use plimsoll_arena::process::OnThrash;
 
 use plimsoll_arena::Pressure;
 use plimsoll_arena::process::{AccountRef, Owner};
@@ -44,7 +43,6 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
-use thrash::Thrash;
 
 /// A cache, or any owner of memory that can give some of it back.
 pub trait Holder: Send + Sync {
@@ -238,7 +236,9 @@ pub(crate) struct Ladder {
     rungs: OnceLock<Vec<Box<dyn Rung>>>,
     climb: Mutex<()>,
     enforcement: Enforcement,
-    thrash: Thrash,
+    on_thrash: OnThrash,
+    /// Times that the process had been found thrashing before this ladder was made.
+    thrashed_before: u64,
     at_charge: AtomicU64,
     at_reclaim_point: AtomicU64,
     when_lowered: AtomicU64,
@@ -248,11 +248,12 @@ pub(crate) struct Ladder {
 impl Ladder {
     pub(crate) fn new(account: AccountRef, enforcement: Enforcement, on_thrash: OnThrash) -> Self {
         Self {
+            thrashed_before: account.thrash().times(),
+            on_thrash,
             account,
             rungs: OnceLock::new(),
             climb: Mutex::new(()),
             enforcement,
-            thrash: Thrash::new(on_thrash),
             at_charge: AtomicU64::new(0),
             at_reclaim_point: AtomicU64::new(0),
             when_lowered: AtomicU64::new(0),
@@ -310,7 +311,8 @@ impl Ladder {
             return freed;
         }
         let Some(_climbing) = Climbing::begin() else { return freed };
-        if self.thrash.refuses() {
+        let guard = self.account.thrash();
+        if guard.refuses(self.on_thrash, self.thrashed_before) {
             self.stopped.fetch_add(1, Ordering::Relaxed);
             return freed;
         }
@@ -332,7 +334,9 @@ impl Ladder {
             climb.rest_freed += if rung.frees() == Frees::Rest { bytes } else { 0 };
             freed.add(rung.name(), bytes);
         }
-        self.thrash.note(started, Instant::now());
+        if let Some(lost) = guard.climbed(started, Instant::now()) {
+            guard.tell(&lost, format_args!("raise it; `OnThrash::FailFast` refuses instead"));
+        }
         freed
     }
 }
@@ -344,5 +348,28 @@ impl Pressure for Ladder {
 
     fn limit_changed(&self, excess_bytes: usize) {
         self.climb(excess_bytes, Cause::Lowered);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_ladder_refuses_to_climb_when_a_pager_saw_the_thrashing() {
+        let account = AccountRef::told();
+        let ladder = |policy| Ladder::new(account.clone(), Enforcement::default(), policy);
+        let (strict, lenient) = (ladder(OnThrash::FailFast), ladder(OnThrash::Report));
+        let stopped = |ladder: &Ladder| {
+            ladder.climb(1, Cause::Charge);
+            ladder.counts().stopped_by_thrash_guard
+        };
+        assert_eq!((stopped(&strict), stopped(&lenient)), (0, 0));
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let found = (0..12).find_map(|i| account.thrash().waited(second, start + second * i));
+        assert!(found.is_some());
+        assert_eq!((stopped(&strict), stopped(&lenient)), (1, 0));
+        assert_eq!(stopped(&ladder(OnThrash::FailFast)), 0, "what was before it does not count");
     }
 }

@@ -37,6 +37,7 @@ use super::allowance::Resolved;
 use super::limit::{Limit, Source, tell_lowered};
 use super::over::{Over, Parts, tell};
 use super::resident::{Resident, Statm};
+use super::thrash::Thrash;
 use super::words::LimitSpec;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering, const_fn, unpoisoned};
 use std::ops::Deref;
@@ -112,6 +113,7 @@ pub struct Account {
     margin: usize,
     kernel: Option<Kernel>,
     over: Over,
+    thrash: Thrash,
     pressures: Mutex<Vec<Weak<dyn Pressure>>>,
 }
 
@@ -231,6 +233,7 @@ impl Account {
                 margin,
                 kernel,
                 over: Over::new(),
+                thrash: Thrash::new(),
                 pressures: Mutex::new(Vec::new()),
             }
         }
@@ -537,6 +540,12 @@ impl Account {
     #[must_use]
     pub fn over_limit(&self) -> (u64, usize) {
         (self.over.times(), self.over.most_bytes())
+    }
+
+    /// Returns the guard that all are told of who lose time to this account's limit.
+    #[must_use]
+    pub fn thrash(&self) -> &Thrash {
+        &self.thrash
     }
 
     /// Returns what is resident now, by kind. What the kernel will not say is zero.

@@ -8,6 +8,7 @@
 //!   resident       /proc/self/statm    ->  anonymous and file pages
 //!   account        the limit in force, who holds how much, what is nobody's
 //!   over           the line that says that the limit is exceeded
+//!   thrash         the guard against a limit that takes most of the time
 //!   say            one line to standard error
 //! ```
 //!
@@ -32,6 +33,7 @@ mod limit;
 mod over;
 mod resident;
 mod say;
+mod thrash;
 mod words;
 
 #[cfg(not(loom))]
@@ -48,4 +50,5 @@ pub use limit::Source;
 pub use over::Parts;
 pub use resident::Resident;
 pub use say::say;
+pub use thrash::{OnThrash, ShareMeter, Stretch, Thrash};
 pub use words::{LimitSpec, Misread, MisreadKind, Share, parse_size};

@@ -301,7 +301,6 @@ impl PagerBuilder {
             key,
             hash_seed,
             fail_fast: self.fail_fast,
-            told: AtomicBool::new(false),
         };
         Pager::start(Arc::new(engine), self.workers, door)
     }

@@ -76,8 +76,6 @@ pub(crate) struct Engine {
     pub(crate) key: Option<Key>,
     pub(crate) hash_seed: u64,
     pub(crate) fail_fast: Option<FailFast>,
-    /// It has been said that the process's limit is too small.
-    pub(crate) told: AtomicBool,
 }
 
 /// What came of an attempt to evict.

@@ -38,6 +38,8 @@ pub(crate) struct Following {
     budget_bytes_max: usize,
     /// When somebody last looked because time had come.
     looked_ns: AtomicU64,
+    /// What of the time that threads have waited the account's guard has been told.
+    pub(crate) told_ns: AtomicU64,
 }
 
 /// What looks at the limit have left behind, under the lock.
@@ -61,7 +63,8 @@ impl Looked {
 
 impl Following {
     pub(crate) fn new(account: AccountRef, budget_bytes_max: usize) -> Self {
-        Self { account, budget_bytes_max, looked_ns: AtomicU64::new(0) }
+        let (looked_ns, told_ns) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { account, budget_bytes_max, looked_ns, told_ns }
     }
 
     /// Granules that others leave.

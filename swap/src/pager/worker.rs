@@ -23,9 +23,10 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::libc;
+use plimsoll_arena::process::ShareMeter;
 
 use super::core::Core;
 use super::crew::WATCHER;
@@ -34,7 +35,7 @@ use super::entry::Demand;
 use super::space::{GRANULE_BYTES, GRANULES, Mask, run};
 use super::state::{Answer, State, answer};
 use super::streams::Streams;
-use super::sys::{self, die, now_ns, say};
+use super::sys::{self, die, now_ns};
 use super::thrash::{Advice, FailFast};
 
 /// How often a worker looks around.
@@ -43,9 +44,6 @@ const TICK: Duration = Duration::from_millis(50);
 /// The same where the process has a limit: nothing else says that small blocks come. With 50 ms
 /// ark-groth16 was over by some MB (`scripts/ci.sh peers`, groth16 under a third of its peak).
 const TICK_UNDER_LIMIT: Duration = Duration::from_millis(10);
-
-/// When a limit of the process is said to be too small: half of the time was spent waiting.
-const TELL: FailFast = FailFast { window: Duration::from_secs(10), stalled_percent: 50 };
 
 /// What a thread is started with.
 pub(crate) struct Start {
@@ -118,7 +116,7 @@ impl Engine {
     /// Does what there is to do until the pager stops.
     fn work_on(&self, start: &Start) {
         let tick = if self.following.is_some() { TICK_UNDER_LIMIT } else { TICK };
-        let mut watch = Watch::new(start, tick);
+        let mut watch = Watch::new(self, start, tick);
         while !self.stopping() {
             let seen = self.work.count();
             if self.queued_demand(start.number) {
@@ -270,14 +268,17 @@ impl Engine {
 struct Watch {
     tick: Duration,
     looked_ns: u64,
-    tell: Stalls,
-    end: Stalls,
+    processors: u64,
+    /// When to end the process, and what finds that out.
+    end: Option<(FailFast, ShareMeter)>,
+    /// What threads had waited in all when this one last looked.
+    stalled_ns: u64,
 }
 
 impl Watch {
-    fn new(start: &Start, tick: Duration) -> Self {
-        let stalls = Stalls { since_ns: now_ns(), stalled_ns: 0, processors: start.processors };
-        Self { tick, looked_ns: now_ns(), tell: stalls, end: stalls }
+    fn new(engine: &Engine, start: &Start, tick: Duration) -> Self {
+        let end = engine.fail_fast.map(|limit| (limit, ShareMeter::new(limit.stalled_percent)));
+        Self { tick, looked_ns: now_ns(), processors: start.processors, end, stalled_ns: 0 }
     }
 
     fn look(&mut self, engine: &Engine) {
@@ -287,63 +288,48 @@ impl Watch {
         }
         self.looked_ns = now;
         engine.look_after_crew();
-        if let Some(limit) = engine.fail_fast
-            && let Some((percent, advice)) = self.end.over(engine, limit, now)
-        {
-            die(format_args!(
-                "threads wait for pages {percent} % of the time, and fail-fast is on; {advice}"
-            ));
-        }
-        self.tell(engine, now);
-    }
-
-    /// Says once that the limit of the process is too small.
-    fn tell(&mut self, engine: &Engine, now: u64) {
-        // Relaxed, both: a flag that stands for nothing but itself.
-        if engine.following.is_none() || engine.told.load(Ordering::Relaxed) {
-            return;
-        }
-        if let Some((percent, advice)) = self.tell.over(engine, TELL, now)
-            && advice.thrash.refaulted_bytes > 0
-            && !engine.told.swap(true, Ordering::Relaxed)
-        {
-            say(format_args!(
-                "threads wait for pages {percent} % of the time: the limit is small; {advice}; \
-                 PLIMSOLL_FAIL_FAST=1 ends a process that does little else"
-            ));
+        if self.end.is_some() || engine.following.is_some() {
+            self.look_at_stalls(engine);
         }
     }
-}
 
-/// How long threads have waited since a moment.
-#[derive(Clone, Copy)]
-struct Stalls {
-    since_ns: u64,
-    /// What all had waited then, added up.
-    stalled_ns: u64,
-    processors: u64,
-}
-
-impl Stalls {
-    /// Once a window is over: the percentage of it that threads waited, if that is more than there
-    /// may be, and what would help.
-    fn over(&mut self, engine: &Engine, limit: FailFast, now: u64) -> Option<(u64, Advice)> {
-        let elapsed = now - self.since_ns;
-        if elapsed < limit.window.as_nanos() as u64 {
-            return None;
-        }
-        let limit_bytes =
-            engine.following.as_ref().map(|following| following.account.limit_bytes() as u64);
-        let (advice, stalled_ns) = {
+    /// Notes how long threads have waited, and acts where that is too long.
+    fn look_at_stalls(&mut self, engine: &Engine) {
+        let (stalled_ns, refaulted) = {
             let core = engine.core.lock();
-            let thrash = core.counters.report(core.evictions, core.budget);
-            let budget_bytes = core.budget * GRANULE_BYTES as u64;
-            (Advice { thrash, budget_bytes, limit_bytes }, core.counters.stalled_ns)
+            (core.counters.stalled_ns, core.counters.refaulted)
         };
-        let stalled = (stalled_ns - self.stalled_ns) / self.processors;
-        (self.since_ns, self.stalled_ns) = (now, stalled_ns);
-        // A thread that waits takes no processor: there may be more of them than processors.
-        let percent = (stalled * 100 / elapsed.max(1)).min(100);
-        (stalled > elapsed / 100 * u64::from(limit.stalled_percent)).then_some((percent, advice))
+        let now = Instant::now();
+        let waited = |before| Duration::from_nanos((stalled_ns - before) / self.processors);
+        if let Some((limit, meter)) = &mut self.end
+            && let Some(lost) = meter.note(Duration::ZERO, waited(self.stalled_ns), now)
+            && lost.elapsed >= limit.window
+        {
+            die(format_args!("{lost}, and fail-fast is on; {}", engine.advice()));
+        }
+        self.stalled_ns = stalled_ns;
+        let Some(following) = &engine.following else { return };
+        // Relaxed: a number. Each nanosecond is told of by one thread.
+        let told = following.told_ns.fetch_max(stalled_ns, Ordering::Relaxed).min(stalled_ns);
+        let guard = following.account.thrash();
+        // A limit under which nothing is wanted again is not too small.
+        if refaulted > 0
+            && let Some(lost) = guard.waited(waited(told), now)
+        {
+            let advice = engine.advice();
+            let helps = "PLIMSOLL_FAIL_FAST=1 ends a process that does little else";
+            guard.tell(&lost, format_args!("{advice}; {helps}"));
+        }
+    }
+}
+
+impl Engine {
+    /// What would help where threads wait for too long.
+    fn advice(&self) -> Advice {
+        let limit = self.following.as_ref().map(|f| f.account.limit_bytes() as u64);
+        let core = self.core.lock();
+        let thrash = core.counters.report(core.evictions, core.budget);
+        let budget_bytes = core.budget * GRANULE_BYTES as u64;
+        Advice { thrash, budget_bytes, limit_bytes: limit }
     }
 }
