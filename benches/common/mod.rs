@@ -199,8 +199,8 @@ pub(crate) fn minor_faults() -> u64 {
 /// Words of the pattern: 16 KiB, a third of the first cache.
 pub(crate) const PATTERN_LEN: usize = 2048;
 
-/// The pattern at the start of a page, as every vector of ours and most of the peers' starts: how fast
-/// memcpy(3) is depends on where both of its ends lie, and malloc puts a plain `Vec` anywhere.
+/// The pattern, which starts where a page starts, as our vectors and most of the peers' do. How
+/// fast memcpy(3) is depends on where both of its ends lie, and malloc puts a plain `Vec` anywhere.
 #[derive(Debug)]
 #[repr(C, align(4096))]
 struct PatternWords([u64; PATTERN_LEN]);
