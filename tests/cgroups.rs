@@ -201,6 +201,20 @@ fn several_processes_with_auto_share_one_group() {
     assert_eq!(group.kills(), 0);
 }
 
+/// Without `/proc` nobody can say what `auto` comes to: that is said, and the program runs.
+#[test]
+fn an_auto_that_nobody_can_resolve_is_said() {
+    let Some(group) = Group::new("blind", 300 * MIB) else { return };
+    let blind = ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /proc && exec \"$@\"", "sh"];
+    for (limit, is_said) in [("auto", true), ("50%", true), ("64MiB", false), ("none", false)] {
+        let output = group.run(&blind, "fill", limit).wait_with_output().expect("it ends");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{limit}: {}: {text}", output.status);
+        let said = text.contains("/proc does not say what there is: there is no limit");
+        assert_eq!(said, is_said, "{limit}: {text}");
+    }
+}
+
 /// The limit is the pod's; the container's own group, which is all that can be seen, has none.
 #[test]
 fn a_limit_above_what_a_container_sees_is_kept_to() {

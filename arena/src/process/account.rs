@@ -28,20 +28,21 @@
 //! * `held(owner)` is the sum of what the owner added less what it took off;
 //! * with hard charges only, `counted <= limit` after every charge, for the foreign bytes known at
 //!   that moment: the test and the addition are one step, for all ledgers together;
-//! * what an older look found is not written over what a younger one found.
+//! * what an older look found is not written over what a younger one found (`foreign`).
 //!
 //! Must never: allocate, lock or log, but for registering, setting a limit, and the one line of
 //! `over`.
 
-use super::allowance::Resolved;
+use super::allowance::{Allowance, Resolved};
+use super::foreign::Foreign;
+use super::kernel::Kernel;
 use super::limit::{Limit, Source, tell_lowered};
 use super::over::{Over, Parts, tell};
-use super::resident::{Resident, Statm};
+use super::resident::Resident;
 use super::thrash::Thrash;
 use super::words::LimitSpec;
-use crate::sync::{AtomicU64, AtomicUsize, Ordering, const_fn, unpoisoned};
+use crate::sync::{AtomicUsize, Ordering, const_fn, unpoisoned};
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64 as StdU64, AtomicUsize as StdUsize};
 use std::sync::{Arc, Mutex, Weak};
 
 /// What the heap, stacks and code pages may grow by after the last vector was charged, when nobody
@@ -52,9 +53,6 @@ const MARGIN_BYTES: usize = 1 << 20;
 /// Over the limit by this share of it or less is not said: the kernel counts late, and a thread may
 /// be about to give back.
 const TOLERATED_DIVISOR: usize = 64;
-
-/// Pages of files may change by so many bytes before they are told apart again.
-const FILES_STEP_BYTES: u64 = 1 << 20;
 
 /// Who holds memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,9 +103,7 @@ pub trait Pressure: Send + Sync {
 pub struct Account {
     limit: Limit,
     owners: [Cell; 3],
-    /// A look's number, and the foreign bytes that it found: see [`pack`].
-    foreign: AtomicU64,
-    looks: AtomicUsize,
+    foreign: Foreign,
     /// The rest of the process is taken to hold at least this many bytes, because it will.
     expected: AtomicUsize,
     margin: usize,
@@ -115,30 +111,6 @@ pub struct Account {
     over: Over,
     thrash: Thrash,
     pressures: Mutex<Vec<Weak<dyn Pressure>>>,
-}
-
-/// What only an account that asks the kernel has.
-struct Kernel {
-    statm: Statm,
-    /// Pages of files, and shared memory, when they were last told apart; and then: how many of
-    /// them count.
-    shared: StdU64,
-    counting: StdU64,
-    /// Whether the limit is the process's own, which follows the machine.
-    follows: bool,
-    resident: StdUsize,
-}
-
-impl Kernel {
-    const fn new(follows: bool) -> Self {
-        Self {
-            statm: Statm::new(),
-            shared: StdU64::new(0),
-            counting: StdU64::new(u64::MAX),
-            follows,
-            resident: StdUsize::new(0),
-        }
-    }
 }
 
 #[cfg(not(loom))]
@@ -204,31 +176,13 @@ impl std::fmt::Debug for Account {
     }
 }
 
-/// The lower bits of a look hold what is foreign, in bytes and with a sign; the others its number.
-const FOREIGN_BITS: u32 = 48;
-
-fn pack(number: usize, foreign: i64) -> u64 {
-    (number as u64) << FOREIGN_BITS | (foreign as u64 & ((1 << FOREIGN_BITS) - 1))
-}
-
-fn foreign_of(look: u64) -> i64 {
-    ((look << (64 - FOREIGN_BITS)) as i64) >> (64 - FOREIGN_BITS)
-}
-
-/// Says whether `number` is younger than the one of `look`; numbers come round again.
-fn is_younger(number: usize, look: u64) -> bool {
-    let ahead = (number as u16).wrapping_sub((look >> FOREIGN_BITS) as u16);
-    ahead != 0 && ahead < 1 << 15
-}
-
 impl Account {
     const_fn! {
         fn with(kernel: Option<Kernel>, margin: usize) -> Self {
             Self {
                 limit: Limit::new(),
                 owners: [Cell::new(), Cell::new(), Cell::new()],
-                foreign: AtomicU64::new(0),
-                looks: AtomicUsize::new(0),
+                foreign: Foreign::new(),
                 expected: AtomicUsize::new(0),
                 margin,
                 kernel,
@@ -278,9 +232,15 @@ impl Account {
         old
     }
 
-    /// Sets the limit by its words, resolved on this machine, and returns what it came to.
-    pub fn set_spec(&self, spec: LimitSpec, source: Source) -> Option<Resolved> {
-        self.limit.set(spec, source).1
+    /// Sets the limit by its words, resolved under `allowance`, and returns what it came to. It
+    /// gives nothing back by itself: [`Account::tell_changed`].
+    pub fn set_spec(
+        &self,
+        spec: LimitSpec,
+        allowance: &Allowance,
+        source: Source,
+    ) -> Option<Resolved> {
+        self.limit.set_under(spec, allowance, source).1
     }
 
     /// Connects what gives memory back when the limit is lowered. It leaves by being dropped.
@@ -405,7 +365,7 @@ impl Account {
     /// Returns the bytes that are nobody's, as last seen.
     #[must_use]
     pub fn foreign_bytes(&self) -> usize {
-        foreign_of(self.foreign.load(Ordering::Relaxed)).max(0) as usize
+        self.foreign.bytes().max(0) as usize
     }
 
     /// Returns what the process holds: what its owners hold now, and what was foreign at the last
@@ -413,7 +373,7 @@ impl Account {
     #[inline]
     #[must_use]
     pub fn counted_bytes(&self) -> usize {
-        let foreign = foreign_of(self.foreign.load(Ordering::Relaxed));
+        let foreign = self.foreign.bytes();
         foreign.saturating_add(self.sum(|cell| &cell.held)).max(0) as usize
     }
 
@@ -421,7 +381,7 @@ impl Account {
     #[inline]
     #[must_use]
     pub fn rest_bytes(&self, owner: Owner) -> usize {
-        let mut rest = foreign_of(self.foreign.load(Ordering::Relaxed));
+        let mut rest = self.foreign.bytes();
         for other in OWNERS {
             rest += if other == owner { 0 } else { self.held_bytes(other) as i64 };
         }
@@ -458,17 +418,15 @@ impl Account {
     /// asked.
     pub fn look(&self) -> Option<Resident> {
         let kernel = self.kernel.as_ref()?;
-        // Relaxed: a number, as everything here.
-        let number = self.looks.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let number = self.foreign.begin();
         // Pages that came or went meanwhile are not taken for the owners'.
         let there = || self.owners.each_ref().map(|cell| cell.there.load(Ordering::Relaxed));
         let before = there();
-        let resident = kernel.statm.read()?;
+        let resident = kernel.read()?;
         let after = there();
         let ours: i64 = before.iter().zip(after).map(|(b, a)| (*b as i64).min(a as i64)).sum();
-        kernel.resident.store(resident.resident_bytes as usize, Ordering::Relaxed);
-        let counted = resident.resident_bytes - self.dropped_by_kernel(kernel, resident);
-        self.note(number, counted as i64 - ours);
+        let counted = kernel.counted_bytes(resident, &self.limit);
+        self.foreign.note(number, counted as i64 - ours);
         if kernel.follows {
             self.limit.follow(resident);
         }
@@ -486,49 +444,19 @@ impl Account {
     /// a look it changes nothing.
     #[must_use]
     pub fn resident(&self) -> Option<Resident> {
-        self.kernel.as_ref()?.statm.read()
-    }
-
-    fn note(&self, number: usize, foreign: i64) {
-        let newer = |look: u64| is_younger(number, look).then(|| pack(number, foreign));
-        let _ = self.foreign.fetch_update(Ordering::Relaxed, Ordering::Relaxed, newer);
+        self.kernel.as_ref()?.read()
     }
 
     /// Records how many bytes are nobody's: for an account that asks no kernel.
     pub fn note_foreign(&self, bytes: usize) {
-        let number = self.looks.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        self.note(number, bytes as i64);
-    }
-
-    /// Pages of files beyond the program's own, which the kernel may drop.
-    #[inline]
-    fn dropped_by_kernel(&self, kernel: &Kernel, resident: Resident) -> u64 {
-        let shared = resident.shared_bytes;
-        if shared.abs_diff(kernel.shared.load(Ordering::Relaxed)) >= FILES_STEP_BYTES {
-            self.tell_files_apart(kernel, shared);
-        }
-        shared.saturating_sub(kernel.counting.load(Ordering::Relaxed)).min(resident.resident_bytes)
-    }
-
-    /// Finds out how many of the pages of files and of shared memory count.
-    #[cold]
-    fn tell_files_apart(&self, kernel: &Kernel, shared: u64) {
-        let tree = super::Tree::MACHINE;
-        let names = ["VmExe", "VmLib", "RssShmem", "VmLck"];
-        let fields = self.limit.with_scratch(|scratch| scratch.status(tree, names));
-        // Another thread is at it: what it finds counts from the next look on.
-        let Some(Ok([Some(program), libraries, shmem, locked])) = fields else { return };
-        let code = program.saturating_add(libraries.unwrap_or(0));
-        let kept = shmem.unwrap_or(0).saturating_add(locked.unwrap_or(0));
-        kernel.counting.store(code.saturating_mul(2).saturating_add(kept), Ordering::Relaxed);
-        kernel.shared.store(shared, Ordering::Relaxed);
+        self.foreign.note(self.foreign.begin(), bytes as i64);
     }
 
     /// The process is over its limit, and whoever says so has given back all that it could, and
     /// looked again. Counts it where it is by more than a 64th, and says it the first time.
     pub fn still_over(&self) {
         let limit = self.limit_bytes();
-        let resident = self.kernel.as_ref().map_or(0, |k| k.resident.load(Ordering::Relaxed));
+        let resident = self.kernel.as_ref().map_or(0, Kernel::last_bytes);
         let tolerated = limit.saturating_add(limit / TOLERATED_DIVISOR);
         if resident > tolerated && self.over.began(resident - limit) {
             tell(&self.parts(), limit, self.limit.source());

@@ -38,7 +38,7 @@ const FRESH: Duration = Duration::from_millis(100);
 /// The process may grow by this share of its limit before the cgroup is looked at again.
 const GROWTH_DIVISOR: usize = 64;
 
-/// And by this many bytes: a look costs some 200 us.
+/// And by this many bytes: a look is a dozen small reads.
 const GROWTH_BYTES_MIN: usize = 4 << 20;
 
 /// Who set the limit that is in force.
@@ -146,22 +146,31 @@ impl Limit {
     }
 
     /// Sets what was asked for, resolved on this machine, and returns the old limit with what
-    /// `spec` came to.
+    /// `spec` came to. Where nobody says what the machine has, bytes must do as they are, and
+    /// anything else is no limit.
     pub(super) fn set(&self, spec: LimitSpec, source: Source) -> (usize, Option<Resolved>) {
-        self.environment_read.store(true, Relaxed);
         let allowance = self.scratch.patiently(|scratch| scratch.allowance(Tree::MACHINE).ok());
-        let resolved = match allowance.flatten() {
-            Some(allowance) => spec.resolve(&allowance),
-            // Nobody says what there is: what was asked for must do.
-            None => match spec {
-                LimitSpec::Bytes(bytes) => Some(Resolved { bytes, bound: Bound::Asked }),
-                _ => None,
-            },
-        };
-        let available = allowance.flatten().map_or(u64::MAX, |there| there.available_bytes);
-        self.note(spec, source, available);
-        let bytes = in_force(resolved);
-        (self.in_force.swap(bytes, Relaxed), resolved)
+        match (allowance.flatten(), spec) {
+            (Some(allowance), _) => self.set_under(spec, &allowance, source),
+            (None, LimitSpec::Bytes(bytes)) => {
+                let resolved = Some(Resolved { bytes, bound: Bound::Asked });
+                (self.set_exactly(in_force(resolved), source), resolved)
+            }
+            (None, _) => (self.set_exactly(usize::MAX, source), None),
+        }
+    }
+
+    /// Sets what was asked for, resolved under `allowance`.
+    pub(super) fn set_under(
+        &self,
+        spec: LimitSpec,
+        allowance: &Allowance,
+        source: Source,
+    ) -> (usize, Option<Resolved>) {
+        self.environment_read.store(true, Relaxed);
+        let resolved = spec.resolve(allowance);
+        self.note(spec, source, allowance.available_bytes);
+        (self.in_force.swap(in_force(resolved), Relaxed), resolved)
     }
 
     fn note(&self, spec: LimitSpec, source: Source, available: u64) {
@@ -246,7 +255,16 @@ fn in_force(resolved: Option<Resolved>) -> usize {
 /// Says that a limit is another than what was asked for.
 #[cold]
 pub(super) fn tell_lowered(who: &str, spec: LimitSpec, resolved: Option<Resolved>) {
-    let (Some(resolved), least) = (resolved, LIMIT_BYTES_MIN) else { return };
+    let Some(resolved) = resolved else {
+        if spec != LimitSpec::None {
+            say(format_args!(
+                "{who} asks for a part of what there is, but /proc does not say what there is: \
+                 there is no limit; ask for bytes, such as 8GiB"
+            ));
+        }
+        return;
+    };
+    let least = LIMIT_BYTES_MIN;
     let bytes = resolved.bytes.max(least);
     match (spec, resolved.bound) {
         (LimitSpec::Bytes(asked), Bound::Group { limit_bytes, .. }) => say(format_args!(

@@ -6,7 +6,9 @@
 //!   cgroup         the group's files   ->  the tightest limit
 //!   allowance      machine and group   ->  what a LimitSpec comes to
 //!   resident       /proc/self/statm    ->  anonymous and file pages
-//!   account        the limit in force, who holds how much, what is nobody's
+//!   kernel         resident bytes, and what of them counts
+//!   foreign        what is nobody's, as the youngest look found it
+//!   account        the limit in force, and who holds how much
 //!   over           the line that says that the limit is exceeded
 //!   thrash         the guard against a limit that takes most of the time
 //!   say            one line to standard error
@@ -29,6 +31,8 @@ mod allowance;
 mod cgroup;
 mod env;
 mod file;
+mod foreign;
+mod kernel;
 mod limit;
 mod over;
 mod resident;

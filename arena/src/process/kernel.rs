@@ -1,0 +1,77 @@
+//! What an account asks the kernel: how much is resident, and how much of that is held against
+//! vectors.
+//!
+//! Pages of files count as far as the program itself and its libraries reach: twice their code, for
+//! their constants. Shared and locked memory counts, too. What is beyond, a mapped key for example,
+//! the kernel drops when it must. To tell them apart takes a read of `status`, so that is done anew
+//! only when they have changed by a MiB.
+//!
+//! Must never: allocate, lock, or wait.
+
+use super::file::Tree;
+use super::limit::Limit;
+use super::resident::{Resident, Statm};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+
+/// Pages of files may change by so many bytes before they are told apart again.
+const FILES_STEP_BYTES: u64 = 1 << 20;
+
+/// See the module's header.
+pub(super) struct Kernel {
+    statm: Statm,
+    /// Pages of files, and shared memory, when they were last told apart; and then: how many of
+    /// them count. In bytes.
+    shared: AtomicU64,
+    counting: AtomicU64,
+    /// Whether the limit is the process's own, which follows the machine.
+    pub(super) follows: bool,
+    /// What was resident at the last look, in bytes.
+    last: AtomicUsize,
+}
+
+impl Kernel {
+    pub(super) const fn new(follows: bool) -> Self {
+        Self {
+            statm: Statm::new(),
+            shared: AtomicU64::new(0),
+            counting: AtomicU64::new(u64::MAX),
+            follows,
+            last: AtomicUsize::new(0),
+        }
+    }
+
+    /// Returns what is resident now; `None` where the kernel will not say.
+    pub(super) fn read(&self) -> Option<Resident> {
+        self.statm.read()
+    }
+
+    /// Returns what was resident at the last look, in bytes.
+    pub(super) fn last_bytes(&self) -> usize {
+        self.last.load(Relaxed)
+    }
+
+    /// Returns what of a look counts against the limit, in bytes, and remembers the look.
+    #[inline]
+    pub(super) fn counted_bytes(&self, resident: Resident, limit: &Limit) -> u64 {
+        let (all, shared) = (resident.resident_bytes, resident.shared_bytes);
+        // Relaxed, everywhere: numbers that stand for nothing but themselves.
+        self.last.store(all as usize, Relaxed);
+        if shared.abs_diff(self.shared.load(Relaxed)) >= FILES_STEP_BYTES {
+            self.tell_files_apart(shared, limit);
+        }
+        all.saturating_sub(shared.saturating_sub(self.counting.load(Relaxed)))
+    }
+
+    #[cold]
+    fn tell_files_apart(&self, shared: u64, limit: &Limit) {
+        let names = ["VmExe", "VmLib", "RssShmem", "VmLck"];
+        let fields = limit.with_scratch(|scratch| scratch.status(Tree::MACHINE, names));
+        // Another thread is at it: what it finds counts from the next look on.
+        let Some(Ok([Some(program), libraries, shmem, locked])) = fields else { return };
+        let code = program.saturating_add(libraries.unwrap_or(0));
+        let kept = shmem.unwrap_or(0).saturating_add(locked.unwrap_or(0));
+        self.counting.store(code.saturating_mul(2).saturating_add(kept), Relaxed);
+        self.shared.store(shared, Relaxed);
+    }
+}
