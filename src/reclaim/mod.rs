@@ -77,6 +77,9 @@ pub(crate) trait Rung: Send + Sync {
         Frees::Rest
     }
 
+    /// A climb begins: what others free on this rung's behalf from here on counts as its own.
+    fn begin(&self) {}
+
     /// Who holds what it could free, and what of that is in use. Allocates.
     fn held(&self, moment: Moment) -> Vec<Held>;
 
@@ -324,6 +327,7 @@ impl Ladder {
         let mut climb = Climb { cause, rest_before, rest_freed: 0 };
         let target = short_bytes.saturating_add(slack_bytes(self.account.limit_bytes()));
         let mut total = 0;
+        self.rungs().for_each(Rung::begin);
         for rung in self.rungs() {
             let enough = if rung.is_costly() { short_bytes } else { target };
             if total >= enough {

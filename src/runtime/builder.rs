@@ -112,7 +112,7 @@ impl RuntimeBuilder {
             Box::new(blocks.clone()),
             Box::new(AllocatorCache(account.clone())),
             Box::new(Arc::clone(&holders)),
-            Box::new(Vectors { spill: Arc::downgrade(&spill), blocks }),
+            Box::new(Vectors::new(Arc::downgrade(&spill), blocks)),
             Box::new(PagedBlocks(account.clone())),
             Box::new(HeapTrim(account.clone())),
         ]);

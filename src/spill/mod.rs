@@ -293,9 +293,15 @@ impl Spill {
         self.store().map_or(0, |store| store.stats().packed_bytes as usize)
     }
 
+    /// Returns the bytes of vectors that write-backs let leave, so far.
+    fn departed_bytes(&self) -> u64 {
+        self.departed.load(Ordering::Relaxed)
+    }
+
     /// Makes at least `target_bytes` of vectors leave memory if it can; returns the bytes freed by
-    /// those that left, be it that others came meanwhile.
-    pub(crate) fn reclaim(&self, target_bytes: usize) -> usize {
+    /// those that left, be it that others came meanwhile. Where that is not enough, what write-backs
+    /// let leave counts from `departed_before` on.
+    fn reclaim(&self, target_bytes: usize, departed_before: u64) -> usize {
         if target_bytes == 0 || self.store.is_none() && unpoisoned(self.slots.lock()).is_empty() {
             return 0;
         }
@@ -316,7 +322,7 @@ impl Spill {
             freed += slot.demote();
         }
         if freed < target_bytes {
-            freed += self.wait_for_leaving();
+            freed += self.wait_for_leaving(target_bytes - freed, departed_before);
         }
         freed
     }
@@ -333,17 +339,17 @@ impl Spill {
         slots
     }
 
-    /// Waits until a write-back that is on its way is over; returns the bytes freed meanwhile.
-    fn wait_for_leaving(&self) -> usize {
-        let departed = || self.departed.load(Ordering::Relaxed);
-        let before = departed();
+    /// Waits until write-backs have let `bytes` leave since `departed_before`, or none is on its
+    /// way; returns the bytes that left.
+    fn wait_for_leaving(&self, bytes: usize, departed_before: u64) -> usize {
         let mut leaving = unpoisoned(self.leaving.lock());
-        let at_start = *leaving;
-        while *leaving > 0 && *leaving >= at_start {
+        loop {
+            let departed = (self.departed_bytes() - departed_before) as usize;
+            if departed >= bytes || *leaving == 0 {
+                return departed;
+            }
             leaving = unpoisoned(self.left.wait(leaving));
         }
-        drop(leaving);
-        (departed() - before) as usize
     }
 
     pub(crate) fn stats(&self) -> SpillStats {

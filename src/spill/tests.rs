@@ -67,6 +67,28 @@ fn a_vector_of_another_runtimes_pool_goes_home_there() {
 }
 
 #[test]
+fn a_write_back_that_ends_during_a_climb_counts_as_freed() {
+    let (runtime, _folder) = runtime();
+    let vector = runtime.spillable(runtime.pool().try_filled(LEN, 1u64).expect("memory"));
+    let bytes = LEN * size_of::<u64>();
+    // No room, so that it leaves, and no climb that makes it leave before.
+    let limit = runtime.set_limit_bytes(None);
+    let guard = vector.read().expect("it is here");
+    runtime.set_limit_bytes(Some(1));
+    drop(guard);
+    let spill = runtime.spill();
+    let before = spill.departed_bytes();
+    vector.write_back();
+    // The rung of the cached blocks was passed; now the write ends, and nothing is left to evict.
+    while vector.is_resident() {
+        std::thread::yield_now();
+    }
+    assert_eq!(spill.reclaim(bytes, before), bytes);
+    assert_eq!(spill.reclaim(bytes, before + bytes as u64), 0, "it is told once");
+    runtime.set_limit_bytes(limit);
+}
+
+#[test]
 fn who_only_tries_never_waits_for_a_guard() {
     let (runtime, _folder) = runtime();
     let vector = runtime.spillable(runtime.pool().try_filled(LEN, 1u64).expect("memory"));
