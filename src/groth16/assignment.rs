@@ -82,23 +82,36 @@ impl Assignment {
         self.len == 0
     }
 
-    /// Calls `visit` with every segment in turn as a window; the next is read ahead meanwhile.
+    /// Calls `visit` with every window whose variables `wants` says yes to, in turn; a window is a
+    /// segment. The next that is wanted is read ahead meanwhile. Both are told `state`: what a
+    /// visit learns decides on the windows after it.
     ///
     /// # Errors
     ///
     /// What `visit` says, or the limit and the disk.
-    pub fn for_each_window(
+    pub(crate) fn for_each_window<S>(
         &self,
-        mut visit: impl FnMut(Window<'_>) -> Result<(), ProveError>,
+        state: &mut S,
+        wants: impl Fn(&S, Range<usize>) -> bool,
+        mut visit: impl FnMut(&mut S, Window<'_>) -> Result<(), ProveError>,
     ) -> Result<(), ProveError> {
-        for (i, segment) in self.segments.iter().enumerate() {
+        let next_wanted = |state: &S, from: usize| {
+            (from..self.segments.len()).find(|i| {
+                let start = i * self.segment_len;
+                wants(state, start..(start + self.segment_len).min(self.len))
+            })
+        };
+        let mut next = next_wanted(state, 0);
+        while let Some(i) = next {
+            let segment = &self.segments[i];
             let values = segment.read()?;
             // Sweeps repeat: what was just used is used last.
             segment.hint(Hint::NextUse(self.segments.len() as u64));
-            if let Some(next) = self.segments.get(i + 1) {
-                next.prefetch();
+            if let Some(next) = next_wanted(state, i + 1) {
+                self.segments[next].prefetch();
             }
-            visit(Window { start: i * self.segment_len, values: &values })?;
+            visit(state, Window { start: i * self.segment_len, values: &values })?;
+            next = next_wanted(state, i + 1);
         }
         Ok(())
     }
@@ -114,12 +127,10 @@ impl Assignment {
         piece_len: usize,
         mut visit: impl FnMut(usize, &[Fr]) -> Result<(), ProveError>,
     ) -> Result<(), ProveError> {
-        self.for_each_window(|window| {
+        let wants = |_: &(), own: Range<usize>| own.start < range.end && range.start < own.end;
+        self.for_each_window(&mut (), wants, |(), window| {
             let from = range.start.max(window.start);
             let to = range.end.min(window.start + window.values.len());
-            if from >= to {
-                return Ok(());
-            }
             let values = &window.values[from - window.start..to - window.start];
             for (i, piece) in values.chunks(piece_len.max(1)).enumerate() {
                 visit(from + i * piece_len.max(1), piece)?;

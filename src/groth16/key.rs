@@ -40,7 +40,7 @@ use ark_bn254::{Bn254, G1Affine, G2Affine};
 use ark_groth16::VerifyingKey;
 
 use super::file_error::{Fault, FileError, KeyError};
-pub(super) use coefficients::COEFFICIENT_BYTES;
+pub(super) use coefficients::{COEFFICIENT_BYTES, CoefficientIndex, Want};
 pub use coefficients::{Coefficient, Coefficients, Matrix};
 pub use points::KeyKind;
 pub(super) use points::{G1_BYTES, G2_BYTES, little_endian};

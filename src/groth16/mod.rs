@@ -16,6 +16,7 @@ pub mod circuit;
 pub mod error;
 pub mod file_error;
 pub mod key;
+mod parts;
 pub mod plan;
 pub mod prover;
 mod quotient;

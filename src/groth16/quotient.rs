@@ -20,24 +20,24 @@
 //! Source: J. Groth, "On the Size of Pairing-Based Non-interactive Arguments", 2016; the two
 //! reductions as ark-groth16 0.6 and snarkjs 0.7 define them.
 
+mod circom_rows;
 mod out_of_core;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use circom_rows::COEFFICIENTS_AT_ONCE;
 pub(crate) use out_of_core::{out_of_core, piece_len};
 
 use crate::Runtime;
 use crate::groth16::error::ProveError;
-use crate::groth16::key::{Coefficient, KeyFile, Matrix as Side};
+use crate::groth16::key::KeyFile;
 use crate::groth16::r1cs::{Matrix, MatrixFile, Window};
 use crate::ntt::{Radix2, twiddle_len};
 use ark_bn254::Fr;
 use ark_ff::{FftField, Field, One};
+use circom_rows::CircomRows;
 use plimsoll_arena::{PoolVec, fill_with_zero};
 use rayon::prelude::*;
-
-/// Coefficients of a zkey read at a time: 2^14 of 48 bytes, under a megabyte.
-pub(crate) const COEFFICIENTS_AT_ONCE: usize = 1 << 14;
 
 /// Where the matrices are, and which reduction goes with them.
 #[derive(Clone, Copy)]
@@ -144,7 +144,7 @@ fn values(
     let mut a = vector(runtime, n)?;
     let mut b = vector(runtime, n)?;
     let window = Window { start: 0, values: assignment };
-    accumulate_coefficients(runtime, key, window, 0, &mut a, &mut b)?;
+    CircomRows::new(runtime, key)?.accumulate(window, 0, &mut a, &mut b)?;
     let mut c = vector(runtime, n)?;
     c.copy_from_slice(&a);
     pointwise(&mut c, &b, |c, b| *c *= b);
@@ -155,43 +155,4 @@ fn values(
     pointwise(&mut a, &b, |a, b| *a *= b);
     pointwise(&mut a, &c, |a, c| *a -= c);
     Ok(a)
-}
-
-/// Adds every coefficient of the zkey times its signal to its row of `a` or `b`, which are the rows
-/// from `first_row` on; signals outside the window and other rows are passed over.
-fn accumulate_coefficients(
-    runtime: &Runtime,
-    key: &KeyFile,
-    window: Window<'_>,
-    first_row: usize,
-    a: &mut [Fr],
-    b: &mut [Fr],
-) -> Result<(), ProveError> {
-    let explain = |error| runtime.explain("quotient", error);
-    let coefficients = key.coefficients().ok_or(ProveError::NoMatrices)?;
-    let len = COEFFICIENTS_AT_ONCE.min(coefficients.len());
-    let mut buffer = runtime.pool().try_filled(len, Coefficient::ZERO).map_err(explain)?;
-    let mut products = runtime.secret_pool().try_zeroed::<Fr>(len).map_err(explain)?;
-    let rows = a.len();
-    let place = |c: &Coefficient| {
-        let row = (c.row as usize).wrapping_sub(first_row);
-        let value = window.values.get((c.signal as usize).wrapping_sub(window.start))?;
-        (row < rows).then_some((row, value))
-    };
-    coefficients.for_each_chunk_in(&mut buffer, |chunk| {
-        // The multiplications in parallel, the additions in order: rows come in runs.
-        products.par_iter_mut().zip(chunk).with_min_len(1 << 10).for_each(|(product, c)| {
-            if let Some((_, value)) = place(c) {
-                *product = c.value * value;
-            }
-        });
-        for (product, c) in products.iter().zip(chunk) {
-            let Some((row, _)) = place(c) else { continue };
-            match c.matrix {
-                Side::A => a[row] += product,
-                Side::B => b[row] += product,
-            }
-        }
-        Ok(())
-    })
 }

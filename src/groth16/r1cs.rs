@@ -25,17 +25,20 @@
 //!
 //! Never: a vector sized by a number in the file that was not checked against the file's length.
 
-use crate::groth16::error::{MatrixError, ProveError};
+mod products;
+
+pub(super) use products::multiply;
+
+use crate::groth16::error::MatrixError;
+use crate::groth16::parts::{Cut, Parts};
 use crate::groth16::random_file::RandomFile;
 use ark_bn254::Fr;
-use ark_ff::{BigInteger, PrimeField, Zero};
-use plimsoll_arena::fill_with_zero;
-use rayon::prelude::*;
+use ark_ff::{BigInteger, PrimeField};
 use std::collections::HashMap;
 use std::hash::Hasher;
 use std::io::Write;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use twox_hash::XxHash3_64;
 
 const MAGIC: &[u8; 8] = b"PLMATRIX";
@@ -92,11 +95,23 @@ impl std::fmt::Debug for Window<'_> {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Block {
     offset: u64,
     bytes: usize,
     checksum: u64,
+    /// The parts of the assignment that it reads, [`Parts::ALL`] until it was looked through.
+    parts: AtomicU64,
+}
+
+impl Block {
+    fn parts(&self) -> Parts {
+        Parts::from_bits(self.parts.load(Ordering::Relaxed))
+    }
+
+    fn set_parts(&self, parts: Parts) {
+        self.parts.store(parts.bits(), Ordering::Relaxed);
+    }
 }
 
 /// An opened matrix file. Holding one proves that its header, index and dictionary were checked;
@@ -107,6 +122,7 @@ pub struct MatrixFile {
     file: RandomFile,
     shape: MatrixShape,
     dictionary: Vec<Fr>,
+    cut: Cut,
     blocks: [Vec<Block>; 3],
 }
 
@@ -273,7 +289,8 @@ impl MatrixFile {
             .map(scalar)
             .collect::<Option<Vec<_>>>()
             .ok_or("a coefficient is not below the modulus")?;
-        Ok(Self { path: path.to_owned(), file, shape, dictionary, blocks })
+        let cut = Cut::of(variables);
+        Ok(Self { path: path.to_owned(), file, shape, dictionary, cut, blocks })
     }
 
     fn parse_index(
@@ -288,8 +305,12 @@ impl MatrixFile {
             if end.is_none() {
                 return Err("the file is cut short");
             }
-            let block = Block { offset, bytes: bytes as usize, checksum: u64_at(entry, 16) };
-            blocks[i / blocks_each].push(block);
+            blocks[i / blocks_each].push(Block {
+                offset,
+                bytes: bytes as usize,
+                checksum: u64_at(entry, 16),
+                parts: AtomicU64::new(Parts::ALL.bits()),
+            });
         }
         Ok(blocks)
     }
@@ -300,7 +321,7 @@ impl MatrixFile {
         self.shape
     }
 
-    /// Returns the heap bytes that [`MatrixFile::evaluate`] takes at most, a thread.
+    /// Returns the heap bytes that a thread takes at most while products are made.
     #[must_use]
     pub fn scratch_bytes(&self) -> usize {
         self.blocks.iter().flatten().map(|block| block.bytes).max().unwrap_or(0)
@@ -312,144 +333,4 @@ impl MatrixFile {
         let blocks = self.blocks.iter().map(Vec::len).sum::<usize>();
         self.dictionary.len() * size_of::<Fr>() + blocks * size_of::<Block>()
     }
-
-    fn error(&self, why: impl Into<String>) -> ProveError {
-        ProveError::Matrices(MatrixError { path: self.path.clone(), why: why.into() })
-    }
-
-    /// Returns the blocks that `rows` lies in.
-    fn blocks_of(&self, matrix: Matrix, rows: &Range<usize>) -> &[Block] {
-        assert!(rows.start.is_multiple_of(BLOCK_ROWS), "rows are taken by whole blocks");
-        let blocks = rows.start / BLOCK_ROWS..rows.end.div_ceil(BLOCK_ROWS);
-        &self.blocks[matrix as usize][blocks]
-    }
-
-    /// Adds to `out[i]` the product of row `rows.start + i` of `matrix` and the part of the
-    /// assignment that `window` is. Terms outside are
-    /// left to other windows, so the sum over windows that cover all variables is the product.
-    ///
-    /// Blocks are taken in parallel; each is read, checked and let go.
-    ///
-    /// # Errors
-    ///
-    /// [`ProveError::Matrices`] for a damaged block.
-    ///
-    /// # Panics
-    ///
-    /// When `rows.start` is not a multiple of [`BLOCK_ROWS`], `rows` goes past the constraints, or
-    /// `out` has another length.
-    pub fn accumulate(
-        &self,
-        matrix: Matrix,
-        rows: Range<usize>,
-        window: Window<'_>,
-        out: &mut [Fr],
-    ) -> Result<(), ProveError> {
-        assert!(rows.end <= self.shape.constraints, "the rows are the circuit's");
-        assert_eq!(out.len(), rows.len(), "one place a row");
-        let blocks = self.blocks_of(matrix, &rows);
-        out.par_chunks_mut(BLOCK_ROWS).zip(blocks).try_for_each_init(
-            Vec::new,
-            |scratch, (rows, block)| {
-                let len = rows.len();
-                let add = |i: usize, value: Fr| rows[i] += value;
-                self.evaluate_block(*block, len, scratch, window, add)
-            },
-        )
-    }
-
-    /// Writes the product of every row of `matrix` and the whole `assignment` to `out`.
-    ///
-    /// # Errors
-    ///
-    /// [`ProveError::Matrices`] for a damaged block.
-    ///
-    /// # Panics
-    ///
-    /// When `assignment` or `out` has another length than the shape says.
-    pub fn evaluate(
-        &self,
-        matrix: Matrix,
-        assignment: &[Fr],
-        out: &mut [Fr],
-    ) -> Result<(), ProveError> {
-        assert_eq!(assignment.len(), self.shape.variables, "the assignment is the circuit's");
-        fill_with_zero(out);
-        let window = Window { start: 0, values: assignment };
-        self.accumulate(matrix, 0..self.shape.constraints, window, out)
-    }
-
-    /// Checks that `a[i] * b[i]` is the product of row `i` of C and `assignment`, for all rows.
-    ///
-    /// # Errors
-    ///
-    /// [`ProveError::Unsatisfied`] with the first row of a block that is not, or
-    /// [`ProveError::Matrices`] for a damaged block.
-    ///
-    /// # Panics
-    ///
-    /// When a slice has another length than the shape says.
-    pub fn check_products(&self, assignment: &[Fr], a: &[Fr], b: &[Fr]) -> Result<(), ProveError> {
-        assert_eq!(assignment.len(), self.shape.variables, "the assignment is the circuit's");
-        assert!(a.len() == self.shape.constraints && b.len() == a.len(), "one place a row");
-        let window = Window { start: 0, values: assignment };
-        a.par_chunks(BLOCK_ROWS)
-            .zip(b.par_chunks(BLOCK_ROWS))
-            .zip(&self.blocks[Matrix::C as usize])
-            .enumerate()
-            .try_for_each_init(Vec::new, |scratch, (at, ((a, b), block))| {
-                let mut wrong = None;
-                let check = |i: usize, value: Fr| {
-                    if a[i] * b[i] != value {
-                        wrong.get_or_insert(at * BLOCK_ROWS + i);
-                    }
-                };
-                self.evaluate_block(*block, a.len(), scratch, window, check)?;
-                wrong.map_or(Ok(()), |row| Err(ProveError::Unsatisfied { row }))
-            })
-    }
-
-    fn evaluate_block(
-        &self,
-        block: Block,
-        rows: usize,
-        scratch: &mut Vec<u8>,
-        window: Window<'_>,
-        mut row: impl FnMut(usize, Fr),
-    ) -> Result<(), ProveError> {
-        scratch.resize(block.bytes, 0);
-        self.file.read_at(block.offset, scratch).map_err(|error| self.error(error.to_string()))?;
-        if XxHash3_64::oneshot(scratch) != block.checksum {
-            return Err(
-                self.error(format!("the checksum of the block at {} is wrong", block.offset))
-            );
-        }
-        let lengths_bytes = rows * 4;
-        let damaged = || self.error(format!("the block at {} contradicts itself", block.offset));
-        let (lengths, mut terms) = scratch.split_at_checked(lengths_bytes).ok_or_else(damaged)?;
-        for i in 0..rows {
-            let bytes = u32_at(lengths, i * 4) as usize * TERM_BYTES;
-            let (mine, rest) = terms.split_at_checked(bytes).ok_or_else(damaged)?;
-            terms = rest;
-            let mut sum = Fr::zero();
-            for term in mine.chunks_exact(TERM_BYTES) {
-                let variable = u32_at(term, 0) as usize;
-                let factor = self.dictionary.get(u32_at(term, 4) as usize).ok_or_else(damaged)?;
-                match window.values.get(variable.wrapping_sub(window.start)) {
-                    Some(value) => sum += multiply(*factor, *value),
-                    None if variable < self.shape.variables => {}
-                    None => return Err(damaged()),
-                }
-            }
-            row(i, sum);
-        }
-        if terms.is_empty() { Ok(()) } else { Err(damaged()) }
-    }
-}
-
-/// Multiplies, at no cost where the value is zero or the coefficient one: most of a bit circuit.
-#[inline]
-fn multiply(factor: Fr, value: Fr) -> Fr {
-    use ark_ff::One;
-    if value.is_zero() || factor.is_one() { value } else { factor * value }
 }

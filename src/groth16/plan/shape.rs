@@ -2,7 +2,8 @@
 //!
 //! Must never: open a file, or know how many bytes a stage takes.
 
-use crate::groth16::key::{KeyFile, KeyKind, Query};
+use crate::groth16::key::{CoefficientIndex, KeyFile, KeyKind, Query};
+use crate::groth16::quotient::COEFFICIENTS_AT_ONCE;
 use crate::groth16::r1cs::MatrixFile;
 
 /// Vectors that are visited at once where the quotient is put together.
@@ -86,7 +87,7 @@ pub struct Shape {
     pub domain_size: usize,
     /// Bytes of the largest block of the matrix file.
     pub matrix_block_bytes: usize,
-    /// Bytes that the open matrix file keeps.
+    /// Bytes that are kept to find one's way in the matrices.
     pub matrix_held_bytes: usize,
 }
 
@@ -100,7 +101,10 @@ impl Shape {
             public_inputs: key.public_inputs(),
             domain_size: key.domain_size(),
             matrix_block_bytes: matrices.map_or(0, MatrixFile::scratch_bytes),
-            matrix_held_bytes: matrices.map_or(0, MatrixFile::held_bytes),
+            matrix_held_bytes: match key.coefficients() {
+                Some(entries) => CoefficientIndex::bytes(entries.len(), COEFFICIENTS_AT_ONCE),
+                None => matrices.map_or(0, MatrixFile::held_bytes),
+            },
         }
     }
 

@@ -10,14 +10,15 @@
 //! ```
 //!
 //! A window is a segment of the assignment: a proof that has room for one segment and three stripes
-//! sweeps the assignment once for each piece of rows.
+//! sweeps the assignment once for each piece of rows. The first sweep learns which stretches of the
+//! matrices read which parts of the assignment; from then on only those meet.
 //!
 //! Never: a whole vector of n in memory because the code asks for it; only because there is room.
 
-use super::{Source, accumulate_coefficients, odd_offset, pointwise, vanishing_inverse};
+use super::circom_rows::CircomRows;
+use super::{Source, odd_offset, pointwise, vanishing_inverse};
 use crate::groth16::assignment::Assignment;
 use crate::groth16::error::ProveError;
-use crate::groth16::key::KeyFile;
 use crate::groth16::r1cs::{BLOCK_ROWS, Matrix, MatrixFile};
 use crate::ntt::{Form, Leave, OutOfCore, OutOfCoreError, Plan, Visit};
 use crate::runtime::Runtime;
@@ -72,6 +73,12 @@ pub(crate) fn out_of_core(
     Ok(a.finish(&transform)?)
 }
 
+/// Where the rows of a piece come from.
+enum Rows<'a> {
+    Matrices(&'a MatrixFile),
+    Zkey(CircomRows<'a>),
+}
+
 /// Three vectors of a piece of rows.
 struct Piece {
     a: PoolVec<Fr>,
@@ -94,10 +101,14 @@ fn make_rows(
         Ok(zeroed.map_err(|error| runtime.explain("quotient", error))?)
     };
     let mut piece = Piece { a: vector()?, b: vector()?, c: vector()? };
+    let mut rows = match source {
+        Source::Matrices(matrices) => Rows::Matrices(matrices),
+        Source::Zkey(key) => Rows::Zkey(CircomRows::new(runtime, key)?),
+    };
     for first in (0..layout.len()).step_by(len) {
-        match source {
-            Source::Matrices(matrices) => fill_piece(matrices, assignment, first, &mut piece)?,
-            Source::Zkey(key) => fill_circom_piece(runtime, key, assignment, first, &mut piece)?,
+        match &mut rows {
+            Rows::Matrices(matrices) => fill_piece(matrices, assignment, first, &mut piece)?,
+            Rows::Zkey(rows) => fill_circom_piece(rows, assignment, first, &mut piece)?,
         }
         let stripe_len = layout.row_stripe_len();
         let outlook = Outlook { next: Walk::Columns, texture: Texture::Any };
@@ -125,7 +136,8 @@ fn fill_piece(
         fill_with_zero(values);
     }
     if count > 0 {
-        assignment.for_each_window(|window| {
+        let wants = |_: &_, variables| matrices.may_read(&rows, variables);
+        assignment.for_each_window(piece, wants, |piece, window| {
             matrices.accumulate(Matrix::A, rows.clone(), window, &mut piece.a[..count])?;
             matrices.accumulate(Matrix::B, rows.clone(), window, &mut piece.b[..count])?;
             matrices.accumulate(Matrix::C, rows.clone(), window, &mut piece.c[..count])
@@ -154,8 +166,7 @@ fn fill_piece(
 
 /// Fills a piece with rows from `first` on, by circom's reduction.
 fn fill_circom_piece(
-    runtime: &Runtime,
-    key: &KeyFile,
+    rows: &mut CircomRows<'_>,
     assignment: &Assignment,
     first: usize,
     piece: &mut Piece,
@@ -163,8 +174,9 @@ fn fill_circom_piece(
     let Piece { a, b, c } = piece;
     fill_with_zero(a);
     fill_with_zero(b);
-    assignment
-        .for_each_window(|window| accumulate_coefficients(runtime, key, window, first, a, b))?;
+    let own = first..first + a.len();
+    let wants = |rows: &CircomRows<'_>, signals| rows.may_read(own.clone(), signals);
+    assignment.for_each_window(rows, wants, |rows, window| rows.accumulate(window, first, a, b))?;
     c.copy_from_slice(a);
     pointwise(c, b, |c, b| *c *= b);
     Ok(())

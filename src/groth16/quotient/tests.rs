@@ -1,10 +1,13 @@
 //! A zkey's quotient out of core against the one in core, where it takes several pieces of rows,
 //! several segments of the assignment and several reads of the coefficients.
 
+use super::circom_rows::CircomRows;
 use super::{COEFFICIENTS_AT_ONCE, Source, in_core, out_of_core, piece_len};
 use crate::Runtime;
 use crate::groth16::assignment::Assignment;
-use crate::groth16::key::KeyFile;
+use crate::groth16::file_error::KeyError;
+use crate::groth16::key::{Coefficient, KeyFile};
+use crate::groth16::r1cs::Window;
 use crate::groth16::scalars::Scalars;
 use crate::ntt::{Plan, PlanError};
 use ark_bn254::Fr;
@@ -35,14 +38,32 @@ fn sections(file: &[u8]) -> Vec<(u32, Vec<u8>)> {
     found
 }
 
+/// Entries in a file: enough to be read in several parts.
+const ENTRIES: usize = 6 * N;
+const _: () = assert!(ENTRIES > 4 * COEFFICIENTS_AT_ONCE);
+
+/// In what order the entries are.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    /// The rows again and again, signals at random.
+    Swept,
+    /// Row after row, with signals near by and the constant one, as snarkjs writes a circuit.
+    Local,
+    /// The same, from the last to the first.
+    Backwards,
+}
+
 /// Random entries of both matrices, in every row.
-fn coefficients(rng: &mut ChaCha20Rng) -> Vec<u8> {
-    let count = 3 * N;
-    assert!(count > 2 * COEFFICIENTS_AT_ONCE, "they are read in several parts");
-    let mut bytes = (count as u32).to_le_bytes().to_vec();
-    for i in 0..count {
-        let signal = rng.gen_range(0..VARIABLES as u32);
-        for number in [rng.gen_range(0..2), (i % N) as u32, signal] {
+fn coefficients(order: Order, rng: &mut ChaCha20Rng) -> Vec<u8> {
+    let mut bytes = (ENTRIES as u32).to_le_bytes().to_vec();
+    for i in 0..ENTRIES {
+        let at = if let Order::Backwards = order { ENTRIES - 1 - i } else { i };
+        let (row, signal) = match order {
+            Order::Swept => (at % N, rng.gen_range(0..VARIABLES)),
+            _ if at % 6 == 0 => (at / 6, 0),
+            _ => (at / 6, (at / 6 * VARIABLES / N + at % 6).min(VARIABLES - 1)),
+        };
+        for number in [rng.gen_range(0..2), row as u32, signal as u32] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         // As it is in memory, which is a number below the modulus too.
@@ -52,7 +73,7 @@ fn coefficients(rng: &mut ChaCha20Rng) -> Vec<u8> {
 }
 
 /// A zkey of snarkjs with other matrices in it, and points that nobody reads.
-fn write_key(path: &Path, rng: &mut ChaCha20Rng) {
+fn write_key(path: &Path, order: Order, rng: &mut ChaCha20Rng) {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR"));
     let file = std::fs::read(fixture.join("tests/fixtures/circom/multiplier.zkey")).unwrap();
     let mut out = file[..CONTAINER_BYTES].to_vec();
@@ -64,7 +85,7 @@ fn write_key(path: &Path, rng: &mut ChaCha20Rng) {
                     bytes[COUNTS_AT + 4 * i..][..4].copy_from_slice(&count);
                 }
             }
-            4 => bytes = coefficients(rng),
+            4 => bytes = coefficients(order, rng),
             5 | 6 => bytes = vec![0; VARIABLES * 64],
             7 => bytes = vec![0; VARIABLES * 128],
             8 => bytes = vec![0; (VARIABLES - PUBLIC_INPUTS - 1) * 64],
@@ -87,31 +108,92 @@ fn smallest_plan() -> Plan {
     }
 }
 
+/// A key with entries in an order, and a random assignment in segments.
+struct Given {
+    _folder: tempfile::TempDir,
+    key: KeyFile,
+    runtime: Runtime,
+    witness: Vec<Fr>,
+    assignment: Assignment,
+}
+
+impl Given {
+    fn new(order: Order) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("random.zkey");
+        let mut rng = ChaCha20Rng::seed_from_u64(3);
+        write_key(&path, order, &mut rng);
+        let key = KeyFile::open_zkey(&path).unwrap();
+        let witness: Vec<Fr> = (0..VARIABLES).map(|_| Fr::rand(&mut rng)).collect();
+        let runtime = Runtime::builder().own_limit().build().unwrap();
+        let assignment =
+            Assignment::try_fill(&runtime, VARIABLES, SEGMENT_LEN, |start, segment| {
+                segment.copy_from_slice(&witness[start..start + segment.len()]);
+                Ok(())
+            });
+        let assignment = assignment.unwrap();
+        assert!(assignment.single().is_none(), "the assignment is in segments");
+        Self { _folder: folder, key, runtime, witness, assignment }
+    }
+}
+
+/// The vectors A and B of a key, entry by entry.
+fn naive_rows(given: &Given) -> [Vec<Fr>; 2] {
+    let mut rows = [(); 2].map(|()| vec![Fr::default(); N]);
+    let coefficients = given.key.coefficients().unwrap();
+    let add = |chunk: &[Coefficient]| {
+        for entry in chunk {
+            let product = entry.value * given.witness[entry.signal as usize];
+            rows[entry.matrix as usize][entry.row as usize] += product;
+        }
+        Ok::<(), KeyError>(())
+    };
+    coefficients.for_each_chunk(1000, add).unwrap();
+    rows
+}
+
+#[test]
+fn rows_are_the_naive_ones_in_any_order_by_pieces_and_windows() {
+    for order in [Order::Swept, Order::Local, Order::Backwards] {
+        let given = Given::new(order);
+        let expected = naive_rows(&given);
+        let mut rows = CircomRows::new(&given.runtime, &given.key).unwrap();
+        let mut found = [(); 2].map(|()| Vec::new());
+        let (len, mut visits) = (N / 4, 0);
+        for first in (0..N).step_by(len) {
+            let [mut a, mut b] = [(); 2].map(|()| vec![Fr::default(); len]);
+            let wants = |rows: &CircomRows<'_>, signals| rows.may_read(first..first + len, signals);
+            let visit = |rows: &mut CircomRows<'_>, window: Window<'_>| {
+                visits += 1;
+                rows.accumulate(window, first, &mut a, &mut b)
+            };
+            given.assignment.for_each_window(&mut rows, wants, visit).unwrap();
+            found[0].append(&mut a);
+            found[1].append(&mut b);
+        }
+        assert!(found == expected, "{order:?}");
+        // Three windows: a piece of a local file reads the constant one's and its own.
+        let all = 4 * VARIABLES.div_ceil(SEGMENT_LEN);
+        assert!(matches!(order, Order::Swept) || visits < all, "{order:?}: {visits} of {all}");
+    }
+}
+
 #[test]
 fn a_zkeys_quotient_is_the_same_out_of_core() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("random.zkey");
-    let mut rng = ChaCha20Rng::seed_from_u64(3);
-    write_key(&path, &mut rng);
-    let key = KeyFile::open_zkey(&path).unwrap();
-    let source = Source::Zkey(&key);
-    let witness: Vec<Fr> = (0..VARIABLES).map(|_| Fr::rand(&mut rng)).collect();
-    let runtime = Runtime::builder().own_limit().build().unwrap();
-    let expected = in_core(&runtime, source, N, &witness).unwrap();
-    let split = smallest_plan();
-    assert!(piece_len(&split) * 4 <= N, "rows are made in several pieces");
-    let assignment = Assignment::try_fill(&runtime, VARIABLES, SEGMENT_LEN, |start, segment| {
-        segment.copy_from_slice(&witness[start..start + segment.len()]);
-        Ok(())
-    });
-    let assignment = assignment.unwrap();
-    assert!(assignment.single().is_none(), "the assignment is in segments");
-    let tiles = out_of_core(&runtime, source, split, &assignment).unwrap();
-    let mut found = vec![Fr::default(); N];
-    let copied = Scalars::Tiles(tiles).for_each_chunk(&runtime, N, 1000, |start, chunk| {
-        found[start..start + chunk.len()].copy_from_slice(chunk);
-        Ok(())
-    });
-    copied.unwrap();
-    assert!(found == *expected, "another quotient");
+    for order in [Order::Swept, Order::Local] {
+        let given = Given::new(order);
+        let source = Source::Zkey(&given.key);
+        let expected = in_core(&given.runtime, source, N, &given.witness).unwrap();
+        let split = smallest_plan();
+        assert!(piece_len(&split) * 4 <= N, "rows are made in several pieces");
+        let tiles = out_of_core(&given.runtime, source, split, &given.assignment).unwrap();
+        let mut found = vec![Fr::default(); N];
+        let mut scalars = Scalars::Tiles(tiles);
+        let copied = scalars.for_each_chunk(&given.runtime, N, 1000, |start, chunk| {
+            found[start..start + chunk.len()].copy_from_slice(chunk);
+            Ok(())
+        });
+        copied.unwrap();
+        assert!(found == *expected, "another quotient");
+    }
 }
