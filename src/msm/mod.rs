@@ -39,14 +39,18 @@ pub use plan::MsmPlan;
 
 use ark_ec::short_weierstrass::{Affine, Projective, SWCurveConfig};
 use ark_ff::{AdditiveGroup, Field};
-use plimsoll_arena::{Pool, PoolVec};
+use plimsoll_arena::{Pool, PoolVec, prefetch};
 use rayon::prelude::*;
 
 use buckets::{Block, Point, Run};
-use digits::{Digits, TILE_LEN};
+use digits::{Digits, TILE_LEN, entry};
 
 /// Points that [`msm`] takes at a time: past it, digits and indices outgrow the caches.
 const CHUNK_LEN: usize = 1 << 16;
+
+/// Additions ahead of which their points are asked for: a chunk is larger than the caches, and its
+/// points are gathered in the order of their buckets.
+const PREFETCH_AHEAD: usize = 16;
 
 /// Why a multi-scalar multiplication was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -323,6 +327,10 @@ impl<P: SWCurveConfig> Sorted<'_, P> {
             let skipped = ends.partition_point(|end| *end as usize <= next);
             for (bucket, end) in ends.iter().enumerate().skip(skipped) {
                 let end = (*end as usize).min(stop);
+                let ahead = next + PREFETCH_AHEAD..end + PREFETCH_AHEAD;
+                for order in order.get(ahead.start..ahead.end.min(stop)).unwrap_or_default() {
+                    prefetch(&self.bases[entry(*order).0]);
+                }
                 if let Some(own) = (first + bucket).checked_sub(first_bucket) {
                     block.push(self.bases, &order[next..end], buckets, own);
                 } else {
