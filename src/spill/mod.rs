@@ -299,8 +299,8 @@ impl Spill {
     }
 
     /// Makes at least `target_bytes` of vectors leave memory if it can; returns the bytes freed by
-    /// those that left, be it that others came meanwhile. Where that is not enough, what write-backs
-    /// let leave counts from `departed_before` on.
+    /// those that left, be it that others came meanwhile. Where that is not enough, what
+    /// write-backs let leave counts from `departed_before` on.
     fn reclaim(&self, target_bytes: usize, departed_before: u64) -> usize {
         if target_bytes == 0 || self.store.is_none() && unpoisoned(self.slots.lock()).is_empty() {
             return 0;

@@ -83,7 +83,8 @@ fn a_write_back_that_ends_during_a_climb_counts_as_freed() {
     while vector.is_resident() {
         std::thread::yield_now();
     }
-    assert_eq!(spill.reclaim(bytes, before), bytes);
+    // Packed, its copy may be freed too.
+    assert!(spill.reclaim(bytes, before) >= bytes);
     assert_eq!(spill.reclaim(bytes, before + bytes as u64), 0, "it is told once");
     runtime.set_limit_bytes(limit);
 }
