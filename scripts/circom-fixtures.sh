@@ -17,6 +17,10 @@ usage: circom-fixtures.sh [--dry-run] MODE ...
                          sha256.zkey, sha256.wtns, sha256.vkey.json. Its powers of tau come from
                          examples/test_powers_of_tau.rs where cargo is there (a minute, with the
                          build); else from snarkjs (25 CPU minutes, kept beside the tools)
+  bench KIND POWER OUT   a circuit that nearly fills 2^POWER rows, 16 to 20: KIND.zkey, KIND.wtns,
+                         KIND.vkey.json. KIND is sha256, a chain of circomlib's compressions
+                         whose witness is bits, or squares, a chain x <- x^2 + i whose witness
+                         is full-size numbers. 2^16 takes minutes, 2^18 a quarter of an hour
   verify DIR PROOF_DIR   snarkjs verifies PROOF_DIR/proof.json and public.json against
                          DIR/vkey.json (or the only DIR/*.vkey.json; or DIR is that file); then
                          it must refuse the same proof with one public input changed
@@ -190,28 +194,78 @@ make_small() {
     say "made $out: $(cat -- "$out"/*.{circom,zkey,wtns,json} | wc -c) bytes"
 }
 
+# make OUT STEM POWER: OUT/STEM.zkey, .wtns and .vkey.json of the circuit that $work holds.
+make() {
+    local out="$1" stem="$2"
+    say "powers of tau for 2^$3 rows"
+    powers "$3"
+    say "circuit, key and witness"
+    compile_and_set_up "$stem" "$out/$stem."
+    say "made $out: $stem.zkey, $stem.wtns, $stem.vkey.json"
+}
+
+# is_made OUT STEM: whether a run before made the files.
+is_made() {
+    [[ -f $1/$2.zkey && -f $1/$2.wtns && -f $1/$2.vkey.json ]] || return 1
+    say "$1 is there already; remove it to make it again"
+}
+
 make_sha256() {
     local out="$1"
     mkdir -p -- "$out"
-    if [[ -f $out/sha256.zkey && -f $out/sha256.wtns && -f $out/sha256.vkey.json ]]; then
-        say "$out is there already; remove it to make it again"
-        return
-    fi
+    if is_made "$out" sha256; then return; fi
     need_tools
-    cat >"$work/sha256.circom" <<'CIRCOM'
+    sha256_circuit 512
+    make "$out" sha256 16
+}
+
+# sha256_circuit BITS: SHA-256 of a message of BITS bits.
+sha256_circuit() {
+    cat >"$work/sha256.circom" <<CIRCOM
 pragma circom 2.0.0;
 
 include "circomlib/circuits/sha256/sha256.circom";
 
-component main = Sha256(512);
+component main = Sha256($1);
 CIRCOM
-    node -e 'const bits = Array.from({ length: 512 }, (_, i) => String((i * i >> 3) & 1));
-        process.stdout.write(JSON.stringify({ in: bits }))' >"$work/sha256.json"
-    say "powers of tau for 2^16 rows"
-    powers 16
-    say "circuit, key and witness"
-    compile_and_set_up sha256 "$out/sha256."
-    say "made $out: sha256.zkey, sha256.wtns, sha256.vkey.json"
+    node -e 'const length = +process.argv[1];
+        const bits = Array.from({ length }, (_, i) => String((i * i >> 3) & 1));
+        process.stdout.write(JSON.stringify({ in: bits }))' "$1" >"$work/sha256.json"
+}
+
+# squares_circuit ROWS: a chain of that many squarings.
+squares_circuit() {
+    cat >"$work/squares.circom" <<CIRCOM
+pragma circom 2.0.0;
+
+template Squares(n) {
+    signal input first;
+    signal output last;
+    signal x[n + 1];
+
+    x[0] <== first;
+    for (var i = 0; i < n; i++) {
+        x[i + 1] <== x[i] * x[i] + i;
+    }
+    last <== x[n];
+}
+
+component main = Squares($1);
+CIRCOM
+    printf '{"first": "3"}\n' >"$work/squares.json"
+}
+
+make_bench() {
+    local kind="$1" power="$2" out="$3"
+    mkdir -p -- "$out"
+    if is_made "$out" "$kind"; then return; fi
+    need_tools
+    case "$kind" in
+        # A compression is 31 thousand rows and takes 512 bits; the last holds the length.
+        sha256) sha256_circuit $((((1 << power) / 31500 - 1) * 512)) ;;
+        squares) squares_circuit $(((1 << power) - 144)) ;;
+    esac
+    make "$out" "$kind" "$power"
 }
 
 # vkey_of DIR: the one verifying key there, or DIR itself if it is a file.
@@ -286,6 +340,10 @@ main() {
     case "$mode" in
         -h | --help) usage; return ;;
         small | sha256) [[ $# -eq 2 ]] || die "$mode takes one folder; see --help" ;;
+        bench)
+            [[ $# -eq 4 && ${2:-} =~ ^(sha256|squares)$ && ${3:-} =~ ^(1[6-9]|20)$ ]] \
+                || die "bench takes sha256 or squares, a power from 16 to 20, a folder; see --help"
+            ;;
         verify) [[ $# -eq 3 ]] || die "verify takes two folders; see --help" ;;
         status | clean) [[ $# -eq 1 ]] || die "$mode takes no argument; see --help" ;;
         *) usage >&2; die "no such mode: '$mode'" ;;
@@ -297,6 +355,7 @@ main() {
     case "$mode" in
         small) make_small "$2" ;;
         sha256) make_sha256 "$2" ;;
+        bench) make_bench "$2" "$3" "$4" ;;
         verify) verify "$2" "$3" ;;
         status) status ;;
         clean) clean ;;
