@@ -287,6 +287,17 @@ impl Runtime {
         freed
     }
 
+    /// Gives cached blocks back, largest class first and oldest first, until at most `max_bytes` of
+    /// them are left; returns the bytes given back. For who knows what comes next: blocks of sizes
+    /// that are not asked for again are memory beyond what is in use, where no limit is near.
+    pub fn shrink_cached(&self, max_bytes: u64) -> u64 {
+        let pools = [self.pool(), self.secret_pool()];
+        let cached: usize = pools.iter().map(|pool| pool.stats().cached_bytes).sum();
+        let excess = cached.saturating_sub(usize::try_from(max_bytes).unwrap_or(usize::MAX));
+        let give = |freed: usize, pool: &Pool| freed + pool.reclaim(excess.saturating_sub(freed));
+        pools.into_iter().fold(0, give) as u64
+    }
+
     /// Returns who holds how much now, largest first.
     #[must_use]
     pub fn held(&self) -> Vec<Held> {

@@ -17,8 +17,8 @@
 //! ```
 //!
 //! In core is taken when it fits. `base` is [`PROGRAM_BYTES`], or what the process uses before the
-//! first stage and [`GROWTH_BYTES`], if that is more. Chunks, buckets, stripes and segments are as
-//! large as the limit allows.
+//! first stage and [`GROWTH_BYTES`], if that is more. Chunks, buckets, batches, stripes and
+//! segments are as large as the limit allows.
 
 mod needs;
 mod shape;
@@ -50,6 +50,15 @@ pub const GROWTH_BYTES: usize = 8 << 20;
 
 /// What a thread takes: the touched part of its stack, and a heap arena of its own.
 pub const THREAD_BYTES: usize = 256 << 10;
+
+/// Points that the batches of additions of all threads have together in core, and of one thread at
+/// most and at least. Fewer a thread cost time: an inversion is as dear as hundreds of products.
+const BATCHES_LEN: usize = 1 << 16;
+const BATCH_LEN_MAX: usize = 1 << 13;
+const BATCH_LEN_MIN: usize = 1 << 10;
+
+/// What is left of a batch where many threads share a small limit.
+const BATCH_LEN_LEAST: usize = 1 << 8;
 
 /// Variables a segment of the assignment at least; fewer would be on the heap.
 const SEGMENT_LEN_MIN: usize = 1 << 12;
@@ -86,8 +95,14 @@ impl ProofPlan {
     #[must_use]
     pub fn in_core(shape: &Shape, used_bytes: usize, chunk_len: usize, threads: usize) -> Self {
         let segment_len = shape.variables.max(1);
-        let sizes =
-            Sizes { threads, chunk_len, bucket_bytes_max: usize::MAX, segment_len, split: None };
+        let sizes = Sizes {
+            threads,
+            chunk_len,
+            block_len: batch_len(threads),
+            bucket_bytes_max: usize::MAX,
+            segment_len,
+            split: None,
+        };
         Self::with(shape, used_bytes, sizes)
     }
 
@@ -106,7 +121,7 @@ impl ProofPlan {
         let room = limit_bytes.saturating_sub(base_bytes(used_bytes, threads));
         let log_n = shape.domain_size.max(2).ilog2();
         let split = |budget| NttPlan::for_vectors(log_n, size_of::<Fr>(), QUOTIENT_VECTORS, budget);
-        let mut budget = room.saturating_sub(needs::matrix_bytes(shape, threads));
+        let mut budget = room.saturating_sub(needs::matrix_bytes(shape, 1, threads));
         loop {
             let (found, is_smallest) = match split(budget) {
                 Err(PlanError::Budget { smallest_bytes, .. }) => (split(smallest_bytes)?, true),
@@ -243,6 +258,21 @@ impl ProofPlan {
         self.base_bytes.saturating_add(stage.need_bytes)
     }
 
+    /// Returns the bytes that cached blocks may keep during a stage, for the process to stay below
+    /// the peak of its largest stage in core. Out of core the limit says when they go; the last
+    /// stage makes no vectors, and nothing comes after it.
+    pub(crate) fn cached_bytes(&self, name: StageName) -> usize {
+        let bytes = |stage: &PlannedStage| stage.before_bytes + stage.need_bytes;
+        match self.split() {
+            Some(_) if name == StageName::Verify => 0,
+            Some(_) => usize::MAX,
+            None => {
+                let largest = self.stages.iter().map(bytes).max().unwrap_or(0);
+                largest.saturating_sub(bytes(&self.stages[name as usize]))
+            }
+        }
+    }
+
     /// Returns the bytes of vectors that find no room under `limit_bytes` during a stage, and are
     /// packed or spilled.
     #[must_use]
@@ -296,7 +326,9 @@ fn sizes_for(shape: &Shape, split: NttPlan, room: usize, threads: usize) -> Size
     let mut sizes = Sizes {
         threads,
         chunk_len: CHUNK_LEN_MAX,
-        bucket_bytes_max: room / 2,
+        block_len: batch_len(threads),
+        // Fewer buckets are more windows, which take more in digits than the buckets give back.
+        bucket_bytes_max: (room / 2).max(needs::BUCKET_BYTES_MIN),
         segment_len,
         split: Some(split),
     };
@@ -308,11 +340,18 @@ fn sizes_for(shape: &Shape, split: NttPlan, room: usize, threads: usize) -> Size
             sizes.chunk_len /= 2;
         } else if sizes.bucket_bytes_max > needs::BUCKET_BYTES_MIN {
             sizes.bucket_bytes_max /= 2;
+        } else if sizes.block_len > BATCH_LEN_LEAST {
+            sizes.block_len /= 2;
         } else {
             break;
         }
     }
     sizes
+}
+
+/// Points of a batch of additions, where there is room.
+fn batch_len(threads: usize) -> usize {
+    (BATCHES_LEN / threads.max(1)).next_power_of_two().clamp(BATCH_LEN_MIN, BATCH_LEN_MAX)
 }
 
 fn base_bytes(used_bytes: usize, threads: usize) -> usize {

@@ -228,6 +228,7 @@ impl<'a> Prover<'a> {
     fn stage(&self, name: StageName) -> Result<Stage, ProveError> {
         let (index, count) = (name as usize, StageName::ALL.len());
         self.progress.stage(name.text(), index, count);
+        self.runtime.shrink_cached(self.plan.cached_bytes(name) as u64);
         Ok(self.runtime.stage(name.text(), self.plan.need_bytes(name) as u64)?)
     }
 

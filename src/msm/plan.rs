@@ -17,6 +17,7 @@ use core::mem::size_of;
 
 use ark_ec::short_weierstrass::{Projective, SWCurveConfig};
 use ark_ff::PrimeField;
+use plimsoll_arena::size::vector_bytes;
 
 use super::buckets::{Block, Point, Run};
 use super::digits::TILE_LEN;
@@ -99,15 +100,22 @@ impl MsmPlan {
             .filter(affordable)
             .find(|bits| cost(bits) * 100 <= cheapest * (100 + SLACK_PERCENT))
             .unwrap_or(*WINDOW_BITS.start());
-        Self::with_window::<P>(window_bits, chunk_len, threads)
+        Self::with_window::<P>(window_bits, chunk_len, threads, BLOCK_LEN)
     }
 
-    /// Bytes that the buffers may make resident in a pool, whose blocks are at most an eighth
-    /// larger than what is asked.
+    /// The same plan with batches of about `block_len` points: fewer take less memory for each
+    /// thread, and more time, since an inversion is shared by fewer. Clamped to what there can be.
     #[must_use]
-    pub fn pool_bytes(&self) -> usize {
-        let bytes = self.bucket_bytes.saturating_add(self.scratch_bytes);
-        bytes.saturating_add(bytes / 8)
+    pub fn with_block_len<P: SWCurveConfig>(self, block_len: usize) -> Self {
+        Self::with_window::<P>(self.window_bits, self.chunk_len, self.segments, block_len)
+    }
+
+    /// Bytes that the buffers may make resident in a pool, which rounds blocks up.
+    #[must_use]
+    pub fn pool_bytes<P: SWCurveConfig>(&self) -> usize {
+        let buffers = self.scratch_buffers::<P>().into_iter();
+        let scratch: usize = buffers.map(|(count, bytes)| count * vector_bytes(bytes)).sum();
+        vector_bytes(self.bucket_bytes).saturating_add(scratch)
     }
 
     /// The plan with a given window.
@@ -115,9 +123,11 @@ impl MsmPlan {
         window_bits: u32,
         chunk_len: usize,
         segments: usize,
+        block_len: usize,
     ) -> Self {
         let windows = windows::<P>(window_bits);
-        let block_len = (chunk_len.saturating_mul(windows)).clamp(BLOCK_LEN_MIN, BLOCK_LEN);
+        let block_len = chunk_len.saturating_mul(windows).min(block_len);
+        let block_len = block_len.clamp(BLOCK_LEN_MIN, BLOCK_LEN);
         let mut plan = Self {
             window_bits,
             windows,
@@ -137,7 +147,7 @@ impl MsmPlan {
         WINDOW_BITS.contains(&self.window_bits)
             && (1..=CHUNK_LEN_MAX).contains(&self.chunk_len)
             && (1..=THREADS_MAX).contains(&self.segments)
-            && *self == Self::with_window::<P>(self.window_bits, self.chunk_len, self.segments)
+            && *self == self.with_block_len::<P>(self.block_len)
     }
 
     /// Buckets of one window: `2^(window_bits - 1)`.
@@ -161,15 +171,26 @@ impl MsmPlan {
     }
 
     fn scratch_bytes<P: SWCurveConfig>(&self) -> usize {
-        let digits = self.digits_len() * size_of::<i16>() + self.tiles() * size_of::<u16>();
-        let order = self.windows * self.chunk_len * size_of::<u32>();
-        let ends = self.windows * self.window_ends() * size_of::<u32>();
-        let sums = self.windows * (size_of::<usize>() * 2 + size_of::<Projective<P>>());
+        self.scratch_buffers::<P>().into_iter().map(|(count, bytes)| count * bytes).sum()
+    }
+
+    /// How many buffers of how many bytes there are beside the buckets, in the order of
+    /// [`Msm::new`](super::Msm::new).
+    fn scratch_buffers<P: SWCurveConfig>(&self) -> [(usize, usize); 11] {
         let pairs = self.block_len / 2;
-        let block = self.block_len * size_of::<Point<P>>()
-            + pairs * (size_of::<P::BaseField>() + size_of::<Run>())
-            + size_of::<Block<P>>();
-        digits + order + ends + sums + self.segments * block
+        [
+            (1, self.digits_len() * size_of::<i16>()),
+            (1, self.tiles() * size_of::<u16>()),
+            (1, self.windows * self.chunk_len * size_of::<u32>()),
+            (1, self.windows * self.window_ends() * size_of::<u32>()),
+            (1, self.windows * size_of::<usize>()),
+            (1, self.windows * size_of::<usize>()),
+            (1, self.windows * size_of::<Projective<P>>()),
+            (self.segments, self.block_len * size_of::<Point<P>>()),
+            (self.segments, pairs * size_of::<P::BaseField>()),
+            (self.segments, pairs * size_of::<Run>()),
+            (self.segments, size_of::<Block<P>>()),
+        ]
     }
 }
 

@@ -223,7 +223,8 @@ fn every_window_and_segment_count() {
             for scalar_kind in ["one", "edges", "mixed"] {
                 let bases = bases::<g1::Config>("few", 150, &mut rng);
                 let scalars = scalars(scalar_kind, 150, &mut rng);
-                let plan = MsmPlan::with_window::<g1::Config>(window_bits, 100, segments);
+                let plan =
+                    MsmPlan::with_window::<g1::Config>(window_bits, 100, segments, usize::MAX);
                 let case = (window_bits, segments, scalar_kind);
                 assert!(streamed(plan, &bases, &scalars) == oracle(&bases, &scalars), "{case:?}");
             }
@@ -240,7 +241,7 @@ fn random_programs() {
         let chunk_len = rng.gen_range(1..200);
         let window_bits = rng.gen_range(2..10);
         let segments = rng.gen_range(1..6);
-        let plan = MsmPlan::with_window::<g1::Config>(window_bits, chunk_len, segments);
+        let plan = MsmPlan::with_window::<g1::Config>(window_bits, chunk_len, segments, usize::MAX);
         let mut sum = Msm::<g1::Config>::new(plan, &memory()).unwrap();
         let mut expected = Projective::zero();
         for step in 0..rng.gen_range(0..8) {
@@ -267,7 +268,7 @@ fn digits_make_the_scalar_again() {
     cases.extend((0..100).map(|_| Fr::rand(&mut rng)));
     let base = [g1::Config::GENERATOR];
     for window_bits in 2..=16 {
-        let plan = MsmPlan::with_window::<g1::Config>(window_bits, 1, 1);
+        let plan = MsmPlan::with_window::<g1::Config>(window_bits, 1, 1, usize::MAX);
         let radix = Fr::from(1_u64 << window_bits);
         for scalar in &cases {
             let mut tile = vec![i16::MAX; plan.digits_len()];

@@ -1,13 +1,18 @@
 //! Bytes: what each stage holds alive, needs in memory and moves, in and out of core.
 
 use super::shape::{QUOTIENT_VECTORS, Shape, StageName};
-use crate::groth16::key::{Coefficient, KeyKind, Query};
-use crate::groth16::quotient::COEFFICIENTS_AT_ONCE;
+use crate::groth16::key::{KeyKind, Query};
+use crate::groth16::r1cs::BLOCK_ROWS;
 use crate::msm::MsmPlan;
 use crate::ntt::{Moved, Passes, Plan as NttPlan, twiddle_len};
+use ark_bn254::g1::Config as G1;
+use ark_bn254::g2::Config as G2;
 use ark_bn254::{Fr, G1Affine, G2Affine};
 use ark_ec::short_weierstrass::SWCurveConfig;
 use plimsoll_arena::size::vector_bytes;
+
+/// What the verifier takes besides: the prepared key.
+const VERIFYING_BYTES: usize = 512 << 10;
 
 /// Bytes a public input takes while the proof is verified: two copies of it, and two of its point.
 const PUBLIC_INPUT_BYTES: usize = 256;
@@ -34,6 +39,8 @@ const SEGMENTS: usize = 3;
 pub(super) struct Sizes {
     pub(super) threads: usize,
     pub(super) chunk_len: usize,
+    /// Points of a batch of additions, of which each thread has one.
+    pub(super) block_len: usize,
     pub(super) bucket_bytes_max: usize,
     pub(super) segment_len: usize,
     pub(super) split: Option<NttPlan>,
@@ -42,6 +49,7 @@ pub(super) struct Sizes {
 impl Sizes {
     pub(super) fn msm<P: SWCurveConfig>(&self, len: usize) -> MsmPlan {
         MsmPlan::within::<P>(len, self.chunk_len, self.threads, self.bucket_bytes_max)
+            .with_block_len::<P>(self.block_len)
     }
 }
 
@@ -94,7 +102,9 @@ pub(super) fn need(shape: &Shape, name: StageName, sizes: &Sizes) -> usize {
             Some(split) => quotient_out_of_core(shape, split, sizes),
             None => quotient_in_core(shape, sizes.threads),
         },
-        StageName::Verify => (1 << 20) + shape.public_inputs.saturating_mul(PUBLIC_INPUT_BYTES),
+        StageName::Verify => {
+            VERIFYING_BYTES + shape.public_inputs.saturating_mul(PUBLIC_INPUT_BYTES)
+        }
         StageName::MsmH
         | StageName::MsmL
         | StageName::MsmA
@@ -126,17 +136,16 @@ fn witness(shape: &Shape, sizes: &Sizes) -> usize {
     vectors + scratch
 }
 
-/// What reading the matrices takes.
-pub(super) fn matrix_bytes(shape: &Shape, threads: usize) -> usize {
+/// What reading the matrices takes, a piece of `rows` at a time.
+pub(super) fn matrix_bytes(shape: &Shape, rows: usize, threads: usize) -> usize {
     match shape.kind {
-        // A block twice: the copy that is checked and used, and what the heap keeps of the last.
         KeyKind::Arkworks => {
-            let blocks = shape.matrix_block_bytes.saturating_mul(2 * threads);
+            let at_once = rows.div_ceil(BLOCK_ROWS).clamp(1, threads.max(1));
+            let blocks = shape.matrix_block_bytes.saturating_mul(at_once);
             blocks + shape.matrix_held_bytes + READING_BYTES
         }
         KeyKind::Zkey => {
-            let record = size_of::<Coefficient>() + size_of::<Fr>() + 44;
-            COEFFICIENTS_AT_ONCE * record + READING_BYTES
+            vector_bytes(shape.matrix_block_bytes) + shape.matrix_held_bytes + READING_BYTES
         }
     }
 }
@@ -144,28 +153,30 @@ pub(super) fn matrix_bytes(shape: &Shape, threads: usize) -> usize {
 fn quotient_in_core(shape: &Shape, threads: usize) -> usize {
     let values = fr_vector(shape.domain_size);
     let roots = fr_vector(twiddle_len(shape.domain_size.max(1).ilog2()));
-    let vectors = match shape.kind {
-        KeyKind::Arkworks => 2,
-        KeyKind::Zkey => 3,
-    };
-    values * vectors + roots + matrix_bytes(shape, threads)
+    let matrices = matrix_bytes(shape, shape.domain_size, threads);
+    match shape.kind {
+        // C is made where B was, beside the roots.
+        KeyKind::Arkworks => 2 * values + roots + matrices,
+        // C is A times B: the coefficients are done with by then.
+        KeyKind::Zkey => (2 * values + matrices).max(3 * values + roots),
+    }
 }
 
 fn quotient_out_of_core(shape: &Shape, split: &NttPlan, sizes: &Sizes) -> usize {
     // Three pieces of rows are made from windows of the assignment, and stored.
-    let rows = fr_vector(crate::groth16::quotient::piece_len(split)) * 3;
-    let making = 2 * rows + walk_bytes(sizes);
-    split.smallest_bytes().max(making) + matrix_bytes(shape, sizes.threads)
+    let piece_len = crate::groth16::quotient::piece_len(split);
+    let making = 2 * (3 * fr_vector(piece_len)) + walk_bytes(sizes);
+    split.smallest_bytes().max(making) + matrix_bytes(shape, piece_len, sizes.threads)
 }
 
 fn msm(shape: &Shape, name: StageName, sizes: &Sizes) -> usize {
     let query = name.query().unwrap_or(Query::A);
     let len = shape.query_len(query);
     let chunk = sizes.chunk_len.min(len);
-    let (decoded, plan) = match query {
-        Query::B2 => (size_of::<G2Affine>(), sizes.msm::<ark_bn254::g2::Config>(len)),
+    let (decoded, buffers) = match query {
+        Query::B2 => (size_of::<G2Affine>(), sizes.msm::<G2>(len).pool_bytes::<G2>()),
         Query::A | Query::B1 | Query::H | Query::L => {
-            (size_of::<G1Affine>(), sizes.msm::<ark_bn254::g1::Config>(len))
+            (size_of::<G1Affine>(), sizes.msm::<G1>(len).pool_bytes::<G1>())
         }
     };
     // The quotient's scalars are gathered from blocks.
@@ -173,7 +184,7 @@ fn msm(shape: &Shape, name: StageName, sizes: &Sizes) -> usize {
         Some(_) if query == Query::H => fr_vector(chunk),
         _ => 0,
     };
-    vector_bytes(chunk * decoded) + READING_BYTES + plan.pool_bytes() + gathered + walk_bytes(sizes)
+    vector_bytes(chunk * decoded) + READING_BYTES + buffers + gathered + walk_bytes(sizes)
 }
 
 /// Bytes that a stage packs or writes, and brings back, if none of it stays in memory.

@@ -2,7 +2,7 @@
 //!
 //! Must never: open a file, or know how many bytes a stage takes.
 
-use crate::groth16::key::{CoefficientIndex, KeyFile, KeyKind, Query};
+use crate::groth16::key::{Coefficient, CoefficientIndex, KeyFile, KeyKind, Query};
 use crate::groth16::quotient::COEFFICIENTS_AT_ONCE;
 use crate::groth16::r1cs::MatrixFile;
 
@@ -85,7 +85,7 @@ pub struct Shape {
     pub public_inputs: usize,
     /// Points of the evaluation domain.
     pub domain_size: usize,
-    /// Bytes of the largest block of the matrix file.
+    /// Bytes of the largest block of the matrix file, or of a read of a zkey's coefficients.
     pub matrix_block_bytes: usize,
     /// Bytes that are kept to find one's way in the matrices.
     pub matrix_held_bytes: usize,
@@ -95,16 +95,21 @@ impl Shape {
     /// Returns the sizes of `key`, with its matrices if it is one of arkworks.
     #[must_use]
     pub fn of(key: &KeyFile, matrices: Option<&MatrixFile>) -> Self {
+        let (matrix_block_bytes, matrix_held_bytes) = match (key.coefficients(), matrices) {
+            (Some(entries), _) => (
+                entries.len().min(COEFFICIENTS_AT_ONCE) * size_of::<Coefficient>(),
+                CoefficientIndex::bytes(entries.len(), COEFFICIENTS_AT_ONCE),
+            ),
+            (None, Some(matrices)) => (matrices.scratch_bytes(), matrices.held_bytes()),
+            (None, None) => (0, 0),
+        };
         Self {
             kind: key.kind(),
             variables: key.variables(),
             public_inputs: key.public_inputs(),
             domain_size: key.domain_size(),
-            matrix_block_bytes: matrices.map_or(0, MatrixFile::scratch_bytes),
-            matrix_held_bytes: match key.coefficients() {
-                Some(entries) => CoefficientIndex::bytes(entries.len(), COEFFICIENTS_AT_ONCE),
-                None => matrices.map_or(0, MatrixFile::held_bytes),
-            },
+            matrix_block_bytes,
+            matrix_held_bytes,
         }
     }
 
