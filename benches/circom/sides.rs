@@ -108,9 +108,13 @@ pub(crate) fn child() -> bool {
     true
 }
 
+/// What a process may take more when it proves than this one that only plans.
+const DRIFT_BYTES: usize = 1 << 20;
+
 fn smallest(case: &Case) -> usize {
     let key = KeyFile::open_zkey(&case.zkey()).expect("key");
     let used = Meter::live().and_then(|meter| meter.rss_bytes()).expect("statm") as usize;
+    let used = used + DRIFT_BYTES;
     let threads = rayon::current_num_threads();
     ProofPlan::smallest(&Shape::of(&key, None), used, threads, true).minimum_bytes()
 }
