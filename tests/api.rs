@@ -85,14 +85,14 @@ fn a_runtime_is_built_with_every_choice_there_is() -> Result<(), Box<dyn std::er
         .quota_bytes(1 << 30)
         .packed_limit_bytes(0)
         .io_threads(1);
-    let runtime = Runtime::builder().spill(options).build()?;
+    let runtime = Runtime::builder().own_limit().spill(options).build()?;
     let values: Vec<BabyBear> = (0..LEN as u32).map(BabyBear).collect();
     assert_eq!(round_trip(&runtime, &values)?.spilled_total, 4 * LEN as u64);
 
     let elsewhere = Arc::new(Elsewhere::default());
     let backend = Arc::clone(&elsewhere) as Arc<dyn Backend>;
     let options = SpillOptions::packed_only().backend(backend).packed_limit_bytes(0);
-    let runtime = Runtime::builder().spill(options).build()?;
+    let runtime = Runtime::builder().own_limit().spill(options).build()?;
     round_trip(&runtime, &values)?;
     assert!(elsewhere.len_bytes() > 0, "it went there");
     Ok(())
@@ -100,7 +100,7 @@ fn a_runtime_is_built_with_every_choice_there_is() -> Result<(), Box<dyn std::er
 
 #[test]
 fn figures_and_errors_have_names() -> Result<(), Error> {
-    let runtime = Runtime::builder().limit_bytes(1 << 30).build()?;
+    let runtime = Runtime::builder().own_limit().limit_bytes(1 << 30).build()?;
     let bump = Bump::new(runtime.pool());
     assert_eq!(bump.try_alloc_copy(&[1u8, 2])?, [1, 2]);
     let pool: PoolStats = runtime.secret_pool().stats();
@@ -123,7 +123,7 @@ fn figures_and_errors_have_names() -> Result<(), Error> {
 
 #[test]
 fn a_pool_beside_the_runtime_shares_its_ledger() -> Result<(), Error> {
-    let runtime = Runtime::builder().build()?;
+    let runtime = Runtime::builder().own_limit().build()?;
     let ledger: &Arc<Ledger> = runtime.pool().ledger();
     let builder = Pool::builder().ledger(Arc::clone(ledger)).secrecy(Secrecy::Secret);
     let own = builder.prefault(Prefault::OnTouch).reserve_bytes(1 << 30).build()?;
