@@ -15,11 +15,12 @@
 //! bytes read from files, and what was spilled.
 //!
 //! rapidsnark is built from C++ and is no package. Without it, its time and peak are taken as
-//! shares of snarkjs's ([`RAPIDSNARK_SECONDS`], [`RAPIDSNARK_PEAK`]), and the figures say so.
+//! shares of snarkjs's ([`RAPIDSNARK_SECONDS`], [`RAPIDSNARK_PEAK`]), and the figures say so. The
+//! shares were measured on one circuit, of SHA-256: for squarings they are a rough guess.
 //!
 //! Keys are made by `scripts/circom-fixtures.sh bench` in the folder PLIMSOLL_CIRCOM, default
-//! `plimsoll/circom-bench` in the user's cache directory, once: 2^16 takes minutes, 2^20 half an
-//! hour. They need node and npm.
+//! `plimsoll/circom-bench` in the user's cache directory, once: 2^16 takes minutes, 2^18 a quarter
+//! of an hour. They need node and npm.
 //!
 //! Run: `cargo bench --bench circom` for 2^16 and 2^18; `-- 20` for another size, `-- squares` for
 //! one kind. `--test` or PLIMSOLL_BENCH_SMOKE=1 proves a tiny circuit of the tests, without peers.
@@ -95,12 +96,8 @@ fn smoke() {
 
 /// The key and witness of a kind and size, made now if nobody did before.
 fn fixture(kind: &str, log_n: u32) -> Result<Case, String> {
-    let cache = || {
-        let home = std::env::var_os("HOME").map_or_else(|| "/tmp".into(), PathBuf::from);
-        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        cache.unwrap_or(home.join(".cache")).join("plimsoll/circom-bench")
-    };
-    let folder = std::env::var_os("PLIMSOLL_CIRCOM").map_or_else(cache, PathBuf::from);
+    let folder = std::env::var_os("PLIMSOLL_CIRCOM")
+        .map_or_else(|| peers::cache().join("circom-bench"), PathBuf::from);
     let folder = folder.join(format!("{kind}-{log_n}"));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/circom-fixtures.sh");
     let made = Command::new(script)

@@ -61,14 +61,17 @@ fn wait(id: u32) -> (ExitStatus, f64) {
     (ExitStatus::from_raw(status), usage.ru_maxrss as f64 * 1024.0)
 }
 
+/// The user's folder for what can be made again.
+pub(crate) fn cache() -> PathBuf {
+    let home = || std::env::var_os("HOME").map_or_else(|| "/tmp".into(), PathBuf::from);
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    cache.unwrap_or_else(|| home().join(".cache")).join("plimsoll")
+}
+
 /// snarkjs, where `scripts/circom-fixtures.sh` installs it.
 fn snarkjs(words: &[&str]) -> Command {
-    let cache = || {
-        let home = std::env::var_os("HOME").map_or_else(|| "/tmp".into(), PathBuf::from);
-        std::env::var_os("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from)
-    };
     let tools = std::env::var_os("CIRCOM_TOOLS")
-        .map_or_else(|| cache().join("plimsoll/circom-tools"), PathBuf::from);
+        .map_or_else(|| cache().join("circom-tools"), PathBuf::from);
     let mut command = Command::new("node");
     command.arg(tools.join("node_modules/snarkjs/build/cli.cjs")).args(words);
     command
