@@ -10,7 +10,7 @@
 //!                     |  buckets.rs: batches of affine additions, segments in parallel
 //!                     v
 //!  running buckets: windows * 2^(c-1) points                   (kept from chunk to chunk)
-//!                     |  finish: running sums, windows in parallel
+//!                     |  finish: buckets summed by the bits of their indices, windows in parallel
 //!                     v
 //!                 one point
 //! ```
@@ -38,11 +38,11 @@ mod tests;
 pub use plan::MsmPlan;
 
 use ark_ec::short_weierstrass::{Affine, Projective, SWCurveConfig};
-use ark_ff::{AdditiveGroup, Field};
+use ark_ff::AdditiveGroup;
 use plimsoll_arena::{Pool, PoolVec, prefetch};
 use rayon::prelude::*;
 
-use buckets::{Block, Point, Run};
+use buckets::{Block, Point, add_alone, infinity, is_infinity};
 use digits::{Digits, TILE_LEN, entry};
 
 /// Points that [`msm`] takes at a time: past it, digits and indices outgrow the caches.
@@ -96,7 +96,6 @@ pub struct Msm<P: SWCurveConfig> {
     counts: PoolVec<usize>,
     /// Points with a digit in each window, all chunks: where zero, the buckets are infinity.
     totals: PoolVec<usize>,
-    sums: PoolVec<Projective<P>>,
     blocks: Vec<Block<P>>,
 }
 
@@ -122,29 +121,19 @@ impl<P: SWCurveConfig> Msm<P> {
         if !plan.fits::<P>() {
             return Err(MsmError::Plan { plan });
         }
-        let block = || -> Result<Block<P>, MsmError> {
-            Ok(Block {
-                points: buffer(pool, plan.block_len, Point::infinity())?,
-                products: buffer(pool, plan.block_len / 2, P::BaseField::ONE)?,
-                runs: buffer(pool, plan.block_len / 2, Run { target: 0, len: 0 })?,
-                filled: 0,
-                open: 0,
-                carry: Point::infinity(),
-                carry_bucket: 0,
-            })
-        };
         let buckets = plan.windows * plan.window_buckets();
         Ok(Self {
             plan,
-            buckets: buffer(pool, buckets, Point::infinity())?,
+            buckets: buffer(pool, buckets, infinity::<P>())?,
             digits: buffer(pool, plan.digits_len(), 0)?,
             used: buffer(pool, plan.tiles(), 0)?,
             order: buffer(pool, plan.windows * plan.chunk_len, 0)?,
             ends: buffer(pool, plan.windows * plan.window_ends(), 0)?,
             counts: buffer(pool, plan.windows, 0)?,
             totals: buffer(pool, plan.windows, 0)?,
-            sums: buffer(pool, plan.windows, Projective::ZERO)?,
-            blocks: (0..plan.segments).map(|_| block()).collect::<Result<_, _>>()?,
+            blocks: (0..plan.segments)
+                .map(|_| Block::new(plan.block_len, pool))
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -175,18 +164,24 @@ impl<P: SWCurveConfig> Msm<P> {
 
     /// The sum.
     pub fn finish(mut self) -> Projective<P> {
-        self.buckets
-            .par_chunks(self.plan.window_buckets())
-            .zip(self.totals.par_iter())
-            .zip(self.sums.par_iter_mut())
-            .filter(|((_, total), _)| **total > 0)
-            .for_each(|((buckets, _), sum)| *sum = buckets::weighted_sum(buckets));
+        let window_buckets = self.plan.window_buckets();
+        let used = self.totals.iter().rposition(|total| *total > 0).map_or(0, |last| last + 1);
+        let share = used.div_ceil(self.plan.segments).max(1);
+        self.buckets[..used * window_buckets]
+            .par_chunks_mut(share * window_buckets)
+            .zip(self.blocks.par_iter_mut())
+            .for_each(|(windows, block)| block.sum_by_bits(windows, window_buckets));
         let mut result = Projective::ZERO;
-        for sum in self.sums.iter().rev() {
-            for _ in 0..self.plan.window_bits {
+        for window in self.buckets[..used * window_buckets].chunks_exact(window_buckets).rev() {
+            // A bucket's digit is one above its index.
+            for bit in (0..self.plan.window_bits).rev() {
                 result.double_in_place();
+                for sum in [window.get(1 << bit), window.first().filter(|_| bit == 0)] {
+                    if let Some(sum) = sum.filter(|sum| !is_infinity::<P>(sum)) {
+                        result += Affine::<P>::new_unchecked(sum.x, sum.y);
+                    }
+                }
             }
-            result += sum;
         }
         result
     }
@@ -230,9 +225,9 @@ impl<P: SWCurveConfig> Msm<P> {
         };
         sorted.add_segments(0, &mut self.blocks, 0, &mut self.buckets);
         for block in &mut self.blocks {
-            if !block.carry.is_infinity() {
-                self.buckets[block.carry_bucket].add_alone(&block.carry);
-                block.carry = Point::infinity();
+            if !is_infinity::<P>(&block.carry) {
+                add_alone::<P>(&mut self.buckets[block.carry_bucket], &block.carry);
+                block.carry = infinity::<P>();
             }
         }
     }

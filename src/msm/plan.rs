@@ -3,7 +3,7 @@
 //! A window of `c` bits costs, in multiplications of the base field:
 //!
 //! ```text
-//! cost(c) = windows(c) * ( points * ADDITION + buckets(c) * (RUNNING_SUM + chunks * WALK) )
+//! cost(c) = windows(c) * ( points * ADDITION + buckets(c) * (FINAL_SUM + chunks * WALK) )
 //! buckets(c) = 2^(c-1)            signed digits: |digit| is 1..=2^(c-1)
 //! windows(c) = ceil((b + 1) / c)  b bits in the scalar field's modulus
 //! ```
@@ -15,9 +15,10 @@
 
 use core::mem::size_of;
 
-use ark_ec::short_weierstrass::{Projective, SWCurveConfig};
+use ark_ec::short_weierstrass::SWCurveConfig;
 use ark_ff::PrimeField;
 use plimsoll_arena::size::vector_bytes;
+use plimsoll_ifma::GROUP;
 
 use super::buckets::{Block, Point, Run};
 use super::digits::TILE_LEN;
@@ -26,12 +27,12 @@ use super::digits::TILE_LEN;
 const WINDOW_BITS: core::ops::RangeInclusive<u32> = 2..=16;
 /// One batched affine addition, tenths of a field multiplication.
 const ADDITION: u128 = 70;
-/// One bucket in the final running sum (a mixed and a full addition), tenths.
-const RUNNING_SUM: u128 = 240;
+/// One bucket in the final sum: two batched additions, tenths.
+const FINAL_SUM: u128 = 2 * ADDITION;
 /// Looking at one bucket once in a chunk, tenths.
 const WALK: u128 = 1;
 /// What may be lost to halve the buckets, percent of the cost.
-const SLACK_PERCENT: u128 = 2;
+const SLACK_PERCENT: u128 = 6;
 /// Most that all buckets together may take, bytes. Above it a window is not considered.
 const BUCKET_BYTES_MAX: usize = 48 << 20;
 /// Points that share one inversion, at most. At 8192 an inversion is lost in the noise and the
@@ -185,10 +186,10 @@ impl MsmPlan {
             (1, self.windows * self.window_ends() * size_of::<u32>()),
             (1, self.windows * size_of::<usize>()),
             (1, self.windows * size_of::<usize>()),
-            (1, self.windows * size_of::<Projective<P>>()),
             (self.segments, self.block_len * size_of::<Point<P>>()),
-            (self.segments, pairs * size_of::<P::BaseField>()),
             (self.segments, pairs * size_of::<Run>()),
+            (self.segments, pairs * size_of::<[u32; 2]>()),
+            (self.segments, pairs.next_multiple_of(GROUP) * size_of::<P::BaseField>()),
             (self.segments, size_of::<Block<P>>()),
         ]
     }
@@ -206,6 +207,6 @@ fn bucket_bytes<P: SWCurveConfig>(window_bits: u32) -> usize {
 fn cost<P: SWCurveConfig>(window_bits: u32, total_len: usize, chunk_len: usize) -> u128 {
     let chunks = total_len.div_ceil(chunk_len) as u128;
     let buckets = 1_u128 << (window_bits - 1);
-    let window = total_len as u128 * ADDITION + buckets * (RUNNING_SUM + chunks * WALK);
+    let window = total_len as u128 * ADDITION + buckets * (FINAL_SUM + chunks * WALK);
     windows::<P>(window_bits) as u128 * window
 }

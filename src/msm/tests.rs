@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::digits::TILE_LEN;
-use super::{Block, Msm, MsmError, MsmPlan, Point, Run, digits, msm};
+use super::{Block, Msm, MsmError, MsmPlan, Point, digits, msm};
 
 const SCALARS: [&str; 9] =
     ["random", "zero", "one", "minus one", "bits", "bytes", "same", "edges", "mixed"];
@@ -118,16 +118,24 @@ fn oracle<P: SWCurveConfig<ScalarField = Fr>>(
     sum
 }
 
+/// The sum, eight additions at a time where the processor can, and one at a time.
 fn streamed<P: SWCurveConfig>(
     plan: MsmPlan,
     bases: &[Affine<P>],
     scalars: &[P::ScalarField],
 ) -> Projective<P> {
-    let mut sum = Msm::new(plan, &memory()).unwrap();
-    for (bases, scalars) in bases.chunks(plan.chunk_len).zip(scalars.chunks(plan.chunk_len)) {
-        sum.add(bases, scalars).unwrap();
-    }
-    sum.finish()
+    let [sum, one_at_a_time] = [true, false].map(|eight| {
+        let mut sum = Msm::new(plan, &memory()).unwrap();
+        if !eight {
+            sum.blocks.iter_mut().for_each(|block| block.batch.adder = None);
+        }
+        for (bases, scalars) in bases.chunks(plan.chunk_len).zip(scalars.chunks(plan.chunk_len)) {
+            sum.add(bases, scalars).unwrap();
+        }
+        sum.finish()
+    });
+    assert!(sum == one_at_a_time, "{plan:?}");
+    sum
 }
 
 fn memory() -> plimsoll_arena::Pool {
@@ -291,7 +299,11 @@ fn held_bytes<P: SWCurveConfig>(sum: &Msm<P>) -> usize {
         buffer.capacity() * size_of::<T>()
     }
     let block = |block: &Block<P>| {
-        bytes(&block.points) + bytes::<P::BaseField>(&block.products) + bytes::<Run>(&block.runs)
+        let batch = &block.batch;
+        bytes::<Point<P>>(&block.points)
+            + bytes(&block.runs)
+            + bytes(&batch.pairs)
+            + bytes::<P::BaseField>(&batch.products)
     };
     bytes::<Point<P>>(&sum.buckets)
         + bytes(&sum.digits)
@@ -300,7 +312,6 @@ fn held_bytes<P: SWCurveConfig>(sum: &Msm<P>) -> usize {
         + bytes(&sum.ends)
         + bytes(&sum.counts)
         + bytes(&sum.totals)
-        + bytes(&sum.sums)
         + sum.blocks.len() * size_of::<super::buckets::Block<P>>()
         + sum.blocks.iter().map(block).sum::<usize>()
 }

@@ -19,8 +19,8 @@
 //!   table[j] = w^rev(j)      w^-rev(j) = -table[3*2^k - 1 - j]      table[0] = 1
 //! ```
 //!
-//! and the sign is paid by exchanging the operands of a subtraction. Block 0 multiplies nothing,
-//! which saves about `n` of the `n/2 * log_n` products.
+//! and the sign is taken off once a block. Block 0 multiplies nothing, which saves about `n` of the
+//! `n/2 * log_n` products.
 //!
 //! In both directions the layers of a block need nothing but the block and `j`, so blocks are
 //! independent tasks. Nothing here checks a length: callers pass power-of-two blocks of a domain
@@ -31,6 +31,7 @@
 
 use super::{TASK_LEN, halve, split_blocks};
 use ark_ff::FftField;
+use plimsoll_ifma::{BLOCK, Butterflies, Direction, Factors, GROUP};
 use rayon::prelude::*;
 
 /// Doubling: `table[2^k + i] = table[i] * w^(n/2^(k+2))`, since bit `k` of `j` is bit
@@ -57,62 +58,58 @@ pub(super) enum Turn {
     Inverse,
 }
 
-/// The arithmetic of a [`Turn`], chosen at compile time inside the loops.
+/// The factors of a [`Turn`], chosen at compile time inside the loops.
 pub(super) trait Root {
+    /// Whether the table has the factors with the other sign.
+    const IS_NEGATIVE: bool;
+
     /// The entry of the table that holds the twiddle of block `j > 0`, up to sign.
     fn slot(j: usize) -> usize;
-    /// `(low, high) <- (low + c*high, low - c*high)`.
-    fn down<F: FftField>(low: &mut F, high: &mut F, twiddle: &F);
-    /// `(low, high) <- (low + high, (low - high)*c)`.
-    fn up<F: FftField>(low: &mut F, high: &mut F, twiddle: &F);
+
+    /// The factor of block `j > 0`.
+    fn factor<F: FftField>(twiddles: &[F], j: usize) -> F {
+        let entry = twiddles[Self::slot(j)];
+        if Self::IS_NEGATIVE { -entry } else { entry }
+    }
 }
 
 /// `c = table[j]`.
 pub(super) struct Forward;
 
 impl Root for Forward {
+    const IS_NEGATIVE: bool = false;
+
     #[inline(always)]
     fn slot(j: usize) -> usize {
         j
     }
-
-    #[inline(always)]
-    fn down<F: FftField>(low: &mut F, high: &mut F, twiddle: &F) {
-        *high *= twiddle;
-        turn(low, high);
-    }
-
-    #[inline(always)]
-    fn up<F: FftField>(low: &mut F, high: &mut F, twiddle: &F) {
-        turn(low, high);
-        *high *= twiddle;
-    }
 }
 
-/// `c = -table[3*2^k - 1 - j]`: the sign exchanges the operands of the subtraction.
+/// `c = -table[3*2^k - 1 - j]`.
 pub(super) struct Inverse;
 
 impl Root for Inverse {
+    const IS_NEGATIVE: bool = true;
+
     #[inline(always)]
     fn slot(j: usize) -> usize {
         debug_assert!(j > 0);
         3 * (1 << j.ilog2()) - 1 - j
     }
+}
 
-    #[inline(always)]
-    fn down<F: FftField>(low: &mut F, high: &mut F, twiddle: &F) {
-        *high *= twiddle;
-        let sum = *low + *high;
-        *low -= *high;
-        *high = sum;
-    }
+/// `(low, high) <- (low + c*high, low - c*high)`.
+#[inline(always)]
+fn down<F: FftField>(low: &mut F, high: &mut F, factor: &F) {
+    *high *= factor;
+    turn(low, high);
+}
 
-    #[inline(always)]
-    fn up<F: FftField>(low: &mut F, high: &mut F, twiddle: &F) {
-        let difference = *high - *low;
-        *low += *high;
-        *high = difference * twiddle;
-    }
+/// `(low, high) <- (low + high, (low - high)*c)`.
+#[inline(always)]
+fn up<F: FftField>(low: &mut F, high: &mut F, factor: &F) {
+    turn(low, high);
+    *high *= factor;
 }
 
 /// The butterfly of block 0, whose twiddle is one in both directions.
@@ -123,110 +120,140 @@ fn turn<F: FftField>(low: &mut F, high: &mut F) {
     *high = difference;
 }
 
-/// All layers of a leaf, largest blocks first. An odd layer is done alone, at the top.
-pub(super) fn leaf_down<F: FftField, R: Root>(values: &mut [F], j: usize, twiddles: &[F]) {
-    let mut len = values.len();
-    if len.ilog2() % 2 == 1 {
-        pair_down::<F, R>(values, j, twiddles);
-        len /= 2;
+/// The layers of one transform: its factors, and how its butterflies are done.
+pub(super) struct Layers<'a, F> {
+    pub(super) twiddles: &'a [F],
+    /// Does eight at a time, where that can be. The results are the same.
+    pub(super) eight: Option<Butterflies<F>>,
+}
+
+impl<F: FftField> Layers<'_, F> {
+    /// All layers of a leaf, largest blocks first. An odd layer is done alone, at the top.
+    pub(super) fn leaf_down<R: Root>(&self, values: &mut [F], j: usize) {
+        if values.len().ilog2() % 2 == 1 {
+            self.pair::<R>(Direction::Down, values, j);
+        }
+        let mut len = values.len() >> (values.len().ilog2() % 2);
+        while len > 1 {
+            if self.narrow::<R>(Direction::Down, values, j, len) {
+                return;
+            }
+            self.quads::<R>(Direction::Down, values, j, len);
+            len /= 4;
+        }
     }
-    while len > 1 {
+
+    /// All layers of a leaf, smallest blocks first: the mirror of [`Layers::leaf_down`].
+    pub(super) fn leaf_up<R: Root>(&self, values: &mut [F], j: usize) {
+        let mut len = 4;
+        if self.narrow::<R>(Direction::Up, values, j, BLOCK) {
+            len = 4 * BLOCK;
+        }
+        while len <= values.len() {
+            self.quads::<R>(Direction::Up, values, j, len);
+            len *= 4;
+        }
+        if values.len().ilog2() % 2 == 1 {
+            self.pair::<R>(Direction::Up, values, j);
+        }
+    }
+
+    /// Two layers of a leaf, over the quarters of its blocks of `len`.
+    fn quads<R: Root>(&self, direction: Direction, values: &mut [F], j: usize, len: usize) {
         let first = j * (values.len() / len);
         for (k, block) in values.chunks_exact_mut(len).enumerate() {
-            quad_down::<F, R>(split_blocks(block), first + k, twiddles);
+            self.quad::<R>(direction, split_blocks(block), first + k);
         }
-        len /= 4;
     }
-}
 
-/// All layers of a leaf, smallest blocks first: the mirror of [`leaf_down`].
-pub(super) fn leaf_up<F: FftField, R: Root>(values: &mut [F], j: usize, twiddles: &[F]) {
-    let mut len = 4;
-    while len <= values.len() {
-        let first = j * (values.len() / len);
-        for (k, block) in values.chunks_exact_mut(len).enumerate() {
-            quad_up::<F, R>(split_blocks(block), first + k, twiddles);
+    /// The four layers of a leaf in blocks of [`BLOCK`] and less, if `len` is that and eight such
+    /// blocks can be done at a time; says whether they are done.
+    fn narrow<R: Root>(
+        &self,
+        direction: Direction,
+        values: &mut [F],
+        j: usize,
+        len: usize,
+    ) -> bool {
+        let Some(eight) = self.eight.filter(|_| len == BLOCK) else { return false };
+        if values.len() < GROUP * BLOCK {
+            return false;
         }
-        len *= 4;
+        let first = j * (values.len() / BLOCK);
+        let factors = Factors { table: self.twiddles, is_negative: R::IS_NEGATIVE, slot: R::slot };
+        for (k, blocks) in values.chunks_exact_mut(GROUP * BLOCK).enumerate() {
+            let first = first + k * GROUP;
+            // Block 0 has no factor in the table.
+            if first > 0 {
+                eight.blocks(blocks, direction, first, &factors);
+                continue;
+            }
+            let (outer, inner) = (BLOCK, BLOCK / 4);
+            for len in if direction == Direction::Down { [outer, inner] } else { [inner, outer] } {
+                self.quads::<R>(direction, blocks, 0, len);
+            }
+        }
+        true
     }
-    if values.len().ilog2() % 2 == 1 {
-        pair_up::<F, R>(values, j, twiddles);
-    }
-}
 
-fn pair_down<F: FftField, R: Root>(values: &mut [F], j: usize, twiddles: &[F]) {
-    let (low, high) = values.split_at_mut(values.len() / 2);
-    let pairs = low.iter_mut().zip(high);
-    if j == 0 {
-        return pairs.for_each(|(low, high)| turn(low, high));
+    /// One layer over the halves of block `j`.
+    fn pair<R: Root>(&self, direction: Direction, values: &mut [F], j: usize) {
+        let (low, high) = values.split_at_mut(values.len() / 2);
+        let factor = if j == 0 { F::ONE } else { R::factor(self.twiddles, j) };
+        if let Some(eight) = self.eight.filter(|_| low.len().is_multiple_of(GROUP)) {
+            return eight.pairs([low, high], direction, &factor);
+        }
+        let pairs = low.iter_mut().zip(high);
+        match direction {
+            _ if j == 0 => pairs.for_each(|(low, high)| turn(low, high)),
+            Direction::Down => pairs.for_each(|(low, high)| down(low, high, &factor)),
+            Direction::Up => pairs.for_each(|(low, high)| up(low, high, &factor)),
+        }
     }
-    let c = twiddles[R::slot(j)];
-    pairs.for_each(|(low, high)| R::down(low, high, &c));
-}
 
-fn pair_up<F: FftField, R: Root>(values: &mut [F], j: usize, twiddles: &[F]) {
-    let (low, high) = values.split_at_mut(values.len() / 2);
-    let pairs = low.iter_mut().zip(high);
-    if j == 0 {
-        return pairs.for_each(|(low, high)| turn(low, high));
+    /// Two layers at once over the quarters of block `j`.
+    pub(super) fn quad<R: Root>(&self, direction: Direction, quarters: [&mut [F]; 4], j: usize) {
+        if quarters[0].len() > TASK_LEN {
+            let (left, right) = halve(quarters);
+            rayon::join(
+                || self.quad::<R>(direction, left, j),
+                || self.quad::<R>(direction, right, j),
+            );
+            return;
+        }
+        let factor = |j| R::factor(self.twiddles, j);
+        let right = factor(2 * j + 1);
+        let (whole, left) = if j == 0 { (right, right) } else { (factor(j), factor(2 * j)) };
+        if let Some(eight) = self.eight.filter(|_| quarters[0].len().is_multiple_of(GROUP)) {
+            return eight.quads(quarters, direction, &[whole, left, right], j == 0);
+        }
+        let [q0, q1, q2, q3] = quarters;
+        let quads = q0.iter_mut().zip(q1).zip(q2).zip(q3);
+        match direction {
+            Direction::Down if j == 0 => quads.for_each(|(((v0, v1), v2), v3)| {
+                turn(v0, v2);
+                turn(v1, v3);
+                turn(v0, v1);
+                down(v2, v3, &right);
+            }),
+            Direction::Down => quads.for_each(|(((v0, v1), v2), v3)| {
+                down(v0, v2, &whole);
+                down(v1, v3, &whole);
+                down(v0, v1, &left);
+                down(v2, v3, &right);
+            }),
+            Direction::Up if j == 0 => quads.for_each(|(((v0, v1), v2), v3)| {
+                turn(v0, v1);
+                up(v2, v3, &right);
+                turn(v0, v2);
+                turn(v1, v3);
+            }),
+            Direction::Up => quads.for_each(|(((v0, v1), v2), v3)| {
+                up(v0, v1, &left);
+                up(v2, v3, &right);
+                up(v0, v2, &whole);
+                up(v1, v3, &whole);
+            }),
+        }
     }
-    let c = twiddles[R::slot(j)];
-    pairs.for_each(|(low, high)| R::up(low, high, &c));
-}
-
-/// Two layers down at once over the quarters of block `j`.
-pub(super) fn quad_down<F: FftField, R: Root>(quarters: [&mut [F]; 4], j: usize, twiddles: &[F]) {
-    if quarters[0].len() > TASK_LEN {
-        let (left, right) = halve(quarters);
-        rayon::join(
-            || quad_down::<F, R>(left, j, twiddles),
-            || quad_down::<F, R>(right, j, twiddles),
-        );
-        return;
-    }
-    let [q0, q1, q2, q3] = quarters;
-    let quads = q0.iter_mut().zip(q1).zip(q2).zip(q3);
-    let right = twiddles[R::slot(2 * j + 1)];
-    if j == 0 {
-        return quads.for_each(|(((v0, v1), v2), v3)| {
-            turn(v0, v2);
-            turn(v1, v3);
-            turn(v0, v1);
-            R::down(v2, v3, &right);
-        });
-    }
-    let (whole, left) = (twiddles[R::slot(j)], twiddles[R::slot(2 * j)]);
-    quads.for_each(|(((v0, v1), v2), v3)| {
-        R::down(v0, v2, &whole);
-        R::down(v1, v3, &whole);
-        R::down(v0, v1, &left);
-        R::down(v2, v3, &right);
-    });
-}
-
-/// Two layers up at once over the quarters of block `j`.
-pub(super) fn quad_up<F: FftField, R: Root>(quarters: [&mut [F]; 4], j: usize, twiddles: &[F]) {
-    if quarters[0].len() > TASK_LEN {
-        let (left, right) = halve(quarters);
-        rayon::join(|| quad_up::<F, R>(left, j, twiddles), || quad_up::<F, R>(right, j, twiddles));
-        return;
-    }
-    let [q0, q1, q2, q3] = quarters;
-    let quads = q0.iter_mut().zip(q1).zip(q2).zip(q3);
-    let right = twiddles[R::slot(2 * j + 1)];
-    if j == 0 {
-        return quads.for_each(|(((v0, v1), v2), v3)| {
-            turn(v0, v1);
-            R::up(v2, v3, &right);
-            turn(v0, v2);
-            turn(v1, v3);
-        });
-    }
-    let (whole, left) = (twiddles[R::slot(j)], twiddles[R::slot(2 * j)]);
-    quads.for_each(|(((v0, v1), v2), v3)| {
-        R::up(v0, v1, &left);
-        R::up(v2, v3, &right);
-        R::up(v0, v2, &whole);
-        R::up(v1, v3, &whole);
-    });
 }

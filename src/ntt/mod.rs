@@ -47,6 +47,7 @@ mod transform;
 mod visit;
 
 use ark_ff::Field;
+use plimsoll_ifma::{Butterflies, GROUP};
 use rayon::prelude::*;
 
 pub use out_of_core::{OutOfCore, OutOfCoreError};
@@ -159,7 +160,7 @@ fn log2_exact(len: usize) -> Result<u32, NttError> {
 
 /// Low position bits whose powers are tabled once for all: 128 elements, 4 KiB on the stack for a
 /// 256-bit field. More costs stack; less, and the head of a run, one product a high bit, shows.
-const LOW_LOG: u32 = if cfg!(test) { 2 } else { 7 };
+const LOW_LOG: u32 = if cfg!(test) { 3 } else { 7 };
 
 /// The numbers `factor * base^rev(p)` for `p` in `0..2^log_n`, in runs of `2^low_log`.
 ///
@@ -172,6 +173,7 @@ struct BitReversedPowers<F> {
     /// `squares[k] = base^(2^k)` for `k < log_n`.
     squares: [F; usize::BITS as usize],
     low_powers: [F; 1 << LOW_LOG],
+    eight: Option<Butterflies<F>>,
 }
 
 impl<F: Field> BitReversedPowers<F> {
@@ -191,7 +193,9 @@ impl<F: Field> BitReversedPowers<F> {
                 *power = *lower * step;
             }
         }
-        Self { log_n, low_log, factor, base_is_one: base.is_one(), squares, low_powers }
+        let eight = Butterflies::detect().filter(|_| (1_usize << low_log).is_multiple_of(GROUP));
+        let base_is_one = base.is_one();
+        Self { log_n, low_log, factor, base_is_one, squares, low_powers, eight }
     }
 
     /// `factor * base^rev(high * 2^low_log)`.
@@ -217,6 +221,10 @@ impl<F: Field> BitReversedPowers<F> {
         }
         for (run, chunk) in values.chunks_exact_mut(1 << self.low_log).enumerate() {
             let head = self.head((position >> self.low_log) + run);
+            if let Some(eight) = &self.eight {
+                eight.scale(chunk, &head, &self.low_powers);
+                continue;
+            }
             for (value, low) in chunk.iter_mut().zip(&self.low_powers) {
                 *value *= head * low;
             }

@@ -25,16 +25,15 @@
 //!
 //! It must never allocate in a transform, and never read a value for anything but arithmetic.
 
-use super::butterfly::{
-    Forward, Inverse, Turn, fill_twiddles, leaf_down, leaf_up, quad_down, quad_up,
-};
+use super::butterfly::{Forward, Inverse, Layers, Turn, fill_twiddles};
 use super::{BitReversedPowers, NttError, bit_reverse, split_blocks};
 use ark_ff::FftField;
+use plimsoll_ifma::{Butterflies, Direction};
 use std::fmt;
 
 /// Largest block finished by one core, layer after layer, in its first caches: 32 KiB of a 256-bit
 /// field. Larger spills them; smaller adds recursion. Under test small, so that all paths run.
-const LEAF_LEN: usize = if cfg!(test) { 1 << 4 } else { 1 << 10 };
+const LEAF_LEN: usize = if cfg!(test) { 1 << 8 } else { 1 << 10 };
 
 /// A leaf is longer than a quarter of `LEAF_LEN`, and must hold whole runs of powers.
 const _: () = assert!(LEAF_LEN / 2 >= 1 << super::LOW_LOG);
@@ -78,6 +77,8 @@ pub struct Radix2<F, S> {
     root: F,
     size_inverse: F,
     twiddles: S,
+    /// Does eight butterflies at a time, where that can be.
+    pub(super) eight: Option<Butterflies<F>>,
 }
 
 impl<F, S> fmt::Debug for Radix2<F, S> {
@@ -110,7 +111,7 @@ impl<F: FftField, S: AsRef<[F]>> Radix2<F, S> {
             }
         }
         fill_twiddles(storage.as_mut(), root);
-        Ok(Self { log_n, root, size_inverse, twiddles: storage })
+        Ok(Self { log_n, root, size_inverse, twiddles: storage, eight: Butterflies::detect() })
     }
 
     /// `log2(n)`.
@@ -250,14 +251,15 @@ impl<F: FftField, S: AsRef<[F]>> Radix2<F, S> {
         up: Option<Turn>,
     ) -> Result<(), NttError> {
         self.check_len(values)?;
-        Walk { twiddles: self.twiddles.as_ref(), down, powers, up }.block(values, 0);
+        let layers = Layers { twiddles: self.twiddles.as_ref(), eight: self.eight };
+        Walk { layers, down, powers, up }.block(values, 0);
         Ok(())
     }
 }
 
 /// One depth-first walk: down to the leaves, scale there, and up again; any part may be absent.
 struct Walk<'a, F> {
-    twiddles: &'a [F],
+    layers: Layers<'a, F>,
     down: Option<Turn>,
     powers: Option<&'a BitReversedPowers<F>>,
     up: Option<Turn>,
@@ -268,35 +270,35 @@ impl<F: FftField> Walk<'_, F> {
         if values.len() <= LEAF_LEN {
             return self.leaf(values, j);
         }
-        match self.down {
-            Some(Turn::Forward) => quad_down::<F, Forward>(split_blocks(values), j, self.twiddles),
-            Some(Turn::Inverse) => quad_down::<F, Inverse>(split_blocks(values), j, self.twiddles),
-            None => {}
-        }
+        self.quad(self.down, Direction::Down, values, j);
         let [q0, q1, q2, q3] = split_blocks(values);
         rayon::join(
             || rayon::join(|| self.block(q0, 4 * j), || self.block(q1, 4 * j + 1)),
             || rayon::join(|| self.block(q2, 4 * j + 2), || self.block(q3, 4 * j + 3)),
         );
-        match self.up {
-            Some(Turn::Forward) => quad_up::<F, Forward>(split_blocks(values), j, self.twiddles),
-            Some(Turn::Inverse) => quad_up::<F, Inverse>(split_blocks(values), j, self.twiddles),
+        self.quad(self.up, Direction::Up, values, j);
+    }
+
+    fn quad(&self, turn: Option<Turn>, direction: Direction, values: &mut [F], j: usize) {
+        match turn {
+            Some(Turn::Forward) => self.layers.quad::<Forward>(direction, split_blocks(values), j),
+            Some(Turn::Inverse) => self.layers.quad::<Inverse>(direction, split_blocks(values), j),
             None => {}
         }
     }
 
     fn leaf(&self, values: &mut [F], j: usize) {
         match self.down {
-            Some(Turn::Forward) => leaf_down::<F, Forward>(values, j, self.twiddles),
-            Some(Turn::Inverse) => leaf_down::<F, Inverse>(values, j, self.twiddles),
+            Some(Turn::Forward) => self.layers.leaf_down::<Forward>(values, j),
+            Some(Turn::Inverse) => self.layers.leaf_down::<Inverse>(values, j),
             None => {}
         }
         if let Some(powers) = self.powers {
             powers.scale(values, j * values.len());
         }
         match self.up {
-            Some(Turn::Forward) => leaf_up::<F, Forward>(values, j, self.twiddles),
-            Some(Turn::Inverse) => leaf_up::<F, Inverse>(values, j, self.twiddles),
+            Some(Turn::Forward) => self.layers.leaf_up::<Forward>(values, j),
+            Some(Turn::Inverse) => self.layers.leaf_up::<Inverse>(values, j),
             None => {}
         }
     }

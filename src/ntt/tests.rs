@@ -85,6 +85,13 @@ fn domain<F: FftField>(log_n: u32) -> Radix2<F, Vec<F>> {
     Radix2::new(log_n, vec![F::ZERO; twiddle_len(log_n)]).unwrap()
 }
 
+/// Eight butterflies at a time where the processor can, and one at a time.
+fn domains<F: FftField>(log_n: u32) -> [Radix2<F, Vec<F>>; 2] {
+    let mut one_at_a_time = domain(log_n);
+    one_at_a_time.eight = None;
+    [domain(log_n), one_at_a_time]
+}
+
 /// `values` in bit-reversed order, by the definition.
 fn reversed<F: Copy>(values: &[F]) -> Vec<F> {
     let bits = values.len().ilog2();
@@ -109,9 +116,8 @@ fn on_one_and_two_threads(test: impl Fn() + Send + Sync) {
 
 fn equals_naive<F: PrimeField + FftField>() {
     let mut random = Random::from_env();
-    for log_n in 0..=8 {
+    for (log_n, domain) in (0..=8).flat_map(|log_n| domains::<F>(log_n).map(|it| (log_n, it))) {
         let n = 1 << log_n;
-        let domain = domain::<F>(log_n);
         let root = domain.root();
         let root_inverse = root.inverse().unwrap();
         let offset: F = random.element();
@@ -137,9 +143,8 @@ fn equals_naive<F: PrimeField + FftField>() {
 
 fn equals_ark_poly<F: PrimeField + FftField>() {
     let mut random = Random::from_env();
-    for log_n in 0..=14 {
+    for (log_n, ours) in (0..=14).flat_map(|log_n| domains::<F>(log_n).map(|it| (log_n, it))) {
         let n = 1 << log_n;
-        let ours = domain::<F>(log_n);
         let ark = Radix2EvaluationDomain::<F>::new(n).unwrap();
         let offset: F = random.element();
         let coset = ark.get_coset(offset).unwrap();

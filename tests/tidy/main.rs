@@ -20,8 +20,8 @@ use rooms::Ladder;
 use source::{Source, is_of_tests};
 use std::path::{Path, PathBuf};
 
-/// The folders of sources of the three crates.
-const CRATES: [&str; 3] = ["src", "swap/src", "arena/src"];
+/// The folders of sources of the crates. A crate in another's folder is none of that one's files.
+const CRATES: [&str; 4] = ["src", "src/ifma", "swap/src", "arena/src"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -59,8 +59,13 @@ fn report(what: &str, broken: &[String]) {
 
 /// The files of the crate in `folder`, those of tests left out.
 fn sources(folder: &str) -> Vec<Source> {
+    let is_of_another = |name: &str| {
+        let inner = CRATES.iter().filter(|other| Path::new(other).starts_with(folder));
+        inner.filter(|other| **other != folder).any(|other| Path::new(name).starts_with(other))
+    };
     let files = files(&root().join(folder), &[".rs"]);
-    let files = files.iter().filter(|path| !is_of_tests(&shown(path)));
+    let files =
+        files.iter().filter(|path| !is_of_tests(&shown(path)) && !is_of_another(&shown(path)));
     files.map(|path| Source::read(&shown(path), &read(path))).collect()
 }
 
