@@ -32,7 +32,7 @@ const FINAL_SUM: u128 = 2 * ADDITION;
 /// Looking at one bucket once in a chunk, tenths.
 const WALK: u128 = 1;
 /// What may be lost to halve the buckets, percent of the cost.
-const SLACK_PERCENT: u128 = 6;
+const SLACK_PERCENT: u128 = 8;
 /// Most that all buckets together may take, bytes. Above it a window is not considered.
 const BUCKET_BYTES_MAX: usize = 48 << 20;
 /// Points that share one inversion, at most. At 8192 an inversion is lost in the noise and the
