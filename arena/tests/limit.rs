@@ -274,6 +274,27 @@ fn expectations_add_up_and_end_in_any_order() {
     assert_eq!(ledger.headroom_bytes(), 10 * MIB);
 }
 
+/// The account's own margin, 1 MiB, is for what nobody expected.
+#[test]
+fn what_grows_unseen_is_part_of_an_expectation() {
+    let account = AccountRef::alone();
+    let others = |foreign: usize, expected: usize| {
+        let _expected = Account::expect(&account, expected);
+        account.note_foreign(foreign);
+        account.others_bytes(Owner::Pools)
+    };
+    assert_eq!(others(5 * MIB, 0), 6 * MIB, "nothing was expected: the margin");
+    assert_eq!(others(5 * MIB, 8 * MIB), 8 * MIB);
+    assert_eq!(others(5 * MIB, 5 * MIB), 5 * MIB, "as expected");
+    assert_eq!(
+        others(5 * MIB, 9 * MIB / 2),
+        11 * MIB / 2,
+        "half a MiB beyond it, and as much again"
+    );
+    assert_eq!(others(8 * MIB, 5 * MIB), 9 * MIB, "far beyond it: the margin");
+    assert_eq!(others(MIB / 2, 0), MIB, "the margin is never more than what is there");
+}
+
 #[test]
 fn two_pools_share_one_limit() {
     let ledger = Arc::new(Ledger::with_limit(3 * MIB));

@@ -10,6 +10,9 @@ use plimsoll::groth16::key::KeyFile;
 use plimsoll::groth16::plan::{ProofPlan, Shape};
 use plimsoll::groth16::r1cs::MatrixFile;
 
+/// What a process that proves may use more than this one when it plans.
+const DRIFT_BYTES: usize = 768 << 10;
+
 /// The size planned for when none is named.
 const DEFAULT_CONSTRAINTS: u64 = 1 << 20;
 
@@ -19,7 +22,8 @@ pub(super) fn run(args: &PlanArgs) -> Result<(), Failure> {
     on_threads(args.threads.map(|n| n as usize), || {
         let threads = rayon::current_num_threads();
         let used = runtime.meter().rss_bytes().map_err(plimsoll::Error::from)? as usize;
-        let smallest = ProofPlan::smallest(&shape, used, threads, runtime.can_spill());
+        let drifted = used + DRIFT_BYTES;
+        let smallest = ProofPlan::smallest(&shape, drifted, threads, runtime.can_spill());
         let fitted = ProofPlan::for_runtime(&shape, &runtime);
         let report = PlanReport {
             domain_size: shape.domain_size,

@@ -17,8 +17,8 @@
 //! ```
 //!
 //! In core is taken when it fits. `base` is [`PROGRAM_BYTES`], or what the process uses before the
-//! first stage and [`GROWTH_BYTES`], if that is more. Chunks, buckets, batches, stripes and
-//! segments are as large as the limit allows.
+//! first stage and [`GROWTH_BYTES`], if that is more; and what threads take, out of core those for
+//! I/O, too. Chunks, buckets, batches, stripes and segments are as large as the limit allows.
 
 mod needs;
 mod shape;
@@ -33,6 +33,7 @@ use crate::reclaim::{Held, largest_first};
 use ark_bn254::Fr;
 use ark_ec::short_weierstrass::SWCurveConfig;
 use needs::Sizes;
+use plimsoll_swap::store::SCRATCH_BYTES;
 use shape::QUOTIENT_VECTORS;
 
 /// Points a chunk at most: past 2^16 a multi-scalar multiplication gains nothing.
@@ -41,15 +42,29 @@ pub const CHUNK_LEN_MAX: usize = 1 << 16;
 /// Points a chunk at least: 2^12 is where buckets, not chunks, take the memory.
 pub const CHUNK_LEN_MIN: usize = 1 << 12;
 
-/// What the program comes to use besides, at least: its code pages, the C library, the stacks of
-/// its threads, the heap's slack, the verifier's tables. The command was measured at 8 to 10 MiB.
-pub const PROGRAM_BYTES: usize = 16 << 20;
+/// What the program comes to use besides, at least: its code pages, the C library, the heap's
+/// slack. The command was measured at 5.9 to 6.4 MiB with one thread or two. Code that is not
+/// optimised is larger, and so are its stacks.
+pub const PROGRAM_BYTES: usize = if cfg!(debug_assertions) { 8 << 20 } else { 27 << 18 };
 
-/// What a program that is larger already grows by while it proves, beyond what the plan counts.
-pub const GROWTH_BYTES: usize = 8 << 20;
+/// What a program that is larger already grows by while it proves, beyond what the plan counts:
+/// measured as 1.2 MiB, code that is used for the first time.
+pub const GROWTH_BYTES: usize = if cfg!(debug_assertions) { 5 << 19 } else { 1280 << 10 };
 
-/// What a thread takes: the touched part of its stack, and a heap arena of its own.
-pub const THREAD_BYTES: usize = 256 << 10;
+/// What a thread takes: the touched part of its stack, and a heap arena of its own. Measured as 75
+/// KiB where 64 threads prove.
+pub const THREAD_BYTES: usize = if cfg!(debug_assertions) { 128 << 10 } else { 80 << 10 };
+
+/// What a thread has of that before it works.
+const IDLE_THREAD_BYTES: usize = 16 << 10;
+
+/// What is used out of core besides: the buffers of the usual two I/O threads and of who waits for
+/// them, stacks, and books of what is away.
+const SPILL_BYTES: usize = 3 * SCRATCH_BYTES + (3 << 19);
+
+/// What a heap arena keeps out of core, and the most arenas that the C library makes for two cores.
+const SPILL_ARENA_BYTES: usize = 64 << 10;
+const ARENAS_MAX: usize = 16;
 
 /// Points that the batches of additions of all threads have together in core, and of one thread at
 /// most and at least. Fewer a thread cost time: an inversion is as dear as hundreds of products.
@@ -118,7 +133,7 @@ impl ProofPlan {
         limit_bytes: usize,
         threads: usize,
     ) -> Result<Self, PlanError> {
-        let room = limit_bytes.saturating_sub(base_bytes(used_bytes, threads));
+        let room = limit_bytes.saturating_sub(base_bytes(used_bytes, threads, true));
         let log_n = shape.domain_size.max(2).ilog2();
         let split = |budget| NttPlan::for_vectors(log_n, size_of::<Fr>(), QUOTIENT_VECTORS, budget);
         let mut budget = room.saturating_sub(needs::matrix_bytes(shape, 1, threads));
@@ -148,7 +163,8 @@ impl ProofPlan {
                 moved: needs::moved(shape, name, &sizes),
             })
             .collect();
-        Self { base_bytes: base_bytes(used_bytes, sizes.threads), sizes, stages }
+        let base_bytes = base_bytes(used_bytes, sizes.threads, sizes.split.is_some());
+        Self { base_bytes, sizes, stages }
     }
 
     /// Plans a proof under the limit of `runtime`: in core with the largest chunks that fit;
@@ -264,7 +280,7 @@ impl ProofPlan {
     pub(crate) fn cached_bytes(&self, name: StageName) -> usize {
         let bytes = |stage: &PlannedStage| stage.before_bytes + stage.need_bytes;
         match self.split() {
-            Some(_) if name == StageName::Verify => 0,
+            _ if name == StageName::Verify => 0,
             Some(_) => usize::MAX,
             None => {
                 let largest = self.stages.iter().map(bytes).max().unwrap_or(0);
@@ -354,9 +370,16 @@ fn batch_len(threads: usize) -> usize {
     (BATCHES_LEN / threads.max(1)).next_power_of_two().clamp(BATCH_LEN_MIN, BATCH_LEN_MAX)
 }
 
-fn base_bytes(used_bytes: usize, threads: usize) -> usize {
-    let program = used_bytes.saturating_add(GROWTH_BYTES).max(PROGRAM_BYTES);
-    program.saturating_add(threads.saturating_mul(THREAD_BYTES))
+/// Of two guesses the larger one: one from what the process uses by now, and one for programs like
+/// the command, which does not depend on when it was asked.
+fn base_bytes(used_bytes: usize, threads: usize, out_of_core: bool) -> usize {
+    let of_threads = |bytes: usize| threads.saturating_mul(bytes);
+    let grown = used_bytes
+        .saturating_add(GROWTH_BYTES)
+        .saturating_add(of_threads(THREAD_BYTES - IDLE_THREAD_BYTES));
+    let program = PROGRAM_BYTES.saturating_add(of_threads(THREAD_BYTES));
+    let spill = SPILL_BYTES + threads.min(ARENAS_MAX) * SPILL_ARENA_BYTES;
+    grown.max(program).saturating_add(if out_of_core { spill } else { 0 })
 }
 
 /// Returns what the process uses before the first stage and cannot give back, and what more I/O

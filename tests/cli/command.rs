@@ -162,7 +162,7 @@ fn the_same_seed_gives_the_same_proof_at_every_limit_and_thread_count() {
 
 #[test]
 fn where_cold_memory_goes_is_what_the_options_say() {
-    let circuit = ["--compressions", "3"];
+    let circuit = ["--compressions", "6"];
     assert_eq!(code(&plimsoll(&[&["setup", "--if-missing"], &circuit[..]].concat())), Some(0));
     let least = smallest_limit(&circuit).to_string();
     let out = tempfile::tempdir().expect("folder");
@@ -340,7 +340,7 @@ fn plan_names_a_size_a_key_and_a_limit_that_is_too_small() {
 /// come to a write of one stage in the next.
 #[test]
 fn a_proof_moves_no_more_than_its_plan() {
-    let circuit = ["--compressions", "3"];
+    let circuit = ["--compressions", "6"];
     let setup = plimsoll(&[&["setup", "--if-missing"], &circuit[..]].concat());
     assert_eq!(code(&setup), Some(0), "{}", stderr(&setup));
     let least = smallest_limit(&circuit);

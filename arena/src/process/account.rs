@@ -388,13 +388,15 @@ impl Account {
         rest.max(0) as usize
     }
 
-    /// Returns what everybody but an owner holds, with the margin for what grows unseen, or as
-    /// expected if that is more.
+    /// Returns what everybody but an owner holds, or as expected if that is more. What grows unseen
+    /// is part of an expectation; of what nobody expected there may be as much again, up to the
+    /// margin.
     #[inline]
     #[must_use]
     pub fn others_bytes(&self, owner: Owner) -> usize {
-        let expected = self.expected.load(Ordering::Relaxed);
-        self.rest_bytes(owner).saturating_add(self.margin).max(expected)
+        let (rest, expected) = (self.rest_bytes(owner), self.expected.load(Ordering::Relaxed));
+        let unseen = rest.saturating_sub(expected).min(self.margin);
+        rest.max(expected).saturating_add(unseen)
     }
 
     /// Returns by how many bytes the limit is exceeded, as far as is known.

@@ -12,7 +12,7 @@ use ark_ec::short_weierstrass::SWCurveConfig;
 use plimsoll_arena::size::vector_bytes;
 
 /// What the verifier takes besides: the prepared key.
-const VERIFYING_BYTES: usize = 512 << 10;
+const VERIFYING_BYTES: usize = 128 << 10;
 
 /// Bytes a public input takes while the proof is verified: two copies of it, and two of its point.
 const PUBLIC_INPUT_BYTES: usize = 256;
@@ -23,10 +23,10 @@ const PUBLIC_INPUT_BYTES: usize = 256;
 const SYNTHESIS_BYTES_A_VARIABLE: usize = 34;
 
 /// Heap bytes it takes besides.
-const SYNTHESIS_BYTES: usize = 4 << 20;
+const SYNTHESIS_BYTES: usize = 1 << 20;
 
 /// What reading a file takes on stacks and heap, with what the heap keeps of it.
-const READING_BYTES: usize = 512 << 10;
+const READING_BYTES: usize = 64 << 10;
 
 /// Buckets a multi-scalar multiplication is left at least: windows of about eight bits in G2.
 pub(super) const BUCKET_BYTES_MIN: usize = 512 << 10;
@@ -157,8 +157,10 @@ fn quotient_in_core(shape: &Shape, threads: usize) -> usize {
     match shape.kind {
         // C is made where B was, beside the roots.
         KeyKind::Arkworks => 2 * values + roots + matrices,
-        // C is A times B: the coefficients are done with by then.
-        KeyKind::Zkey => (2 * values + matrices).max(3 * values + roots),
+        // C is A times B: the coefficients are done with by then, but their buffer is still cached.
+        KeyKind::Zkey => {
+            2 * values + matrices.max(values + roots + vector_bytes(shape.matrix_block_bytes))
+        }
     }
 }
 
