@@ -88,3 +88,15 @@ fn small_blocks_that_grow_under_a_limit_are_told_and_others_are_not() {
     assert_eq!(other.set_limit(usize::MAX), limit);
     assert_eq!(tested.limit_bytes(), usize::MAX);
 }
+
+#[test]
+fn a_large_block_that_no_heap_has_starts_the_allocator_too() {
+    let tested = global();
+    let layout = Layout::from_size_align(8 << 20, 4 << 20).expect("sound");
+    // SAFETY: the size is above zero.
+    let start = unsafe { tested.alloc_zeroed(layout) };
+    assert!(!start.is_null());
+    assert_ne!(tested.pages().limit.load(Relaxed), 0, "the limit was looked at");
+    // SAFETY: of the call above, with its layout, once.
+    unsafe { tested.dealloc(start, layout) };
+}

@@ -290,7 +290,11 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
 
     /// Hands out a block; `None` sends the caller to the inner allocator.
     fn block(&self, layout: Layout, place: Place, dirty: &mut Runs) -> Option<(&Heap, Block)> {
-        let heap = self.heap_for(layout).filter(|_| self.is_ready())?;
+        // The first large block starts the allocator, also one that no heap has: its limit is kept.
+        if !self.is_ready() {
+            return None;
+        }
+        let heap = self.heap_for(layout)?;
         let block = heap.allocate(&self.pages, layout.size(), place, dirty)?;
         count(&self.counters.blocks, 1);
         count(&self.counters.reused, block.reused_bytes);
