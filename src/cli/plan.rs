@@ -11,7 +11,7 @@ use plimsoll::groth16::plan::{ProofPlan, Shape};
 use plimsoll::groth16::r1cs::MatrixFile;
 
 /// What a process that proves may use more than this one when it plans.
-const DRIFT_BYTES: usize = 768 << 10;
+const DRIFT_BYTES: usize = 5 << 18;
 
 /// The size planned for when none is named.
 const DEFAULT_CONSTRAINTS: u64 = 1 << 20;
