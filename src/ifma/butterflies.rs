@@ -90,7 +90,7 @@ impl<F: Field> Butterflies<F> {
         }
     }
 
-    /// `values[i] *= factor * powers[i]`.
+    /// `values[i] *= factor * powers[i]`; there are as many of each, or it panics.
     pub fn scale(&self, values: &mut [F], factor: &F, powers: &[F]) {
         let (values, powers) = (known_mut::<F, Fr>(values), known::<F, Fr>(powers));
         let factor = known_value::<F, Fr>(*factor);

@@ -174,6 +174,7 @@ pub(crate) fn pairs<E: Element>(halves: [&mut [E]; 2], direction: Direction, val
 /// Products with numbers of a table. See [`crate::Butterflies::scale`].
 #[target_feature(enable = "avx512f,avx512ifma")]
 pub(crate) fn scale<E: Element>(values: &mut [E], head: &E, powers: &[E]) {
+    assert_eq!(values.len(), powers.len(), "a power for each value");
     let (prime, head) = (E::PRIME, factor(head));
     let powers = numbers(powers).as_chunks().0;
     for (numbers, power) in groups(values).iter_mut().zip(powers) {

@@ -36,23 +36,26 @@ fn load_half(words: &[u64; 4]) -> __m256i {
     unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
 }
 
+/// Half a transposition of four rows: register `i` has words `i` and `i + 4` of each.
+#[inline]
+#[target_feature(enable = "avx512f,avx512ifma")]
+fn gather_words(a: __m512i, b: __m512i, c: __m512i, d: __m512i) -> [__m512i; 4] {
+    let (low, high) = (_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+    let (low_next, high_next) = (_mm512_unpacklo_epi64(c, d), _mm512_unpackhi_epi64(c, d));
+    [
+        _mm512_shuffle_i64x2::<0x88>(low, low_next),
+        _mm512_shuffle_i64x2::<0x88>(high, high_next),
+        _mm512_shuffle_i64x2::<0xdd>(low, low_next),
+        _mm512_shuffle_i64x2::<0xdd>(high, high_next),
+    ]
+}
+
 /// Rows to words, or words to rows: register `i` of the result has word `i` of each, in order.
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma")]
 pub(crate) fn transpose(rows: [__m512i; 8]) -> [__m512i; 8] {
-    let [even, odd] = [0, 4].map(|first| {
-        // Pairs of 128 bits: words 0, 2, 4, 6 of two rows, and words 1, 3, 5, 7.
-        let (a, b) = (rows[first], rows[first + 1]);
-        let (c, d) = (rows[first + 2], rows[first + 3]);
-        let (low, high) = (_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
-        let (low_next, high_next) = (_mm512_unpacklo_epi64(c, d), _mm512_unpackhi_epi64(c, d));
-        [
-            _mm512_shuffle_i64x2::<0x88>(low, low_next),
-            _mm512_shuffle_i64x2::<0x88>(high, high_next),
-            _mm512_shuffle_i64x2::<0xdd>(low, low_next),
-            _mm512_shuffle_i64x2::<0xdd>(high, high_next),
-        ]
-    });
+    let [r0, r1, r2, r3, r4, r5, r6, r7] = rows;
+    let (even, odd) = (gather_words(r0, r1, r2, r3), gather_words(r4, r5, r6, r7));
     [
         _mm512_shuffle_i64x2::<0x88>(even[0], odd[0]),
         _mm512_shuffle_i64x2::<0x88>(even[1], odd[1]),
@@ -73,15 +76,7 @@ pub(crate) fn transpose_halves(rows: [&[u64; 4]; 8]) -> [__m512i; 4] {
         let low = _mm512_castsi256_si512(load_half(rows[low]));
         _mm512_inserti64x4::<1>(low, load_half(rows[high]))
     };
-    let (a, b, c, d) = (two(0, 2), two(1, 3), two(4, 6), two(5, 7));
-    let (low, high) = (_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
-    let (low_next, high_next) = (_mm512_unpacklo_epi64(c, d), _mm512_unpackhi_epi64(c, d));
-    [
-        _mm512_shuffle_i64x2::<0x88>(low, low_next),
-        _mm512_shuffle_i64x2::<0x88>(high, high_next),
-        _mm512_shuffle_i64x2::<0xdd>(low, low_next),
-        _mm512_shuffle_i64x2::<0xdd>(high, high_next),
-    ]
+    gather_words(two(0, 2), two(1, 3), two(4, 6), two(5, 7))
 }
 
 /// What [`transpose_halves`] took apart, two of its rows in each of these.

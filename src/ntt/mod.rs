@@ -222,7 +222,7 @@ impl<F: Field> BitReversedPowers<F> {
         for (run, chunk) in values.chunks_exact_mut(1 << self.low_log).enumerate() {
             let head = self.head((position >> self.low_log) + run);
             if let Some(eight) = &self.eight {
-                eight.scale(chunk, &head, &self.low_powers);
+                eight.scale(chunk, &head, &self.low_powers[..1 << self.low_log]);
                 continue;
             }
             for (value, low) in chunk.iter_mut().zip(&self.low_powers) {
