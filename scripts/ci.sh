@@ -29,6 +29,8 @@ usage: scripts/ci.sh [JOB...]
   peers     provers of others under every allocator, in core, under limits, and the smallest
             limits (an hour and a half; root)
   peers-quick  the same at sizes of seconds, in core, and the smallest limits
+  fuzz      damaged keys, witnesses, frames, sizes and settings from new seeds, for two minutes
+            ($PLIMSOLL_FUZZ_SECONDS)
   circom    proofs of a SHA-256 circom circuit, checked by snarkjs (minutes; needs npm)
 TEXT
 }
@@ -171,8 +173,33 @@ job_valgrind() {
         skip "valgrind is not installed"
         return
     fi
-    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind --quiet --error-exitcode=1" \
-        PLIMSOLL_PROGRAMS=20 cargo test -p plimsoll-arena --tests
+    # Valgrind 3.19 takes what mremap adds to a mapping for memory that may not be touched.
+    local not_modelled=a_long_vector_grows_by_moving_its_pages
+    printf 'SKIPPED: %s: Valgrind does not model a growing mremap\n' "$not_modelled" >&2
+    local runner="valgrind --quiet --error-exitcode=1 --suppressions=$PWD/scripts/valgrind.supp"
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$runner" \
+        PLIMSOLL_PROGRAMS=20 cargo test -p plimsoll-arena --tests -- --skip "$not_modelled"
+}
+
+# The tests that damage what they read, with new seeds, until the time is over. A failure prints its
+# seed.
+job_fuzz() {
+    local end=$((SECONDS + ${PLIMSOLL_FUZZ_SECONDS:-120})) rounds=0
+    local -a readers=(--test damaged_files)
+    cargo test --no-run -p plimsoll "${readers[@]}"
+    cargo test --no-run -p plimsoll-swap --lib
+    cargo test --no-run -p plimsoll-arena --lib
+    while ((SECONDS < end)); do
+        local SEED
+        SEED=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+        export SEED
+        printf '== SEED=%s\n' "$SEED"
+        cargo test --quiet -p plimsoll "${readers[@]}"
+        cargo test --quiet -p plimsoll-swap --lib -- codec frame file
+        PROPTEST_CASES=2000 cargo test --quiet -p plimsoll-arena --lib -- process::words
+        rounds=$((rounds + 1))
+    done
+    printf '%s rounds\n' "$rounds"
 }
 
 job_capped() {

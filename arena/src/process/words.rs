@@ -325,35 +325,5 @@ fn write_exact(bytes: u64, f: &mut impl fmt::Write) -> fmt::Result {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kubernetes_suffixes_and_ours_are_one_grammar() {
-        for (text, bytes) in [
-            ("8Gi", 8 << 30),
-            ("8GiB", 8 << 30),
-            ("8g", 8 << 30),
-            ("100Mi", 100 << 20),
-            ("64ki", 64 << 10),
-            ("2mb", 2_000_000),
-            (" 1.5 MiB ", 3 << 19),
-            ("1Ei", 1 << 60),
-        ] {
-            assert_eq!(parse_size(text.as_bytes()), Ok(bytes), "{text:?}");
-        }
-        for text in ["8ib", "8 GiBs", "1e9", "0x10", "8Gib2"] {
-            assert!(parse_size(text.as_bytes()).is_err(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn none_is_no_limit_and_zero_is_an_error() {
-        assert_eq!(LimitSpec::parse(b" None "), Ok(LimitSpec::None));
-        for text in ["0", "0GiB", "0.0", "0%", "0.0001kB"] {
-            assert_eq!(LimitSpec::parse(text.as_bytes()), Err(MisreadKind::Zero), "{text:?}");
-        }
-        assert_eq!(LimitSpec::parse(b"1.5"), Err(MisreadKind::TooFine));
-        assert_eq!(LimitSpec::parse(b"\xff\0"), Err(MisreadKind::NotANumber));
-    }
-}
+#[path = "words_tests.rs"]
+mod tests;
