@@ -1,16 +1,17 @@
 //! Many thousands of damaged keys and witnesses: each is read, or refused with a typed error.
 //!
-//! From small good files (snarkjs's, and an arkworks key made here) a seeded generator makes
-//! damaged ones: cut short, bits flipped, ranges overwritten, sections taken out, doubled or
-//! moved, counts and sizes made huge, another curve's modulus put in, files of another kind given.
-//! Each is opened and every part of it read.
+//! From small good files (snarkjs's, a witness in JSON, a constraint system, and an arkworks key
+//! made here) a seeded generator makes damaged ones: cut short, bits flipped, ranges overwritten,
+//! sections taken out, doubled or moved, counts and sizes made huge, another curve's modulus put
+//! in, files of another kind given. Each is opened and every part of it read.
 //!
 //! What must hold: no panic; no memory sized by a claimed count (the peak of the address space
 //! shows a request even if nothing is written to it); every part of every format was hit, which is
 //! shown by the places and the kinds of fault that came up.
 //!
 //! `SEED=n cargo test --test damaged_files` takes another seed; a failure prints the seed, the
-//! number of the case and what was done to the file.
+//! number of the case and what was done to the file. `scripts/ci.sh fuzz` takes new ones for a
+//! while.
 
 #![cfg(feature = "groth16")]
 
@@ -24,9 +25,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use ark_bn254::{Fr, G1Affine, G2Affine};
+use plimsoll::Runtime;
+use plimsoll::groth16::circom::r1cs::R1csFile;
 use plimsoll::groth16::circom::wtns::WitnessFile;
+use plimsoll::groth16::error::ProveError;
 use plimsoll::groth16::file_error::FileError;
 use plimsoll::groth16::key::{Coefficient, KeyFile, Query};
+use plimsoll::limit::LimitSpec;
 
 use damage::{Damaged, Format, Rng, good_files, random, systematic};
 
@@ -51,6 +56,24 @@ fn address_space_peak_bytes() -> u64 {
     kib.map_or(0, |kib| kib << 10)
 }
 
+/// What some files are read beside.
+struct World {
+    runtime: Runtime,
+    key: KeyFile,
+    witness: WitnessFile,
+}
+
+impl World {
+    fn new() -> World {
+        let runtime = Runtime::builder().limit(LimitSpec::None).build();
+        World {
+            runtime: runtime.expect("a runtime"),
+            key: KeyFile::open_zkey(&fixture("multiplier.zkey")).expect("a key"),
+            witness: WitnessFile::open(&fixture("multiplier.wtns")).expect("a witness"),
+        }
+    }
+}
+
 fn read_key(key: &KeyFile) -> Result<(), FileError> {
     // The sizes asked for are those of the key just opened: a lie here shows in the address space.
     for query in Query::ALL {
@@ -66,9 +89,31 @@ fn read_key(key: &KeyFile) -> Result<(), FileError> {
     Ok(())
 }
 
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/circom").join(name)
+}
+
+/// The file's part of an error: there is no limit here that could be another's fault.
+fn of_the_file(error: ProveError) -> FileError {
+    match error {
+        ProveError::File(error) => error,
+        other => panic!("{other}"),
+    }
+}
+
 /// Opens a file and reads all of it.
-fn read_all(format: Format, path: &Path) -> Result<(), FileError> {
+fn read_all(format: Format, path: &Path, world: &World) -> Result<(), FileError> {
     match format {
+        Format::Json => {
+            let opened = WitnessFile::open_for(&world.key, path, &world.runtime);
+            let witness = opened.map_err(of_the_file)?;
+            witness.read(0, &mut vec![Fr::default(); witness.len()])
+        }
+        Format::R1cs => {
+            let circuit = R1csFile::open(path)?;
+            let found = circuit.first_unsatisfied(&world.witness, &world.runtime);
+            found.map(drop).map_err(of_the_file)
+        }
         Format::Zkey => read_key(&KeyFile::open_zkey(path)?),
         Format::Arkworks => read_key(&KeyFile::open_arkworks(path)?),
         Format::Wtns => {
@@ -113,7 +158,12 @@ impl Tally {
 }
 
 /// Runs cases through one file at `path`.
-fn run(path: &Path, seed: u64, cases: &mut dyn Iterator<Item = (usize, Damaged)>) -> Tally {
+fn run(
+    path: &Path,
+    seed: u64,
+    world: &World,
+    cases: &mut dyn Iterator<Item = (usize, Damaged)>,
+) -> Tally {
     // One file, written over: some file systems (ext4) flush to disk when a file that was cut to
     // nothing is closed, which is seconds in all on a busy disk.
     let file = fs::File::create(path).unwrap();
@@ -122,7 +172,7 @@ fn run(path: &Path, seed: u64, cases: &mut dyn Iterator<Item = (usize, Damaged)>
     for (number, Damaged { format, bytes, what }) in cases {
         file.write_all_at(&bytes, 0).unwrap();
         file.set_len(bytes.len() as u64).unwrap();
-        let outcome = catch_unwind(AssertUnwindSafe(|| read_all(format, path)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| read_all(format, path, world)));
         let Ok(outcome) = outcome else {
             panic!("SEED={seed}: case {number} panics: {format:?}: {what}");
         };
@@ -143,15 +193,15 @@ fn run(path: &Path, seed: u64, cases: &mut dyn Iterator<Item = (usize, Damaged)>
 }
 
 /// Two threads, each with a file of its own and every second case.
-fn run_all(folder: &Path, seed: u64, cases: Vec<Damaged>) -> Tally {
+fn run_all(folder: &Path, seed: u64, world: &World, cases: Vec<Damaged>) -> Tally {
     let (mut even, mut odd) = (Vec::new(), Vec::new());
     for (number, case) in cases.into_iter().enumerate() {
         if number % 2 == 0 { &mut even } else { &mut odd }.push((number, case));
     }
     let files: [PathBuf; 2] = [folder.join("even"), folder.join("odd")];
     std::thread::scope(|scope| {
-        let other = scope.spawn(|| run(&files[1], seed, &mut odd.into_iter()));
-        let mut tally = run(&files[0], seed, &mut even.into_iter());
+        let other = scope.spawn(|| run(&files[1], seed, world, &mut odd.into_iter()));
+        let mut tally = run(&files[0], seed, world, &mut even.into_iter());
         match other.join() {
             Ok(part) => tally.merge(part),
             Err(panic) => std::panic::resume_unwind(panic),
@@ -161,12 +211,11 @@ fn run_all(folder: &Path, seed: u64, cases: Vec<Damaged>) -> Tally {
 }
 
 /// Every check that a small file can reach.
-const EXPECTED_FAULTS: [(Format, &[&str]); 3] = [
+const EXPECTED_FAULTS: [(Format, &[&str]); 5] = [
     (
         Format::Zkey,
         &[
             "Truncated",
-            "TrailingBytes",
             "WrongKind",
             "Version",
             "SectionCount",
@@ -188,7 +237,6 @@ const EXPECTED_FAULTS: [(Format, &[&str]); 3] = [
         Format::Wtns,
         &[
             "Truncated",
-            "TrailingBytes",
             "WrongKind",
             "Version",
             "SectionCount",
@@ -198,8 +246,25 @@ const EXPECTED_FAULTS: [(Format, &[&str]); 3] = [
             "FieldBytes",
             "WrongPrime",
             "Count",
-            "WitnessValue",
             "FirstValue",
+        ],
+    ),
+    (Format::Json, &["WrongKind", "Json", "FirstValue"]),
+    (
+        Format::R1cs,
+        &[
+            "Truncated",
+            "WrongKind",
+            "Version",
+            "SectionCount",
+            "MissingSection",
+            "DuplicateSection",
+            "SectionSize",
+            "FieldBytes",
+            "WrongPrime",
+            "WireCount",
+            "Coefficient",
+            "CoefficientValue",
         ],
     ),
     (
@@ -217,7 +282,7 @@ const EXPECTED_FAULTS: [(Format, &[&str]); 3] = [
 ];
 
 /// Every part of every format, by the words with which its errors begin.
-const EXPECTED_PLACES: [(Format, &[&str]); 3] = [
+const EXPECTED_PLACES: [(Format, &[&str]); 5] = [
     (
         Format::Zkey,
         &[
@@ -238,10 +303,11 @@ const EXPECTED_PLACES: [(Format, &[&str]); 3] = [
             "section 7 ",
             "section 8 ",
             "section 9 ",
-            "section 10 ",
         ],
     ),
     (Format::Wtns, &["first bytes", "section table", "section 1 ", "section 2 "]),
+    (Format::Json, &["first bytes", "JSON text", "values"]),
+    (Format::R1cs, &["first bytes", "section table", "section 1 ", "section 2 "]),
     (
         Format::Arkworks,
         &[
@@ -287,21 +353,21 @@ fn damaged_files_are_read_or_refused() {
         Err(_) => SEED_DEFAULT,
     };
     let folder = tempfile::tempdir().unwrap();
-    let goods = good_files();
+    let (goods, world) = (good_files(), World::new());
     let mut cases: Vec<Damaged> = goods
         .iter()
         .map(|good| Damaged { format: good.format, bytes: good.bytes.clone(), what: String::new() })
         .collect();
     for case in &cases {
         fs::write(folder.path().join("good"), &case.bytes).unwrap();
-        read_all(case.format, &folder.path().join("good")).expect("a good file is read");
+        read_all(case.format, &folder.path().join("good"), &world).expect("a good file is read");
     }
     cases.extend(systematic(&goods));
     let mut rng = Rng(seed);
     cases.extend((0..RANDOM_CASES).map(|_| random(&goods, &mut rng)));
     let count = cases.len();
     assert!(count >= 10_000, "{count} cases are too few");
-    let tally = run_all(folder.path(), seed, cases);
+    let tally = run_all(folder.path(), seed, &world, cases);
     assert_covered(seed, &tally);
     println!("SEED={seed}: {count} files; accepted {:?}", tally.accepted);
     for ((format, fault), times) in &tally.faults {

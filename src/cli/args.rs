@@ -2,33 +2,15 @@
 
 use super::check::{self, CheckArgs};
 use super::compare::{self, CompareArgs};
+use super::counts::{compressions, constraints, threads};
 use super::doctor::DoctorArgs;
+use super::files::ProofFiles;
+use super::live::ProgressKind;
 use super::spill::SpillArgs;
-use clap::builder::RangedU64ValueParser;
+use super::verify::{VerifyArgs, VkeyArgs};
 use clap::{Args, Parser, Subcommand};
 use plimsoll::limit::LimitSpec;
 use std::path::PathBuf;
-
-/// Most threads that can be asked for: more is a typing error.
-const THREADS_MAX: u64 = 1024;
-
-/// Most compressions: 2^27 points of domain at 2^15 constraints each.
-const COMPRESSIONS_MAX: u64 = 1 << 12;
-
-/// Most constraints: BN254's scalar field has domains of up to 2^28 points, circom uses half.
-const CONSTRAINTS_MAX: u64 = 1 << 27;
-
-fn threads() -> RangedU64ValueParser {
-    RangedU64ValueParser::new().range(1..=THREADS_MAX)
-}
-
-fn compressions() -> RangedU64ValueParser {
-    RangedU64ValueParser::new().range(1..=COMPRESSIONS_MAX)
-}
-
-fn constraints() -> RangedU64ValueParser {
-    RangedU64ValueParser::new().range(1..=CONSTRAINTS_MAX)
-}
 
 /// Makes large zero-knowledge proofs inside a memory limit.
 #[derive(Debug, Parser)]
@@ -45,7 +27,12 @@ pub(super) enum Command {
     /// Without files it proves a built-in circuit: a chain of SHA-256 compressions, over BN254. Its
     /// key is made at the first run and kept in the cache folder.
     #[command(after_help = PROVE_HELP)]
-    Prove(ProveArgs),
+    Prove(Box<ProveArgs>),
+    /// Check a proof against a verifying key, as `snarkjs groth16 verify` does.
+    #[command(after_help = super::verify::VERIFY_HELP)]
+    Verify(VerifyArgs),
+    /// Take the verifying key out of a circom key, as `snarkjs zkey export verificationkey` does.
+    Vkey(VkeyArgs),
     /// Make the key of the built-in circuit.
     Setup(SetupArgs),
     /// Say what memory a proof will need, stage by stage, and the smallest limit that will do.
@@ -61,6 +48,18 @@ pub(super) enum Command {
     Report(CompareArgs),
 }
 
+impl Command {
+    /// Says whether a failure is to be told as JSON, too.
+    pub(super) fn wants_json(&self) -> bool {
+        match self {
+            Command::Prove(args) => args.json,
+            Command::Plan(args) => args.json,
+            Command::Verify(args) => args.json,
+            _ => false,
+        }
+    }
+}
+
 const DOCTOR_HELP: &str = "\
 Exit codes: 0 all is well; 1 something to look at; 2 something does not work, or bad arguments.";
 
@@ -72,7 +71,9 @@ Examples:
   plimsoll prove --limit 512MiB --json
   plimsoll prove --compressions 32 --limit 64MiB --spill-dir /nvme
   plimsoll prove --limit 64MiB --report run.html --timeline run.json
-  plimsoll prove --zkey circuit.zkey --wtns witness.wtns --limit 75% --out .";
+  plimsoll prove --zkey circuit.zkey --wtns witness.wtns --limit 75% --out .
+  plimsoll prove circuit.zkey witness.wtns proof.json public.json
+  generate-witness input.json | plimsoll prove --zkey circuit.zkey --wtns -";
 
 #[derive(Debug, Args)]
 pub(super) struct ProveArgs {
@@ -80,18 +81,8 @@ pub(super) struct ProveArgs {
     #[arg(long, default_value_t = 8, value_parser = compressions())]
     pub(super) compressions: u64,
 
-    /// Key of a circom circuit, as snarkjs writes it (groth16, bn128).
-    #[arg(long, value_name = "FILE", requires = "wtns", conflicts_with = "compressions")]
-    pub(super) zkey: Option<PathBuf>,
-
-    /// Witness of a circom circuit.
-    #[arg(long, value_name = "FILE", requires = "zkey")]
-    pub(super) wtns: Option<PathBuf>,
-
-    /// Folder for proof.json and public.json. With --zkey the default is the current folder;
-    /// without, they are written only if this is given.
-    #[arg(long, value_name = "DIR")]
-    pub(super) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) files: ProofFiles,
 
     /// Memory limit of the whole process: 12GiB, 8Gi, 800MB, 75% (of the machine or its cgroup),
     /// auto (what these allow), none. Default: $PLIMSOLL_LIMIT, or auto.
@@ -110,9 +101,14 @@ pub(super) struct ProveArgs {
     #[arg(long)]
     pub(super) json: bool,
 
-    /// Show no progress.
+    /// Show no progress; the same as --progress none.
     #[arg(long, short)]
     pub(super) quiet: bool,
+
+    /// How progress is shown, on standard error. By default: bars on a terminal, else lines, and
+    /// nothing with --json.
+    #[arg(long, value_name = "KIND", conflicts_with = "quiet")]
+    pub(super) progress: Option<ProgressKind>,
 
     /// Write a timeline of the run: stages, memory by tier, CPU. Opens in ui.perfetto.dev.
     #[arg(long, value_name = "FILE.json")]
@@ -129,6 +125,19 @@ pub(super) struct ProveArgs {
 
     #[command(flatten)]
     pub(super) spill: SpillArgs,
+}
+
+impl ProveArgs {
+    /// Returns how progress is shown, if the command line says it.
+    pub(super) fn progress_kind(&self) -> Option<ProgressKind> {
+        let is_none = self.quiet || (self.json && self.progress.is_none());
+        if is_none { Some(ProgressKind::None) } else { self.progress }
+    }
+
+    /// Says whether nothing is shown on the way.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.progress_kind().is_some_and(|kind| kind != ProgressKind::Bars)
+    }
 }
 
 #[derive(Debug, Args)]

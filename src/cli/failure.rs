@@ -22,6 +22,26 @@ pub(super) enum Failure {
     Input(String),
     #[error("{0}")]
     NoProof(String),
+    #[error(
+        "the witness does not satisfy the circuit: constraint {row} of {r1cs} does not hold; \
+         calculate the witness again, from the right input"
+    )]
+    BrokenConstraint { row: usize, r1cs: String },
+    #[error(
+        "the proof does not verify, though the witness satisfies every constraint of {r1cs}: the \
+         key is of another circuit, or damaged; make the key again from this circuit"
+    )]
+    WrongKey { r1cs: String },
+    #[error("the proof is not valid for this verifying key and these public inputs")]
+    NotValid,
+}
+
+/// A failure, as JSON.
+#[derive(serde::Serialize)]
+struct Row {
+    error: String,
+    kind: &'static str,
+    exit: u8,
 }
 
 impl From<Error> for Failure {
@@ -40,10 +60,38 @@ impl Failure {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Input(_) | Self::Setup(_) => EXIT_BAD_INPUT,
-            Self::NoProof(_) => EXIT_NO_PROOF,
+            Self::NoProof(_) | Self::BrokenConstraint { .. } => EXIT_NO_PROOF,
+            Self::WrongKey { .. } | Self::NotValid => EXIT_NO_PROOF,
             Self::Prove(ProveError::Unsatisfied { .. } | ProveError::NotVerified) => EXIT_NO_PROOF,
             Self::Prove(error) if error.is_short_of_memory() => EXIT_NO_PROOF,
             Self::Prove(_) => EXIT_BAD_INPUT,
         }
+    }
+    /// Returns one word for programs: fields may be added to the JSON, and words, none is renamed.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Input(_) => "input",
+            Self::Setup(_) => "setup",
+            Self::NoProof(_) => "over_limit",
+            Self::BrokenConstraint { .. } => "unsatisfied",
+            Self::WrongKey { .. } => "wrong_key",
+            Self::NotValid => "not_verified",
+            Self::Prove(error) => match error {
+                ProveError::File(_) | ProveError::Matrices(_) => "file",
+                ProveError::Unsatisfied { .. } => "unsatisfied",
+                ProveError::NotVerified => "not_verified",
+                ProveError::Runtime(Error::SpillStopped { .. } | Error::Spill(_)) => "spill",
+                error if error.is_short_of_memory() => "over_limit",
+                _ => "input",
+            },
+        }
+    }
+
+    /// Returns the failure as one line of JSON: `error`, the text, `kind`, a word, and `exit`, the
+    /// code.
+    pub(super) fn json(&self) -> String {
+        let row = Row { error: self.to_string(), kind: self.kind(), exit: self.exit_code() };
+        // Strings and a number: nothing in it can fail to be written.
+        serde_json::to_string(&row).map_or_else(|_| String::new(), |text| text + "\n")
     }
 }

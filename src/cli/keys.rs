@@ -1,11 +1,17 @@
 //! Where keys of the built-in circuit are kept, and how a missing one is made.
 
 use super::failure::Failure;
+use super::needs::make_folder;
+use indicatif::{ProgressBar, ProgressStyle};
 use plimsoll_arena::process::variable;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Time between two looks at how long the key takes.
+const TICK: Duration = Duration::from_millis(200);
 
 /// Goes up when the built-in circuit changes: an old key is then not looked at.
 const CIRCUIT_VERSION: u32 = 1;
@@ -48,11 +54,38 @@ impl KeyPaths {
 
     /// Makes the folder.
     pub(super) fn create_folder(&self) -> Result<(), Failure> {
+        make_folder(self.key.parent().unwrap_or(Path::new(".")), "--key-dir")
+    }
+
+    /// Makes the key if it is not there; returns the seconds that this took. Standard error says
+    /// that it is made, and on a terminal for how long by now, unless `is_quiet`.
+    pub(super) fn make_if_missing(
+        &self,
+        compressions: u64,
+        threads: Option<u64>,
+        is_quiet: bool,
+    ) -> Result<f64, Failure> {
+        if self.exist() {
+            return Ok(0.0);
+        }
+        self.create_folder()?;
         let folder = self.key.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).map_err(|why| {
-            let shown = folder.display();
-            Failure::Input(format!("{shown}: cannot be made: {why}; choose another --key-dir"))
-        })
+        let started = Instant::now();
+        let line = format!(
+            "making the key for {compressions} compressions, this once; it is kept in {}",
+            folder.display()
+        );
+        let bar = if is_quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+        if !is_quiet && bar.is_hidden() {
+            eprintln!("{line}");
+        }
+        let style = ProgressStyle::with_template("{elapsed:>5} {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_message(line);
+        bar.enable_steady_tick(TICK);
+        let made = make_in_child(compressions, folder, threads);
+        bar.finish_and_clear();
+        made.map(|()| started.elapsed().as_secs_f64())
     }
 }
 
@@ -71,18 +104,12 @@ fn cache_folder() -> Result<PathBuf, Failure> {
 
 /// Makes the key in a process of its own: the generator needs many times the memory of a proof,
 /// and none of it stays in ours.
-pub(super) fn make_in_child(
-    compressions: u64,
-    folder: Option<&Path>,
-    threads: Option<u64>,
-) -> Result<(), Failure> {
+fn make_in_child(compressions: u64, folder: &Path, threads: Option<u64>) -> Result<(), Failure> {
     let program = std::env::current_exe()
         .map_err(|why| Failure::Input(format!("cannot find the plimsoll program: {why}")))?;
     let mut child = Command::new(program);
     child.args(["setup", "--if-missing"]).args(["--compressions", &compressions.to_string()]);
-    if let Some(folder) = folder {
-        child.arg("--key-dir").arg(folder);
-    }
+    child.arg("--key-dir").arg(folder);
     if let Some(threads) = threads {
         child.args(["--threads", &threads.to_string()]);
     }

@@ -3,15 +3,18 @@
 //! Exit codes: 0 done; 1 no proof (over the limit, nowhere to spill, witness not a solution, not
 //! verified); 2 bad input (arguments, files, a limit that is no limit). `doctor`: 0, 1 or 2 by its
 //! worst finding; `check`: 1 when a peak rose, 2 when nothing could be compared.
-//! Results go to standard output, progress and errors to standard error.
+//! Results go to standard output, progress and errors to standard error; with `--json` an error
+//! goes to both.
 
 #![forbid(unsafe_code)]
 
 mod args;
 mod check;
 mod compare;
+mod counts;
 mod doctor;
 mod failure;
+mod files;
 mod keys;
 mod live;
 mod needs;
@@ -22,6 +25,7 @@ mod random;
 mod report;
 mod setup;
 mod spill;
+mod verify;
 
 use args::{Arguments, Command};
 use clap::Parser;
@@ -32,6 +36,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.command {
         Command::Prove(args) => prove::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Vkey(args) => verify::run_vkey(args),
         Command::Setup(args) => setup::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Doctor(args) => return doctor::run(args),
@@ -42,6 +48,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("error: {failure}");
+            if arguments.command.wants_json() {
+                // What cannot be written to is told by the exit code alone.
+                let _ = report::print(&failure.json());
+            }
             ExitCode::from(failure.exit_code())
         }
     }

@@ -9,15 +9,29 @@ pub(super) fn on_threads<R: Send>(
     work: impl FnOnce() -> R + Send,
 ) -> Result<R, Failure> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build();
-    let pool = pool.map_err(|error| Failure::Input(format!("no threads: {error}")))?;
+    let pool = pool.map_err(|error| {
+        Failure::Input(format!(
+            "no threads: {error}; ask for fewer with --threads, or raise `ulimit -u` and \
+             `ulimit -v`"
+        ))
+    })?;
     Ok(pool.install(work))
+}
+
+/// Makes `folder`, which `option` chose, and those above it.
+pub(super) fn make_folder(folder: &Path, option: &str) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder).map_err(|why| {
+        let shown = folder.display();
+        Failure::Input(format!("{shown}: cannot be made: {why}; choose another {option}"))
+    })
 }
 
 /// Checks that a file can be made in `folder`, which `option` chose.
 pub(super) fn check_writable(folder: &Path, option: &str) -> Result<(), Failure> {
     let made = tempfile::Builder::new().prefix(".plimsoll").tempfile_in(folder);
     made.map(drop).map_err(|why| {
-        let shown = folder.display();
+        // Not the error itself: it names the file that was tried, which is nobody's.
+        let (shown, why) = (folder.display(), why.kind());
         Failure::Input(format!("{shown}: cannot be written to: {why}; choose another {option}"))
     })
 }

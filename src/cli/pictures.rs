@@ -94,8 +94,8 @@ impl Pictures {
 }
 
 fn title(args: &ProveArgs) -> String {
-    match &args.zkey {
-        Some(zkey) => {
+    match args.files.circom() {
+        Some((zkey, _)) => {
             let name = zkey.file_name().unwrap_or_default();
             format!("plimsoll prove, {}", name.to_string_lossy())
         }

@@ -2,9 +2,10 @@
 
 use super::args::ProveArgs;
 use super::failure::Failure;
-use super::keys::{KeyPaths, make_in_child};
+use super::files::{Outputs, open_witness};
+use super::keys::KeyPaths;
 use super::live::Live;
-use super::needs::{check_writable, on_threads};
+use super::needs::on_threads;
 use super::pictures::Pictures;
 use super::random::Random;
 use super::report::{ProofReport, print};
@@ -15,6 +16,7 @@ use ark_groth16::Proof;
 use plimsoll::Runtime;
 use plimsoll::groth16::assignment::Assignment;
 use plimsoll::groth16::circom::json::write_proof_and_public;
+use plimsoll::groth16::circom::r1cs::R1csFile;
 use plimsoll::groth16::circom::wtns::WitnessFile;
 use plimsoll::groth16::circuit::{DIGEST_BYTES, Sha256Chain};
 use plimsoll::groth16::error::ProveError;
@@ -24,7 +26,7 @@ use plimsoll::groth16::r1cs::MatrixFile;
 use plimsoll::limit::format_bytes;
 use rand::RngCore;
 use rand_chacha::ChaCha20Rng;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 use zeroize::Zeroizing;
 
@@ -36,15 +38,26 @@ struct Proved {
 }
 
 pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
+    let out = args.files.outputs()?;
+    let key_seconds = match args.files.circom() {
+        Some(_) => 0.0,
+        None => KeyPaths::of(args.compressions, args.key_dir.as_deref())?.make_if_missing(
+            args.compressions,
+            args.threads,
+            args.is_quiet(),
+        )?,
+    };
     let started = Instant::now();
-    let out = output_paths(args)?;
     let runtime = args.spill.runtime(args.limit.or_else(auto_unless_set))?;
     let mut random = Random::new(args.seed);
     let mut pictures = Pictures::start(args, &runtime)?;
-    let live = Live::start(args, &runtime);
-    let proved = on_threads(args.threads.map(|n| n as usize), || match (&args.zkey, &args.wtns) {
-        (Some(zkey), Some(wtns)) => prove_circom(&runtime, zkey, wtns, random.rng(), &live),
-        _ => prove_built_in(&runtime, args, random.rng(), &live),
+    let live = Live::start(args.progress_kind(), &runtime);
+    let proved = on_threads(args.threads.map(|n| n as usize), || match args.files.circom() {
+        Some((zkey, wtns)) => {
+            let r1cs = args.files.r1cs.as_deref();
+            prove_circom(&runtime, [zkey, wtns], r1cs, random.rng(), &live)
+        }
+        None => prove_built_in(&runtime, args, random.rng(), &live),
     });
     random.wipe();
     live.finish();
@@ -58,16 +71,14 @@ pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
         }
     };
     runtime.reclaim_all();
-    if let Some((proof_path, public_path)) = &out {
-        write_proof_and_public(proof_path, &proved.proof, public_path, &proved.public)?;
+    if let Some(out) = &out {
+        write_proof_and_public(&out.proof, &proved.proof, &out.public, &proved.public)?;
     }
     let peak_rss_bytes = runtime.meter().peak_rss_bytes().map_err(plimsoll::Error::from)?;
     pictures.write_or_warn(peak_rss_bytes);
     let limit_bytes = runtime.limit_bytes().unwrap_or(u64::MAX);
     if peak_rss_bytes > limit_bytes {
-        for path in out.iter().flat_map(|(proof, public)| [proof, public]) {
-            let _ = std::fs::remove_file(path);
-        }
+        out.iter().for_each(Outputs::remove);
         return Err(Failure::NoProof(format!(
             "a proof was made, but the process took {} at its peak, over the limit of {}; please \
              report it with the output of `plimsoll plan`, and raise the limit meanwhile",
@@ -81,6 +92,7 @@ pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
         limit_source: runtime.limit().map_or_else(String::new, |limit| limit.to_string()),
         peak_rss_bytes,
         over_limit: runtime.over_limit().0,
+        key_seconds,
         wall_seconds: started.elapsed().as_secs_f64(),
         domain_size: proved.domain_size,
         stages: runtime.take_stages(),
@@ -90,35 +102,46 @@ pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
         return print(&report.json()?);
     }
     let mut text = report.table() + &pictures.said();
-    if let Some((proof_path, public_path)) = &out {
-        text += &format!("wrote {} and {}\n", proof_path.display(), public_path.display());
+    if let Some(out) = &out {
+        text += &format!("wrote {} and {}\n", out.proof.display(), out.public.display());
     }
     print(&text)
 }
 
-/// Names the output files and checks that their folder can be written, before any work is done.
-fn output_paths(args: &ProveArgs) -> Result<Option<(PathBuf, PathBuf)>, Failure> {
-    let folder = match (&args.out, &args.zkey) {
-        (Some(folder), _) => folder.clone(),
-        (None, Some(_)) => PathBuf::from("."),
-        (None, None) => return Ok(None),
-    };
-    check_writable(&folder, "--out")?;
-    Ok(Some((folder.join("proof.json"), folder.join("public.json"))))
-}
-
 fn prove_circom(
     runtime: &Runtime,
-    zkey: &Path,
-    wtns: &Path,
+    [zkey, wtns]: [&Path; 2],
+    r1cs: Option<&Path>,
     rng: &mut ChaCha20Rng,
     live: &Live,
 ) -> Result<Proved, Failure> {
     let key = KeyFile::open_zkey(zkey)?;
-    let witness = WitnessFile::open(wtns)?;
+    let circuit = r1cs.map(R1csFile::open).transpose()?;
+    let witness = open_witness(&key, wtns, runtime)?;
     let prover = Prover::new(runtime, &key, None)?.progress(live);
     let assignment = prover.assign_witness(&witness)?;
-    Ok(finish(&prover, &key, assignment, rng)?)
+    key.warnings().iter().chain(&witness.warnings()).for_each(|odd| eprintln!("warning: {odd}"));
+    // A witness that came through a pipe is in memory: it stays for as long as it may be asked for.
+    let suspects = circuit.map(|circuit| (circuit, witness));
+    match (finish(&prover, &key, assignment, rng), suspects) {
+        (Err(ProveError::NotVerified), Some((circuit, witness))) => {
+            Err(who_is_wrong(runtime, &circuit, &witness)?)
+        }
+        (proved, _) => Ok(proved?),
+    }
+}
+
+/// Says whether the witness or the key is at fault for a proof that does not verify.
+fn who_is_wrong(
+    runtime: &Runtime,
+    circuit: &R1csFile,
+    witness: &WitnessFile,
+) -> Result<Failure, Failure> {
+    let r1cs = circuit.path().display().to_string();
+    Ok(match circuit.first_unsatisfied(witness, runtime)? {
+        Some(row) => Failure::BrokenConstraint { row, r1cs },
+        None => Failure::WrongKey { r1cs },
+    })
 }
 
 fn prove_built_in(
@@ -128,11 +151,6 @@ fn prove_built_in(
     live: &Live,
 ) -> Result<Proved, Failure> {
     let paths = KeyPaths::of(args.compressions, args.key_dir.as_deref())?;
-    if !paths.exist() {
-        paths.create_folder()?;
-        eprintln!("making the key for {} compressions (once)", args.compressions);
-        make_in_child(args.compressions, args.key_dir.as_deref(), args.threads)?;
-    }
     let key = KeyFile::open_arkworks(&paths.key)?;
     let matrices = MatrixFile::open(&paths.matrices).map_err(ProveError::from)?;
     let mut secret = Zeroizing::new([0u8; DIGEST_BYTES]);

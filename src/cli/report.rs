@@ -3,12 +3,13 @@
 //! The JSON of `prove --json` is one object on one line:
 //!
 //! ```text
-//!   verified           true (a run that fails prints no object and exits with 1 or 2)
+//!   verified           true; a run that fails prints an object with `error`, `kind` and `exit`
 //!   limit_bytes        the limit in force
 //!   limit_source       where it comes from, in words
 //!   peak_rss_bytes     VmHWM of the process at the end
 //!   over_limit         times the process was over it with nothing more to give back
-//!   wall_seconds       from start to verified proof, key making included
+//!   key_seconds        what making the key of the built-in circuit took before, mostly 0
+//!   wall_seconds       from then to the verified proof
 //!   domain_size        points of the evaluation domain
 //!   stages             a list of: name, need_bytes, peak_bytes, live_peak_bytes,
 //!                      held_peak_bytes, freed_bytes, exit_bytes,
@@ -36,6 +37,7 @@ pub(super) struct ProofReport {
     pub(super) limit_source: String,
     pub(super) peak_rss_bytes: u64,
     pub(super) over_limit: u64,
+    pub(super) key_seconds: f64,
     pub(super) wall_seconds: f64,
     pub(super) domain_size: usize,
     pub(super) stages: Vec<StageReport>,
@@ -66,7 +68,10 @@ impl ProofReport {
             );
         }
         text += &self.spill_table();
-        text += &format!("\nproof verified in {:.1} s\n", self.wall_seconds);
+        text += &format!("\nproof made and verified in {}\n", seconds(self.wall_seconds));
+        if self.key_seconds > 0.0 {
+            text += &format!("before that, {} to make the key\n", seconds(self.key_seconds));
+        }
         text += &format!("peak {} under a limit of {}\n", size(self.peak_rss_bytes), {
             &self.limit_source
         });
@@ -97,6 +102,11 @@ impl ProofReport {
         }
         text
     }
+}
+
+/// Seconds, or milliseconds where there is less than one.
+fn seconds(seconds: f64) -> String {
+    if seconds < 1.0 { format!("{:.0} ms", seconds * 1e3) } else { format!("{seconds:.1} s") }
 }
 
 fn size(bytes: u64) -> String {

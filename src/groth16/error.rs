@@ -60,7 +60,7 @@ pub enum ProveError {
     /// The proof was made and does not verify.
     #[error(
         "the proof does not verify: the witness does not satisfy the circuit, or key and witness \
-         are of different circuits"
+         are of different circuits; `plimsoll prove --r1cs FILE` says which"
     )]
     NotVerified,
     /// The circuit itself failed.

@@ -17,10 +17,10 @@
 //!
 //! It must never hold the bytes of a file, and never panic while it is formatted.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use super::file_kind::{FileKind, WrongKind};
 use thiserror::Error;
 
 /// An error of a key file.
@@ -70,31 +70,44 @@ impl FileError {
     }
 }
 
-/// The kinds of file that have a magic of their own.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum FileKind {
-    /// A snarkjs proving key, `.zkey`.
-    Zkey,
-    /// A circom witness, `.wtns`.
-    Wtns,
-    /// A circom constraint system, `.r1cs`.
-    R1cs,
-    /// A snarkjs powers-of-tau file, `.ptau`.
-    Ptau,
-    /// Anything else, an arkworks key among them.
-    Unknown,
+/// Something odd in a file that can be used all the same.
+#[derive(Debug, Error)]
+#[error("{}: {oddity}", .path.display())]
+pub struct FileWarning {
+    path: PathBuf,
+    oddity: Oddity,
 }
 
-impl fmt::Display for FileKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            FileKind::Zkey => "a snarkjs key (.zkey)",
-            FileKind::Wtns => "a circom witness (.wtns)",
-            FileKind::R1cs => "a circom constraint system (.r1cs)",
-            FileKind::Ptau => "a powers-of-tau file (.ptau)",
-            FileKind::Unknown => "of no kind known here",
-        })
+impl FileWarning {
+    /// The oddity `oddity` of the file at `path`.
+    #[must_use]
+    pub fn new(path: &Path, oddity: Oddity) -> FileWarning {
+        FileWarning { path: path.to_owned(), oddity }
     }
+
+    /// What is odd.
+    #[must_use]
+    pub fn oddity(&self) -> &Oddity {
+        &self.oddity
+    }
+}
+
+/// One kind of oddity: snarkjs proves with such a file, and so does this crate.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum Oddity {
+    /// Bytes follow the last section.
+    #[error("{extra} bytes follow the last section; they are not used")]
+    TrailingBytes {
+        /// How many.
+        extra: u64,
+    },
+    /// A value of the witness is not below the modulus r.
+    #[error("value {index} is not below the modulus r; its remainder is used")]
+    Unreduced {
+        /// The lowest such index that was read.
+        index: u64,
+    },
 }
 
 /// One kind of damage or misuse.
@@ -118,6 +131,14 @@ pub enum Fault {
         /// Bytes that there are.
         present: u64,
     },
+    /// A pipe has more bytes than the witness of the key can have.
+    #[error(
+        "more than {most} bytes came, the most that a witness of this key has; give its witness"
+    )]
+    TooLong {
+        /// The most that is read, bytes.
+        most: u64,
+    },
     /// Bytes follow the last part.
     #[error("{extra} bytes follow the last section; copy or make the file again")]
     TrailingBytes {
@@ -125,22 +146,18 @@ pub enum Fault {
         extra: u64,
     },
     /// The file is of another kind.
-    #[error("the file is {found}, but {expected} is wanted here; are two files swapped?")]
-    WrongKind {
-        /// The kind that the caller asked for.
-        expected: &'static str,
-        /// What the first bytes say.
-        found: FileKind,
-    },
+    #[error("{0}")]
+    WrongKind(WrongKind),
     /// A version of the format that is not read here.
     #[error(
-        "format version {found}, but only version {expected} is read; make it with snarkjs 0.7"
+        "format version {found}, but only versions up to {newest} are read; \
+         make it with snarkjs 0.7"
     )]
     Version {
         /// The version in the file.
         found: u32,
-        /// The one version that is read.
-        expected: u32,
+        /// The newest version that is read.
+        newest: u32,
     },
     /// More sections than any honest file has.
     #[error("claims {found} sections, more than {max}; the file is damaged, copy it again")]
@@ -172,11 +189,14 @@ pub enum Fault {
     },
     /// A proof system that is not Groth16.
     #[error(
-        "proof system number {found}, but only groth16 (1) is proved here; use `groth16 setup`"
+        "the key is for {name} (proof system number {found}), but only groth16 (1) is proved here; \
+         make a key with `snarkjs groth16 setup`"
     )]
     Protocol {
         /// snarkjs's number: 1 groth16, 2 plonk, 10 fflonk.
         found: u32,
+        /// The proof system of that number.
+        name: &'static str,
     },
     /// A field element has another size than BN254's.
     #[error(
@@ -232,11 +252,13 @@ pub enum Fault {
     #[error("the point is the identity; do not use this key")]
     Identity,
     /// A coefficient names no matrix, row or signal of the circuit.
-    #[error("coefficient {index}: {name} {found} is not below {limit}; copy or make the key again")]
+    #[error(
+        "coefficient {index}: {name} {found} is not below {limit}; copy or make the file again"
+    )]
     Coefficient {
         /// The coefficient's place, from 0.
         index: u64,
-        /// Which number: `matrix`, `row` or `signal`.
+        /// Which number: `matrix`, `row`, `signal` or `wire`.
         name: &'static str,
         /// Its value.
         found: u32,
@@ -244,15 +266,9 @@ pub enum Fault {
         limit: u64,
     },
     /// A scalar of the key is not below the modulus r.
-    #[error("coefficient {index}: its value is not below r; copy or make the key again")]
+    #[error("coefficient {index}: its value is not below r; copy or make the file again")]
     CoefficientValue {
         /// The coefficient's place, from 0.
-        index: u64,
-    },
-    /// A value of the witness is not below the modulus r. Which value is secret, where is not.
-    #[error("value {index} is not below r; calculate the witness again")]
-    WitnessValue {
-        /// The value's place, from 0.
         index: u64,
     },
     /// The witness does not start with the constant one.
@@ -268,6 +284,17 @@ pub enum Fault {
         witness: u64,
         /// Variables of the key, with the leading one.
         variables: u64,
+    },
+    /// A constraint system and a witness are not of one circuit.
+    #[error(
+        "the circuit has {wires} wires, the witness {values} values; \
+         give the .r1cs of the witness's circuit"
+    )]
+    WireCount {
+        /// Wires of the constraint system, with the leading one.
+        wires: u64,
+        /// Values of the witness, with the leading one.
+        values: u64,
     },
     /// The caller asked for entries that are not there.
     #[error("entries {start}..{end} asked for, there are {len}; ask for a part of them")]

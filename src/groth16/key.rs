@@ -39,7 +39,7 @@ use std::fmt;
 use ark_bn254::{Bn254, G1Affine, G2Affine};
 use ark_groth16::VerifyingKey;
 
-use super::file_error::{Fault, FileError, KeyError};
+use super::file_error::{Fault, FileError, FileWarning, KeyError};
 pub(super) use coefficients::{COEFFICIENT_BYTES, CoefficientIndex, Want};
 pub use coefficients::{Coefficient, Coefficients, Matrix};
 pub use points::KeyKind;
@@ -73,6 +73,8 @@ impl Query {
 /// An open proving key. Holding one proves the invariants of the module's header.
 pub struct KeyFile {
     pub(super) source: Source,
+    /// Bytes after the last section.
+    pub(super) extra_bytes: u64,
     pub(super) kind: KeyKind,
     pub(super) verifying_key: VerifyingKey<Bn254>,
     pub(super) beta_g1: G1Affine,
@@ -150,6 +152,12 @@ impl KeyFile {
     #[must_use]
     pub fn domain_size(&self) -> usize {
         self.domain_size
+    }
+
+    /// What is odd about the file, though it can be used.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<FileWarning> {
+        super::circom::trailing(&self.source, self.extra_bytes).into_iter().collect()
     }
 
     /// Number of points of `query`.

@@ -22,7 +22,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// See the module's header.
+/// An open file whose bytes are copied out at offsets.
 #[derive(Debug)]
 pub(in crate::groth16) struct RandomFile {
     file: File,
@@ -48,6 +48,12 @@ impl RandomFile {
     #[must_use]
     pub(in crate::groth16) fn len(&self) -> u64 {
         self.len
+    }
+
+    /// Returns the file's length in bytes as it is now, or as it was if the system does not say.
+    #[must_use]
+    pub(in crate::groth16) fn len_now(&self) -> u64 {
+        self.file.metadata().map_or(self.len, |metadata| metadata.len())
     }
 
     /// Copies bytes from `offset` on into `out`.

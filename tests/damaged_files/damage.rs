@@ -34,6 +34,9 @@ impl Rng {
 pub(crate) enum Format {
     Zkey,
     Wtns,
+    /// A witness as JSON.
+    Json,
+    R1cs,
     Arkworks,
 }
 
@@ -87,6 +90,14 @@ fn container(format: Format, bytes: Vec<u8>) -> Good {
             (Format::Wtns, 1) => {
                 numbers.extend([(body, 4), (body + 36, 4)]);
                 primes.push(body + 4);
+            }
+            (Format::R1cs, 1) => {
+                numbers.extend([0, 36, 40, 44, 48, 52, 56, 60].map(|at| (body + at, 4)));
+                primes.push(body + 4);
+            }
+            (Format::R1cs, 2) => {
+                numbers.extend([(body, 4), (body + 4, 4), (end - 40, 4), (end - 36, 4)]);
+                records.extend([body + 8..body + 40, end - 32..end]);
             }
             (Format::Wtns, 2) => records.extend([body..body + 32, end - 32..end]),
             _ => {}
@@ -150,6 +161,34 @@ fn arkworks_key() -> Good {
     }
 }
 
+/// The witness of `multiplier` in JSON.
+fn json() -> Good {
+    let values = ["1", "1155", "3", "5", "7", "11", "15", "105"];
+    let bytes = serde_json::to_vec(&values).unwrap();
+    let quotes: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] == b'"').collect();
+    let records = quotes.chunks(2).map(|pair| pair[0]..pair[1] + 1).collect();
+    let (numbers, primes, sections) = (Vec::new(), Vec::new(), Vec::new());
+    Good { format: Format::Json, bytes, numbers, primes, records, sections }
+}
+
+/// `w6 = w2 w3`, `w7 = w6 w4`, `w1 = w7 w5`, as circom writes it: the circuit of `multiplier`,
+/// whose witness has the modulus.
+fn r1cs(witness: &[u8]) -> Good {
+    let mut constraints = Vec::new();
+    for wire in [2u32, 3, 6, 6, 4, 7, 7, 5, 1] {
+        constraints.extend(1u32.to_le_bytes());
+        constraints.extend(wire.to_le_bytes());
+        constraints.extend([1; 1].iter().chain(&[0; 31]));
+    }
+    let mut bytes = b"r1cs\x01\0\0\0\x02\0\0\0\x01\0\0\0\x40\0\0\0\0\0\0\0".to_vec();
+    bytes.extend(&witness[24..24 + 36]);
+    [8u32, 1, 0, 4, 8, 0, 3].iter().for_each(|count| bytes.extend(count.to_le_bytes()));
+    bytes.extend(2u32.to_le_bytes());
+    bytes.extend((constraints.len() as u64).to_le_bytes());
+    bytes.extend(constraints);
+    container(Format::R1cs, bytes)
+}
+
 pub(crate) fn good_files() -> Vec<Good> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/circom");
     let read = |name: &str| fs::read(folder.join(name)).unwrap();
@@ -158,6 +197,8 @@ pub(crate) fn good_files() -> Vec<Good> {
         container(Format::Zkey, read("publics.zkey")),
         container(Format::Wtns, read("multiplier.wtns")),
         container(Format::Wtns, read("publics.wtns")),
+        json(),
+        r1cs(&read("multiplier.wtns")),
         arkworks_key(),
     ]
 }
@@ -282,7 +323,8 @@ pub(crate) fn systematic(goods: &[Good]) -> Vec<Damaged> {
             shorter.extend(&good.bytes[end..]);
             push(shorter, format!("section {i} is empty"));
         }
-        for len in (0..64).chain([good.bytes.len() - 1, good.bytes.len() / 2]) {
+        let ends = [good.bytes.len() - 1, good.bytes.len() / 2];
+        for len in (0..good.bytes.len().min(64)).chain(ends) {
             push(good.bytes[..len].to_vec(), format!("cut to {len} bytes"));
         }
         let mut longer = good.bytes.clone();

@@ -38,12 +38,12 @@ use crate::groth16::staged_file::StagedFile;
 const JSON_BYTES_MAX: u64 = 128 << 20;
 
 /// Digits of the largest number below 2^256.
-const DIGITS_MAX: usize = 78;
+pub(super) const DIGITS_MAX: usize = 78;
 
 /// Both outputs are public.
-const PUBLIC_MODE: u32 = 0o644;
+pub(super) const PUBLIC_MODE: u32 = 0o644;
 
-const PLACE: &str = "JSON text";
+pub(super) const PLACE: &str = "JSON text";
 
 /// A `proof.json`, in the order of snarkjs.
 #[derive(Serialize)]
@@ -69,12 +69,12 @@ pub fn public_to_json(inputs: &[Fr]) -> String {
     stringify(&inputs.iter().map(|input| decimal(input.into_bigint())).collect::<Vec<_>>())
 }
 
-fn decimal(number: BigInt<4>) -> String {
+pub(super) fn decimal(number: BigInt<4>) -> String {
     number.to_string()
 }
 
 /// As JavaScript's `JSON.stringify(value, null, 1)`.
-fn stringify(value: &impl Serialize) -> String {
+pub(super) fn stringify(value: &impl Serialize) -> String {
     let mut text = Vec::new();
     let format = PrettyFormatter::with_indent(b" ");
     let written = value.serialize(&mut Serializer::with_formatter(&mut text, format));
@@ -83,7 +83,7 @@ fn stringify(value: &impl Serialize) -> String {
 }
 
 /// Projective coordinates.
-fn g1_numbers(point: &G1Affine) -> [BigInt<4>; 3] {
+pub(super) fn g1_numbers(point: &G1Affine) -> [BigInt<4>; 3] {
     let (x, y, z) = match point.xy() {
         Some((x, y)) => (x, y, Fq::one()),
         None => (Fq::zero(), Fq::one(), Fq::zero()),
@@ -92,7 +92,7 @@ fn g1_numbers(point: &G1Affine) -> [BigInt<4>; 3] {
 }
 
 /// Projective coordinates, each as c0 and c1.
-fn g2_numbers(point: &G2Affine) -> [[BigInt<4>; 2]; 3] {
+pub(super) fn g2_numbers(point: &G2Affine) -> [[BigInt<4>; 2]; 3] {
     let (x, y, z) = match point.xy() {
         Some((x, y)) => (x, y, Fq2::one()),
         None => (Fq2::zero(), Fq2::one(), Fq2::zero()),
@@ -122,7 +122,7 @@ pub fn read_public(path: &Path) -> Result<Vec<Fr>, FileError> {
     inputs.ok_or_else(|| FileError::new(path, PLACE, Fault::Json { reason }))
 }
 
-fn read_json(path: &Path) -> Result<Value, FileError> {
+pub(super) fn read_json(path: &Path) -> Result<Value, FileError> {
     let fail = |fault| FileError::new(path, "file", fault);
     let file = File::open(path).map_err(|error| fail(Fault::Open(error)))?;
     let mut text = Vec::new();
@@ -135,11 +135,17 @@ fn read_json(path: &Path) -> Result<Value, FileError> {
     serde_json::from_slice(&text).map_err(|_| FileError::new(path, PLACE, Fault::Json { reason }))
 }
 
-fn proof_of(value: &Value) -> Result<Proof<Bn254>, Fault> {
+/// Checks the names of the proof system and the curve.
+pub(super) fn is_groth16_of_bn128(value: &Value) -> Result<(), Fault> {
     let is = |field: &str, text: &str| value.get(field).and_then(Value::as_str) == Some(text);
-    if !is("protocol", "groth16") || !is("curve", "bn128") {
-        return Err(Fault::Json { reason: "the protocol is groth16, the curve bn128" });
+    if is("protocol", "groth16") && is("curve", "bn128") {
+        return Ok(());
     }
+    Err(Fault::Json { reason: "the protocol is groth16, the curve bn128" })
+}
+
+fn proof_of(value: &Value) -> Result<Proof<Bn254>, Fault> {
+    is_groth16_of_bn128(value)?;
     let point = |field: &str| value.get(field).unwrap_or(&Value::Null);
     let fault = |reason| Fault::Json { reason };
     Ok(Proof {
@@ -181,14 +187,16 @@ pub(super) fn g2(value: &Value) -> Option<G2Affine> {
 
 /// The field element that a decimal string spells: digits only, no leading zero, below the modulus.
 fn number<F: PrimeField<BigInt = BigInt<4>>>(value: &Value) -> Option<F> {
-    let digits = value.as_str()?;
-    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit())
-        && (1..=DIGITS_MAX).contains(&digits.len())
-        && (digits == "0" || !digits.starts_with('0'));
-    if !is_plain {
-        return None;
-    }
+    let digits = value.as_str().filter(|digits| is_decimal(digits))?;
     F::from_bigint(digits.parse::<BigInt<4>>().ok()?)
+}
+
+/// Says whether a string is digits only, without a leading zero, and not longer than a number
+/// below 2^256.
+pub(super) fn is_decimal(digits: &str) -> bool {
+    digits.bytes().all(|byte| byte.is_ascii_digit())
+        && (1..=DIGITS_MAX).contains(&digits.len())
+        && (digits == "0" || !digits.starts_with('0'))
 }
 
 /// Writes `proof.json` and `public.json`: both texts are on disk under temporary names before

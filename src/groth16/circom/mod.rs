@@ -1,7 +1,8 @@
 //! Files of the circom world: keys and witnesses in, proofs out.
 //!
-//! `.zkey` and `.wtns` share one container, iden3's binary file format. This file reads the
-//! container; [`zkey`] and [`wtns`] read what is inside; [`json`] writes what snarkjs verifies.
+//! `.zkey`, `.wtns` and `.r1cs` share one container, iden3's binary file format. This file reads
+//! the container; [`zkey`], [`wtns`] and [`r1cs`] read what is inside; [`json`] and [`vkey`] write
+//! and read what snarkjs verifies.
 //!
 //! ```text
 //!   magic 4 | version u32 | sections u32 | section ...          little-endian
@@ -10,7 +11,7 @@
 //!
 //! Invariants:
 //!
-//! * every section lies inside the file, and the last one ends where the file does;
+//! * every section lies inside the file; bytes after the last one are counted, not read;
 //! * a section with an id that the reader knows is there at most once; ids above
 //!   `ID_MAX` are stepped over, since later versions of the tools may add some;
 //! * at most `SECTIONS_MAX` sections are believed: snarkjs writes ten.
@@ -20,15 +21,22 @@
 //! <https://github.com/iden3/r1csfile/blob/master/doc/r1cs_bin_format.md>.
 
 pub mod json;
+mod json_witness;
+pub mod r1cs;
+#[cfg(test)]
+mod r1cs_tests;
 #[cfg(test)]
 mod tests;
+pub mod vkey;
+#[cfg(test)]
+mod witness_tests;
 pub mod wtns;
 pub mod zkey;
 
 use ark_bn254::{Fq, Fr};
 use ark_ff::{BigInt, PrimeField};
 
-use super::file_error::{Fault, FileError, FileKind};
+use super::file_error::{Fault, FileError, FileKind, FileWarning, Oddity, WrongKind};
 use super::key::little_endian;
 use super::key::records::Source;
 
@@ -54,20 +62,23 @@ struct Section {
 /// The sections of an open file by id.
 struct SectionTable {
     sections: [Option<Section>; ID_MAX + 1],
+    /// Bytes after the last section.
+    extra: u64,
 }
 
 /// What a container must start with.
 struct Container {
-    magic: FileKind,
+    kind: FileKind,
     wanted: &'static str,
-    version: u32,
+    /// The newest version that is read. Older ones have the same sections.
+    newest: u32,
 }
 
 impl SectionTable {
-    /// Reads the table of `source` and checks that the sections fill the file exactly.
+    /// Reads the table of `source` and checks that the sections lie inside the file.
     fn read(source: &Source, container: &Container) -> Result<SectionTable, FileError> {
         let count = read_container_head(source, container)?;
-        let mut table = SectionTable { sections: [None; ID_MAX + 1] };
+        let mut table = SectionTable { sections: [None; ID_MAX + 1], extra: 0 };
         let mut offset = CONTAINER_BYTES;
         for _ in 0..count {
             let id = source.u32(PLACE_TABLE, offset)?;
@@ -85,10 +96,7 @@ impl SectionTable {
             }
             offset = end;
         }
-        if offset < source.len() {
-            let extra = source.len() - offset;
-            return Err(source.error(PLACE_TABLE, Fault::TrailingBytes { extra }));
-        }
+        table.extra = source.len() - offset;
         Ok(table)
     }
 
@@ -114,24 +122,24 @@ impl SectionTable {
 
 const PLACE_TABLE: &str = "section table";
 
+/// The warning that `extra` bytes follow the last section, if they do.
+pub(super) fn trailing(source: &Source, extra: u64) -> Option<FileWarning> {
+    let oddity = Oddity::TrailingBytes { extra };
+    (extra > 0).then(|| FileWarning::new(source.path(), oddity))
+}
+
 /// Checks magic and version; returns the number of sections.
 fn read_container_head(source: &Source, container: &Container) -> Result<u32, FileError> {
     let place = "first bytes";
-    let found = source.kind();
-    if found != container.magic && source.len() >= CONTAINER_BYTES {
-        let version = source.u32(place, 4)?;
-        let magic = source.array::<4>(place, 0)?;
-        if magic_of(container.magic) == magic {
-            let expected = container.version;
-            return Err(source.error(place, Fault::Version { found: version, expected }));
-        }
-        let expected = container.wanted;
-        return Err(source.error(place, Fault::WrongKind { expected, found }));
+    let (found, wanted) = (source.kind(), container.wanted);
+    // A magic with a version that nobody writes is damage in the version.
+    let has_magic = source.array::<4>(place, 0).is_ok_and(|m| container.kind.has_magic_of(&m));
+    if found != container.kind && !(has_magic && source.len() >= CONTAINER_BYTES) {
+        return Err(source.error(place, Fault::WrongKind(WrongKind { wanted, found })));
     }
-    let found = source.u32(place, 4)?;
-    if found != container.version {
-        let expected = container.version;
-        return Err(source.error(place, Fault::Version { found, expected }));
+    let (found, newest) = (source.u32(place, 4)?, container.newest);
+    if found > newest {
+        return Err(source.error(place, Fault::Version { found, newest }));
     }
     let found = source.u32(place, 8)?;
     if found > SECTIONS_MAX {
@@ -139,17 +147,6 @@ fn read_container_head(source: &Source, container: &Container) -> Result<u32, Fi
         return Err(source.error(place, fault));
     }
     Ok(found)
-}
-
-/// The four bytes that a file of `kind` starts with.
-fn magic_of(kind: FileKind) -> [u8; 4] {
-    match kind {
-        FileKind::Zkey => *b"zkey",
-        FileKind::Wtns => *b"wtns",
-        FileKind::R1cs => *b"r1cs",
-        FileKind::Ptau => *b"ptau",
-        FileKind::Unknown => [0; 4],
-    }
 }
 
 /// Checks that `section` has `expected` bytes.

@@ -1,7 +1,7 @@
 //! snarkjs's proving keys, `.zkey`, of Groth16 over BN254 (there called bn128).
 //!
 //! ```text
-//!   "zkey" | version 1 | sections                 v variables, p public inputs, d domain
+//!   "zkey" | version <= 2 | sections                v variables, p public inputs, d domain
 //!   1  protocol        u32 = 1                    4 bytes
 //!   2  header          n8q u32, q, n8r u32, r     660 bytes
 //!                      v, p, d u32
@@ -38,7 +38,7 @@ use crate::groth16::key::{
 };
 
 const CONTAINER: Container =
-    Container { magic: FileKind::Zkey, wanted: "a snarkjs key (.zkey)", version: 1 };
+    Container { kind: FileKind::Zkey, wanted: "a snarkjs key (.zkey)", newest: 2 };
 
 const PROTOCOL_GROTH16: u32 = 1;
 
@@ -51,7 +51,6 @@ const PLACE_B1: &str = "section 6 (B1 points)";
 const PLACE_B2: &str = "section 7 (B2 points)";
 const PLACE_C: &str = "section 8 (C points)";
 const PLACE_H: &str = "section 9 (H points)";
-const PLACE_CONTRIBUTIONS: &str = "section 10 (contributions)";
 
 /// Names of the header's points of G2: beta, gamma, delta.
 const HEADER_G2: [&str; 3] =
@@ -68,9 +67,6 @@ const _: () = assert!(
     HEADER_BYTES == OFFSET_POINTS + 3 * G1_BYTES as u64 + 3 * G2_BYTES as u64,
     "three counts of 4 bytes, then alpha1 beta1 beta2 gamma2 delta1 delta2"
 );
-
-/// A hash of the circuit and a count: the least that section 10 holds.
-const CONTRIBUTIONS_BYTES_MIN: u64 = 68;
 
 /// The header's counts, consistent with each other.
 struct Counts {
@@ -109,7 +105,6 @@ impl KeyFile {
             g1(9, PLACE_H, domain_size)?,
             g1(8, PLACE_C, variables - public_inputs - 1)?,
         ];
-        check_contributions(&source, &table)?;
         let offset = header.offset + OFFSET_POINTS;
         let g1_at = |place, at| read_g1_at(&source, KeyKind::Zkey, place, offset + at);
         let g2_at = |i: usize, at| read_g2_at(&source, KeyKind::Zkey, HEADER_G2[i], offset + at);
@@ -124,6 +119,7 @@ impl KeyFile {
         check_subgroups(&source, HEADER_G2, &verifying_key)?;
         Ok(KeyFile {
             domain_size: queries[3].len(),
+            extra_bytes: table.extra,
             source,
             kind: KeyKind::Zkey,
             verifying_key,
@@ -141,17 +137,12 @@ fn check_protocol(source: &Source, table: &SectionTable) -> Result<(), FileError
     if found == PROTOCOL_GROTH16 {
         return Ok(());
     }
-    Err(source.error(PLACE_PROTOCOL, Fault::Protocol { found }))
-}
-
-/// Section 10 is not used to prove and may be absent; if it is there it has room for its head.
-fn check_contributions(source: &Source, table: &SectionTable) -> Result<(), FileError> {
-    let Some(section) = table.sections[10] else { return Ok(()) };
-    if section.len_bytes >= CONTRIBUTIONS_BYTES_MIN {
-        return Ok(());
-    }
-    let (expected, found) = (CONTRIBUTIONS_BYTES_MIN, section.len_bytes);
-    Err(source.error(PLACE_CONTRIBUTIONS, Fault::SectionSize { expected, found }))
+    let name = match found {
+        2 => "plonk",
+        10 => "fflonk",
+        _ => "an unknown proof system",
+    };
+    Err(source.error(PLACE_PROTOCOL, Fault::Protocol { found, name }))
 }
 
 /// Reads v, p and d and holds them against each other.

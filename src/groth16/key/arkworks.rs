@@ -30,7 +30,7 @@ use super::records::{Records, Source};
 use super::{
     G1_BYTES, G2_BYTES, KeyFile, KeyKind, check_subgroups, read_g1_at, read_g2_at, read_gamma_abc,
 };
-use crate::groth16::file_error::{Fault, FileError, FileKind, KeyError};
+use crate::groth16::file_error::{Fault, FileError, FileKind, KeyError, WrongKind};
 
 impl KeyFile {
     /// Opens the bytes of ark-groth16 0.6's `ProvingKey::<Bn254>::serialize_uncompressed`.
@@ -44,9 +44,11 @@ impl KeyFile {
     pub fn open_arkworks(path: &Path) -> Result<KeyFile, KeyError> {
         let source = Source::open(path)?;
         let found = source.kind();
-        if found != FileKind::Unknown {
-            let expected = "an arkworks key";
-            return Err(source.error("first bytes", Fault::WrongKind { expected, found }));
+        // A random coordinate may look like a short magic: what compresses has one.
+        if !matches!(found, FileKind::Unknown | FileKind::Gzip | FileKind::Zip | FileKind::Zstd) {
+            let wanted = "an arkworks key";
+            let fault = Fault::WrongKind(WrongKind { wanted, found });
+            return Err(source.error("first bytes", fault));
         }
         let mut cursor = Cursor { source: &source, offset: 0 };
         let alpha_g1 = cursor.g1("alpha_g1")?;
@@ -72,6 +74,7 @@ impl KeyFile {
         check_subgroups(&source, ["beta_g2", "gamma_g2", "delta_g2"], &verifying_key)?;
         Ok(KeyFile {
             source,
+            extra_bytes: 0,
             kind: KeyKind::Arkworks,
             verifying_key,
             beta_g1,

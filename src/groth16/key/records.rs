@@ -23,6 +23,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::groth16::file_kind::HEAD_BYTES;
+use crate::groth16::piped::Piped;
 use crate::groth16::random_file::RandomFile;
 use rayon::prelude::*;
 use zeroize::Zeroize;
@@ -35,37 +37,51 @@ const CHUNK: usize = 128;
 /// Records from which a read is shared among threads. Below, a task costs more than it saves.
 const PARALLEL_MIN: usize = 4 * CHUNK;
 
-/// An open file and the name under which errors speak of it.
+/// An open file, or what a pipe had, and the name under which errors speak of it.
 pub(in crate::groth16) struct Source {
     path: PathBuf,
-    file: RandomFile,
+    bytes: Bytes,
+}
+
+enum Bytes {
+    File(RandomFile),
+    Memory(Piped),
 }
 
 impl Source {
     /// Opens the file at `path`.
     pub(in crate::groth16) fn open(path: &Path) -> Result<Source, FileError> {
         match RandomFile::open(path) {
-            Ok(file) => Ok(Source { path: path.to_owned(), file }),
+            Ok(file) => Ok(Source { path: path.to_owned(), bytes: Bytes::File(file) }),
             Err(error) => Err(FileError::new(path, "file", Fault::Open(error))),
         }
     }
 
-    /// The file's length when it was opened, bytes.
-    pub(in crate::groth16) fn len(&self) -> u64 {
-        self.file.len()
+    /// The bytes in memory that came from `path`.
+    pub(in crate::groth16) fn piped(path: &Path, piped: Piped) -> Source {
+        Source { path: path.to_owned(), bytes: Bytes::Memory(piped) }
     }
 
-    /// What the first eight bytes of a file say about its kind. A short file is of no known kind.
+    /// The name under which errors speak of it.
+    pub(in crate::groth16) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The number of bytes; of a file, when it was opened.
+    pub(in crate::groth16) fn len(&self) -> u64 {
+        match &self.bytes {
+            Bytes::File(file) => file.len(),
+            Bytes::Memory(piped) => piped.len(),
+        }
+    }
+
+    /// What the first bytes of the file say about its kind.
     pub(in crate::groth16) fn kind(&self) -> FileKind {
-        let Ok(bytes) = self.array::<8>("first bytes", 0) else { return FileKind::Unknown };
-        // The version is looked at too: an arkworks key starts with a random coordinate, which is a
-        // magic and a small version once in 2^60 keys.
-        match (&bytes[..4], u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]])) {
-            (b"zkey", 0..=15) => FileKind::Zkey,
-            (b"wtns", 0..=15) => FileKind::Wtns,
-            (b"r1cs", 0..=15) => FileKind::R1cs,
-            (b"ptau", 0..=15) => FileKind::Ptau,
-            _ => FileKind::Unknown,
+        let mut head = [0; HEAD_BYTES];
+        let head = &mut head[..self.len().min(HEAD_BYTES as u64) as usize];
+        match self.read("first bytes", 0, head) {
+            Ok(()) => FileKind::of(head, &self.path),
+            Err(_) => FileKind::Unknown,
         }
     }
 
@@ -82,9 +98,11 @@ impl Source {
         out: &mut [u8],
     ) -> Result<(), FileError> {
         let needed = offset.saturating_add(out.len() as u64);
-        self.file
-            .read_at(offset, out)
-            .map_err(|error| self.error(place, Fault::read(error, needed, self.len())))
+        let (read, present) = match &self.bytes {
+            Bytes::File(file) => (file.read_at(offset, out), file.len_now()),
+            Bytes::Memory(piped) => (piped.read_at(offset, out), piped.len()),
+        };
+        read.map_err(|error| self.error(place, Fault::read(error, needed, present)))
     }
 
     /// Copies an array of `N` bytes from `offset`.

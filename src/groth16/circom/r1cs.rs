@@ -1,0 +1,182 @@
+//! Constraint systems, `.r1cs`, as circom writes them: to find a constraint that a witness breaks.
+//!
+//! ```text
+//!   "r1cs" | version 1 | sections
+//!   1 header       n8 u32 = 32 | r 32 bytes | wires u32 | outputs u32 | public inputs u32 |
+//!                  private inputs u32 | labels u64 | constraints u32              64 bytes
+//!   2 constraints  for each: three combinations A, B, C
+//!                  a combination: terms u32, then (wire u32 | coefficient 32 bytes) a term
+//! ```
+//!
+//! A constraint holds if `A(w) * B(w) = C(w)`. A zkey has A and B alone, so only this file can tell
+//! a wrong witness from a wrong key.
+//!
+//! It must never size anything by a claimed count: terms are read one after the other.
+//! Source: <https://github.com/iden3/r1csfile/blob/master/doc/r1cs_bin_format.md>.
+
+use std::path::Path;
+
+use ark_bn254::Fr;
+use ark_ff::{PrimeField, Zero};
+
+use super::wtns::WitnessFile;
+use super::{Container, Section, SectionTable, check_prime, check_size};
+use crate::Runtime;
+use crate::groth16::error::ProveError;
+use crate::groth16::file_error::{Fault, FileError, FileKind};
+use crate::groth16::key::little_endian;
+use crate::groth16::key::records::Source;
+
+const CONTAINER: Container =
+    Container { kind: FileKind::R1cs, wanted: "a circom constraint system (.r1cs)", newest: 1 };
+
+const PLACE_HEADER: &str = "section 1 (header)";
+const PLACE_CONSTRAINTS: &str = "section 2 (constraints)";
+
+const HEADER_BYTES: u64 = 64;
+const OFFSET_WIRES: u64 = 36;
+const OFFSET_CONSTRAINTS: u64 = 60;
+
+/// Bytes that are read at a time.
+const STEP_BYTES: usize = 1 << 14;
+
+/// An open constraint system. Holding one proves that its sections are there.
+pub struct R1csFile {
+    source: Source,
+    constraints: Section,
+    wires: usize,
+    rows: usize,
+}
+
+impl std::fmt::Debug for R1csFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("R1csFile").field("wires", &self.wires).field("rows", &self.rows).finish()
+    }
+}
+
+impl R1csFile {
+    /// Opens a `.r1cs` file: reads its header.
+    ///
+    /// # Errors
+    ///
+    /// A [`FileError`] that says which section, size or modulus is wrong.
+    pub fn open(path: &Path) -> Result<R1csFile, FileError> {
+        let source = Source::open(path)?;
+        let table = SectionTable::read(&source, &CONTAINER)?;
+        let header = table.section(&source, 1)?;
+        check_prime(&source, PLACE_HEADER, "r", header.offset)?;
+        check_size(&source, PLACE_HEADER, &header, HEADER_BYTES)?;
+        let wires = source.u32(PLACE_HEADER, header.offset + OFFSET_WIRES)? as usize;
+        let rows = source.u32(PLACE_HEADER, header.offset + OFFSET_CONSTRAINTS)? as usize;
+        let constraints = table.section(&source, 2)?;
+        Ok(R1csFile { source, constraints, wires, rows })
+    }
+
+    /// Returns the path that the file was opened at.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.source.path()
+    }
+
+    /// Returns the index of the first constraint that the witness does not satisfy, or none. The
+    /// witness is decoded whole, in the secret pool.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::WireCount`] when the two are of different circuits, a [`FileError`] where a
+    /// constraint is damaged, and what the limit says.
+    pub fn first_unsatisfied(
+        &self,
+        witness: &WitnessFile,
+        runtime: &Runtime,
+    ) -> Result<Option<usize>, ProveError> {
+        let (wires, values) = (self.wires as u64, witness.len() as u64);
+        if wires != values {
+            let fault = Fault::WireCount { wires, values };
+            return Err(self.source.error(PLACE_HEADER, fault).into());
+        }
+        let stage = "looking for a constraint";
+        let zeroed = runtime.secret_pool().try_zeroed(witness.len());
+        let mut assignment = zeroed.map_err(|error| runtime.explain(stage, error))?;
+        witness.read(0, &mut assignment)?;
+        let mut terms = Terms::new(&self.source, &self.constraints);
+        for row in 0..self.rows {
+            let [a, b, c] = [
+                terms.combination(&assignment)?,
+                terms.combination(&assignment)?,
+                terms.combination(&assignment)?,
+            ];
+            if a * b != c {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Reads the terms of the constraints in order.
+struct Terms<'a> {
+    source: &'a Source,
+    at: u64,
+    end: u64,
+    buffer: Vec<u8>,
+    used: usize,
+    /// Terms read so far, for errors.
+    index: u64,
+}
+
+impl<'a> Terms<'a> {
+    fn new(source: &'a Source, section: &Section) -> Self {
+        let (at, end) = (section.offset, section.offset + section.len_bytes);
+        Self { source, at, end, buffer: Vec::new(), used: 0, index: 0 }
+    }
+
+    /// The next combination's value under `assignment`.
+    fn combination(&mut self, assignment: &[Fr]) -> Result<Fr, FileError> {
+        let terms = u32::from_le_bytes(self.take()?);
+        let mut sum = Fr::zero();
+        for _ in 0..terms {
+            let wire = u32::from_le_bytes(self.take()?);
+            let value = Fr::from_bigint(little_endian(&self.take()?));
+            let index = self.index;
+            let value = value.ok_or_else(|| self.error(Fault::CoefficientValue { index }))?;
+            let Some(signal) = assignment.get(wire as usize) else {
+                let limit = assignment.len() as u64;
+                return Err(self.error(Fault::Coefficient {
+                    index,
+                    name: "wire",
+                    found: wire,
+                    limit,
+                }));
+            };
+            sum += value * signal;
+            self.index += 1;
+        }
+        Ok(sum)
+    }
+
+    /// The next `N` bytes.
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], FileError> {
+        if self.buffer.len() - self.used < N {
+            self.buffer.drain(..self.used);
+            self.used = 0;
+            let have = self.buffer.len();
+            let more = (self.end - self.at).min((STEP_BYTES - have) as u64) as usize;
+            if have + more < N {
+                let needed = self.at + (N - have) as u64;
+                return Err(self.error(Fault::Truncated { needed, present: self.end }));
+            }
+            self.buffer.resize(have + more, 0);
+            self.source.read(PLACE_CONSTRAINTS, self.at, &mut self.buffer[have..])?;
+            self.at += more as u64;
+        }
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(&self.buffer[self.used..][..N]);
+        self.used += N;
+        Ok(bytes)
+    }
+
+    fn error(&self, fault: Fault) -> FileError {
+        self.source.error(PLACE_CONSTRAINTS, fault)
+    }
+}
