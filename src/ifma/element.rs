@@ -3,6 +3,7 @@
 use ark_bn254::{Fq, Fq2, FqConfig, Fr, FrConfig};
 use ark_ff::{Field, MontConfig};
 use std::any::{Any, TypeId};
+use std::marker::PhantomData;
 
 use crate::input::{GROUP, Point, Sum};
 use crate::prime::Prime;
@@ -11,7 +12,8 @@ use crate::prime::Prime;
 ///
 /// # Safety
 ///
-/// An element is `DEGREE * 4` words in memory and nothing else: no padding, any bits will do.
+/// An element is `DEGREE * 4` words in memory and nothing else: no padding, any bits will do. The
+/// type has no lifetime in it.
 pub(crate) unsafe trait Element: Field {
     /// 1: the field of the prime; 2: its extension by a root of -1, the plain part first.
     const DEGREE: usize;
@@ -48,6 +50,40 @@ unsafe impl Element for Fr {
 
 /// What the callers of the functions below have looked at.
 const LOOKED: &str = "the field was looked at when the processor was";
+
+/// A type's identity, which its lifetimes have no part in.
+trait Identity {
+    fn identity(&self) -> TypeId
+    where
+        Self: 'static;
+}
+
+impl<T> Identity for PhantomData<T> {
+    fn identity(&self) -> TypeId
+    where
+        Self: 'static,
+    {
+        TypeId::of::<T>()
+    }
+}
+
+/// Whether `T` is the field `E`. `T` may have lifetimes, which `TypeId::of` refuses; `E` has none,
+/// so a `T` that has is another type.
+pub(crate) fn is<T, E: Element>() -> bool {
+    let marker = PhantomData::<T>;
+    let object: &dyn Identity = &marker;
+    // SAFETY: both are references to one object of one trait. What the longer lifetime promises of
+    // the object is not relied on: it has no bytes, and `identity` makes a number of its type.
+    let object = unsafe { std::mem::transmute::<&dyn Identity, &(dyn Identity + 'static)>(object) };
+    object.identity() == TypeId::of::<E>()
+}
+
+/// The slice as what it is: values of `E`.
+pub(crate) fn known_values<T, E: Element>(values: &mut [T]) -> &mut [E] {
+    assert!(is::<T, E>(), "{LOOKED}");
+    // SAFETY: the types are one type.
+    unsafe { &mut *(std::ptr::from_mut(values) as *mut [E]) }
+}
 
 /// The slice as what it is: `A` and `B` are one type.
 pub(crate) fn known<A: 'static, B: 'static>(values: &[A]) -> &[B] {

@@ -240,6 +240,21 @@ fn values(len: usize, rng: &mut ChaCha8Rng) -> Vec<Fr> {
     (0..len).map(|i| if i % 3 == 0 { edge(rng) } else { Fr::rand(rng) }).collect()
 }
 
+/// A `T` that lives no longer than the borrow, which `TypeId::of` would refuse.
+fn has_kernel<'a, T>(_: &'a [T]) -> [bool; 2] {
+    [Butterflies::<Fr, T>::detect().is_some(), Butterflies::<Fr, &'a T>::detect().is_some()]
+}
+
+#[test]
+fn a_type_is_known_whatever_it_borrows() {
+    let values = [Fr::ONE];
+    assert_eq!(has_kernel(&values), [can(), false]);
+    assert_eq!(has_kernel(&[&values[0]]), [false, false], "a reference is no element");
+    assert_eq!(has_kernel(&[Point { x: Fr::ONE, y: Fr::ONE }]), [false, false]);
+    assert_eq!(has_kernel(&[Fq::ONE]), [false, false], "of the same size");
+    assert!(Butterflies::<Fq, Fr>::detect().is_none(), "factors of another field");
+}
+
 #[test]
 fn layers_are_those_of_the_definition() {
     let Some(eight) = Butterflies::<Fr>::detect() else {

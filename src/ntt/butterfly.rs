@@ -23,16 +23,19 @@
 //! `n/2 * log_n` products.
 //!
 //! In both directions the layers of a block need nothing but the block and `j`, so blocks are
-//! independent tasks. Nothing here checks a length: callers pass power-of-two blocks of a domain
-//! whose table is complete. It must never allocate.
+//! independent tasks. Values may be anything that the field multiplies, points of a curve for one.
+//! Nothing here checks a length: callers pass power-of-two blocks of a domain whose table is
+//! complete. It must never allocate.
 //!
 //! Sources: Cooley and Tukey (Math. Comp. 1965), Gentleman and Sande (AFIPS 1966); the tree of
 //! remainders as in D. J. Bernstein, "Multidigit multiplication for mathematicians" (2001).
 
 use super::{TASK_LEN, halve, split_blocks};
 use ark_ff::FftField;
+use ark_poly::domain::DomainCoeff;
 use plimsoll_ifma::{BLOCK, Butterflies, Direction, Factors, GROUP};
 use rayon::prelude::*;
+use std::ops::{AddAssign, Sub};
 
 /// Doubling: `table[2^k + i] = table[i] * w^(n/2^(k+2))`, since bit `k` of `j` is bit
 /// `log_n - 2 - k` of `rev(j)`.
@@ -100,36 +103,36 @@ impl Root for Inverse {
 
 /// `(low, high) <- (low + c*high, low - c*high)`.
 #[inline(always)]
-fn down<F: FftField>(low: &mut F, high: &mut F, factor: &F) {
-    *high *= factor;
+fn down<F: FftField, T: DomainCoeff<F>>(low: &mut T, high: &mut T, factor: &F) {
+    *high *= *factor;
     turn(low, high);
 }
 
 /// `(low, high) <- (low + high, (low - high)*c)`.
 #[inline(always)]
-fn up<F: FftField>(low: &mut F, high: &mut F, factor: &F) {
+fn up<F: FftField, T: DomainCoeff<F>>(low: &mut T, high: &mut T, factor: &F) {
     turn(low, high);
-    *high *= factor;
+    *high *= *factor;
 }
 
 /// The butterfly of block 0, whose twiddle is one in both directions.
 #[inline(always)]
-fn turn<F: FftField>(low: &mut F, high: &mut F) {
+fn turn<T: Copy + Sub<Output = T> + AddAssign>(low: &mut T, high: &mut T) {
     let difference = *low - *high;
     *low += *high;
     *high = difference;
 }
 
 /// The layers of one transform: its factors, and how its butterflies are done.
-pub(super) struct Layers<'a, F> {
+pub(super) struct Layers<'a, F, T> {
     pub(super) twiddles: &'a [F],
     /// Does eight at a time, where that can be. The results are the same.
-    pub(super) eight: Option<Butterflies<F>>,
+    pub(super) eight: Option<Butterflies<F, T>>,
 }
 
-impl<F: FftField> Layers<'_, F> {
+impl<F: FftField, T: DomainCoeff<F>> Layers<'_, F, T> {
     /// All layers of a leaf, largest blocks first. An odd layer is done alone, at the top.
-    pub(super) fn leaf_down<R: Root>(&self, values: &mut [F], j: usize) {
+    pub(super) fn leaf_down<R: Root>(&self, values: &mut [T], j: usize) {
         if values.len().ilog2() % 2 == 1 {
             self.pair::<R>(Direction::Down, values, j);
         }
@@ -144,7 +147,7 @@ impl<F: FftField> Layers<'_, F> {
     }
 
     /// All layers of a leaf, smallest blocks first: the mirror of [`Layers::leaf_down`].
-    pub(super) fn leaf_up<R: Root>(&self, values: &mut [F], j: usize) {
+    pub(super) fn leaf_up<R: Root>(&self, values: &mut [T], j: usize) {
         let mut len = 4;
         if self.narrow::<R>(Direction::Up, values, j, BLOCK) {
             len = 4 * BLOCK;
@@ -159,7 +162,7 @@ impl<F: FftField> Layers<'_, F> {
     }
 
     /// Two layers of a leaf, over the quarters of its blocks of `len`.
-    fn quads<R: Root>(&self, direction: Direction, values: &mut [F], j: usize, len: usize) {
+    fn quads<R: Root>(&self, direction: Direction, values: &mut [T], j: usize, len: usize) {
         let first = j * (values.len() / len);
         for (k, block) in values.chunks_exact_mut(len).enumerate() {
             self.quad::<R>(direction, split_blocks(block), first + k);
@@ -171,7 +174,7 @@ impl<F: FftField> Layers<'_, F> {
     fn narrow<R: Root>(
         &self,
         direction: Direction,
-        values: &mut [F],
+        values: &mut [T],
         j: usize,
         len: usize,
     ) -> bool {
@@ -197,7 +200,7 @@ impl<F: FftField> Layers<'_, F> {
     }
 
     /// One layer over the halves of block `j`.
-    fn pair<R: Root>(&self, direction: Direction, values: &mut [F], j: usize) {
+    fn pair<R: Root>(&self, direction: Direction, values: &mut [T], j: usize) {
         let (low, high) = values.split_at_mut(values.len() / 2);
         let factor = if j == 0 { F::ONE } else { R::factor(self.twiddles, j) };
         if let Some(eight) = self.eight.filter(|_| low.len().is_multiple_of(GROUP)) {
@@ -212,7 +215,7 @@ impl<F: FftField> Layers<'_, F> {
     }
 
     /// Two layers at once over the quarters of block `j`.
-    pub(super) fn quad<R: Root>(&self, direction: Direction, quarters: [&mut [F]; 4], j: usize) {
+    pub(super) fn quad<R: Root>(&self, direction: Direction, quarters: [&mut [T]; 4], j: usize) {
         if quarters[0].len() > TASK_LEN {
             let (left, right) = halve(quarters);
             rayon::join(

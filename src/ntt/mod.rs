@@ -49,6 +49,7 @@ mod visit;
 use ark_ff::Field;
 use plimsoll_ifma::{Butterflies, GROUP};
 use rayon::prelude::*;
+use std::ops::MulAssign;
 
 pub use out_of_core::{OutOfCore, OutOfCoreError};
 pub use pending::Pending;
@@ -132,10 +133,12 @@ pub fn scale_powers_bit_reversed<F: Field>(
     base: F,
 ) -> Result<(), NttError> {
     let powers = BitReversedPowers::new(log2_exact(values.len())?, factor, base);
+    let eight = Butterflies::detect();
+    let task_len = TASK_LEN.max(1 << LOW_LOG);
     values
-        .par_chunks_mut(TASK_LEN.max(1 << LOW_LOG))
+        .par_chunks_mut(task_len)
         .enumerate()
-        .for_each(|(task, chunk)| powers.scale(chunk, task * TASK_LEN.max(1 << LOW_LOG)));
+        .for_each(|(task, chunk)| powers.scale(eight.as_ref(), chunk, task * task_len));
     Ok(())
 }
 
@@ -173,7 +176,6 @@ struct BitReversedPowers<F> {
     /// `squares[k] = base^(2^k)` for `k < log_n`.
     squares: [F; usize::BITS as usize],
     low_powers: [F; 1 << LOW_LOG],
-    eight: Option<Butterflies<F>>,
 }
 
 impl<F: Field> BitReversedPowers<F> {
@@ -193,9 +195,7 @@ impl<F: Field> BitReversedPowers<F> {
                 *power = *lower * step;
             }
         }
-        let eight = Butterflies::detect().filter(|_| (1_usize << low_log).is_multiple_of(GROUP));
-        let base_is_one = base.is_one();
-        Self { log_n, low_log, factor, base_is_one, squares, low_powers, eight }
+        Self { log_n, low_log, factor, base_is_one: base.is_one(), squares, low_powers }
     }
 
     /// `factor * base^rev(high * 2^low_log)`.
@@ -211,7 +211,13 @@ impl<F: Field> BitReversedPowers<F> {
     }
 
     /// Multiplies the entries at `position..position + values.len()`. Both are multiples of a run.
-    fn scale(&self, values: &mut [F], position: usize) {
+    /// Where `eight` is given, it multiplies; the results are the same.
+    fn scale<T: MulAssign<F>>(
+        &self,
+        eight: Option<&Butterflies<F, T>>,
+        values: &mut [T],
+        position: usize,
+    ) {
         debug_assert_eq!((position | values.len()) % (1 << self.low_log), 0);
         if self.base_is_one {
             if !self.factor.is_one() {
@@ -219,9 +225,10 @@ impl<F: Field> BitReversedPowers<F> {
             }
             return;
         }
+        let eight = eight.filter(|_| (1_usize << self.low_log).is_multiple_of(GROUP));
         for (run, chunk) in values.chunks_exact_mut(1 << self.low_log).enumerate() {
             let head = self.head((position >> self.low_log) + run);
-            if let Some(eight) = &self.eight {
+            if let Some(eight) = eight {
                 eight.scale(chunk, &head, &self.low_powers[..1 << self.low_log]);
                 continue;
             }

@@ -28,6 +28,7 @@
 use super::butterfly::{Forward, Inverse, Layers, Turn, fill_twiddles};
 use super::{BitReversedPowers, NttError, bit_reverse, split_blocks};
 use ark_ff::FftField;
+use ark_poly::domain::DomainCoeff;
 use plimsoll_ifma::{Butterflies, Direction};
 use std::fmt;
 
@@ -258,15 +259,16 @@ impl<F: FftField, S: AsRef<[F]>> Radix2<F, S> {
 }
 
 /// One depth-first walk: down to the leaves, scale there, and up again; any part may be absent.
-struct Walk<'a, F> {
-    layers: Layers<'a, F>,
-    down: Option<Turn>,
-    powers: Option<&'a BitReversedPowers<F>>,
-    up: Option<Turn>,
+pub(super) struct Walk<'a, F, T> {
+    pub(super) layers: Layers<'a, F, T>,
+    pub(super) down: Option<Turn>,
+    pub(super) powers: Option<&'a BitReversedPowers<F>>,
+    pub(super) up: Option<Turn>,
 }
 
-impl<F: FftField> Walk<'_, F> {
-    fn block(&self, values: &mut [F], j: usize) {
+impl<F: FftField, T: DomainCoeff<F>> Walk<'_, F, T> {
+    /// Block `j` of its layer, and all layers below.
+    pub(super) fn block(&self, values: &mut [T], j: usize) {
         if values.len() <= LEAF_LEN {
             return self.leaf(values, j);
         }
@@ -279,7 +281,7 @@ impl<F: FftField> Walk<'_, F> {
         self.quad(self.up, Direction::Up, values, j);
     }
 
-    fn quad(&self, turn: Option<Turn>, direction: Direction, values: &mut [F], j: usize) {
+    fn quad(&self, turn: Option<Turn>, direction: Direction, values: &mut [T], j: usize) {
         match turn {
             Some(Turn::Forward) => self.layers.quad::<Forward>(direction, split_blocks(values), j),
             Some(Turn::Inverse) => self.layers.quad::<Inverse>(direction, split_blocks(values), j),
@@ -287,14 +289,14 @@ impl<F: FftField> Walk<'_, F> {
         }
     }
 
-    fn leaf(&self, values: &mut [F], j: usize) {
+    fn leaf(&self, values: &mut [T], j: usize) {
         match self.down {
             Some(Turn::Forward) => self.layers.leaf_down::<Forward>(values, j),
             Some(Turn::Inverse) => self.layers.leaf_down::<Inverse>(values, j),
             None => {}
         }
         if let Some(powers) = self.powers {
-            powers.scale(values, j * values.len());
+            powers.scale(self.layers.eight.as_ref(), values, j * values.len());
         }
         match self.up {
             Some(Turn::Forward) => self.layers.leaf_up::<Forward>(values, j),
