@@ -9,6 +9,7 @@
 //! ```text
 //!   naive       O(n^2), the definition written down; the oracle of every other form
 //!   radix2      in memory, in place, all cores, one table of n/2 twiddles
+//!   domain      the same behind ark-poly's own trait, for code that is generic over a domain
 //!   butterfly   its arithmetic, and how one table serves all layers and both directions
 //!   plan        how a vector larger than its memory is cut, and what that costs; pure, printable
 //!   out_of_core two passes over tiles that may be on disk, with the kernels of radix2
@@ -34,6 +35,9 @@
 //! "Towards an optimal bit-reversal permutation program" (FOCS 1998).
 
 mod butterfly;
+mod domain;
+#[cfg(test)]
+mod domain_tests;
 pub mod naive;
 mod out_of_core;
 #[cfg(test)]
@@ -51,6 +55,7 @@ use plimsoll_ifma::{Butterflies, GROUP};
 use rayon::prelude::*;
 use std::ops::MulAssign;
 
+pub use domain::Domain;
 pub use out_of_core::{OutOfCore, OutOfCoreError};
 pub use pending::Pending;
 pub use plan::{Moved, Passes, Plan, PlanError};

@@ -11,10 +11,10 @@ use ark_poly::{EvaluationDomain, Radix2EvaluationDomain};
 #[derive(MontConfig)]
 #[modulus = "18446744069414584321"]
 #[generator = "7"]
-struct GoldilocksConfig;
+pub(super) struct GoldilocksConfig;
 
-type Goldilocks = Fp64<MontBackend<GoldilocksConfig, 1>>;
-type Bn254 = ark_bn254::Fr;
+pub(super) type Goldilocks = Fp64<MontBackend<GoldilocksConfig, 1>>;
+pub(super) type Bn254 = ark_bn254::Fr;
 
 /// Steele, Lea and Flood's splitmix64, enough to fill test vectors.
 pub(super) struct Random(u64);
@@ -107,7 +107,7 @@ fn apply<F: Copy>(
     result
 }
 
-fn on_one_and_two_threads(test: impl Fn() + Send + Sync) {
+pub(super) fn on_one_and_two_threads(test: impl Fn() + Send + Sync) {
     for threads in [1, 2] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(&test);
