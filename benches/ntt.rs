@@ -4,6 +4,8 @@
 //! ```text
 //!   in-core/2^K             Radix2; s, bytes (VmHWM; anonymous memory, which leaves out
 //!                           the program's own code). Peer: ark-poly
+//!   domain/2^K              Domain through ark-poly's trait, the same figures. Peer: ark-poly
+//!                           through the same; table: what making its roots takes of ours
 //!   out-of-core/2^K@LIMIT   OutOfCore in a process whose runtime has LIMIT; s, bytes.
 //!                           Peers: ark-poly in core, without any limit; limit (the bytes allowed);
 //!                           plan (bytes moved); o-direct (the disk by itself, same block size);
@@ -78,6 +80,7 @@ struct Bench {
     rounds: usize,
     cap_seconds: u64,
     in_core: Vec<u32>,
+    domain: Vec<u32>,
     out_of_core: Vec<Case>,
     sweep: Vec<Case>,
     folder: PathBuf,
@@ -95,6 +98,7 @@ impl Bench {
                 rounds: 3,
                 cap_seconds: cap.unwrap_or(CAP_SECONDS_FULL),
                 in_core: (18..=24).collect(),
+                domain: (18..=22).collect(),
                 out_of_core: vec![case(24, 64), case(26, 256)],
                 sweep: (20..=27).map(eighth).collect(),
                 folder,
@@ -103,6 +107,7 @@ impl Bench {
                 rounds: 1,
                 cap_seconds: cap.unwrap_or(CAP_SECONDS_SMOKE),
                 in_core: vec![12],
+                domain: vec![12],
                 out_of_core: vec![case(20, 32)],
                 sweep: vec![eighth(18)],
                 folder,
@@ -110,13 +115,14 @@ impl Bench {
         }
     }
 
-    fn in_core(&self, log_n: u32) {
-        let case = format!("in-core/2^{log_n}");
+    /// The side called `side` against ark-poly; answers the medians of ours.
+    fn in_core(&self, side: &str, log_n: u32) -> Run {
+        let case = format!("{side}/2^{log_n}");
         let (mut ours, mut peer) = (Vec::new(), Vec::new());
         // Small transforms are over within one bad moment of the machine: more of them.
         let rounds = if log_n < 22 { 3 * self.rounds } else { self.rounds };
         for _ in 0..rounds {
-            ours.push(sides::run("in-core", log_n, 0, &self.folder));
+            ours.push(sides::run(side, log_n, 0, &self.folder));
             peer.push(sides::run("ark-poly", log_n, 0, &self.folder));
         }
         same_result(&case, ours.iter().chain(&peer));
@@ -130,6 +136,16 @@ impl Bench {
             let ratio_max = 1.0 + counter_slack_bytes() / anonymous.1;
             judge(&format!("{case} memory"), anonymous.0 / anonymous.1, ratio_max);
         }
+        ours
+    }
+
+    fn domain(&self, log_n: u32) {
+        let ours = self.in_core("domain", log_n);
+        let tables: Vec<Run> =
+            (0..self.rounds).map(|_| sides::run("table", log_n, 0, &self.folder)).collect();
+        let case = format!("domain/2^{log_n}");
+        let seconds = (median(&tables).seconds, ours.seconds);
+        print(&case, "table", Unit::Seconds, seconds, "transform");
     }
 
     /// Measures ours, and ark-poly in core where that is asked for, in turns.
@@ -282,7 +298,12 @@ fn main() {
     );
     for log_n in &bench.in_core {
         if common::wanted(&format!("in-core/2^{log_n}")) {
-            bench.in_core(*log_n);
+            bench.in_core("in-core", *log_n);
+        }
+    }
+    for log_n in &bench.domain {
+        if common::wanted(&format!("domain/2^{log_n}")) {
+            bench.domain(*log_n);
         }
     }
     for case in &bench.out_of_core {

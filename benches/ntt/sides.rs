@@ -1,4 +1,5 @@
-//! One transform in a process of its own: ours in core, ours out of core, or ark-poly's.
+//! One transform in a process of its own: ours in core, ours out of core, or ark-poly's; ours
+//! through ark-poly's trait, and its table alone.
 //!
 //! ```text
 //!   parent -- `--child SIDE LOG_N LIMIT FOLDER` --> child: fill, transform (timed), VmHWM, hash
@@ -12,7 +13,7 @@ use crate::common;
 use ark_bn254::Fr;
 use ark_ff::BigInt;
 use ark_poly::{EvaluationDomain, Radix2EvaluationDomain};
-use plimsoll::ntt::{OutOfCore, Passes, Plan, Radix2, Transform, twiddle_len};
+use plimsoll::ntt::{Domain, OutOfCore, Passes, Plan, Radix2, Transform, twiddle_len};
 use plimsoll::spill::SpillOptions;
 use plimsoll::tiles::{Outlook, Texture, Tiles, Walk};
 use plimsoll::{Runtime, Secrecy};
@@ -107,7 +108,9 @@ pub(crate) fn child(words: &[String]) {
     let run = match side.as_str() {
         "in-core" => in_core(log_n),
         "out-of-core" => out_of_core(log_n, limit_bytes.parse().expect("bytes"), folder.as_ref()),
-        _ => ark_poly(log_n),
+        "domain" => through_the_trait::<Domain<Fr>>(log_n),
+        "table" => table(log_n),
+        _ => through_the_trait::<Radix2EvaluationDomain<Fr>>(log_n),
     };
     run.send();
 }
@@ -160,15 +163,25 @@ fn in_core(log_n: u32) -> Run {
     Run { seconds, peak_bytes, anonymous_bytes, hash: short(hash(0, &values)), ..Run::default() }
 }
 
-fn ark_poly(log_n: u32) -> Run {
+fn through_the_trait<D: EvaluationDomain<Fr>>(log_n: u32) -> Run {
     let mut values = vec![Fr::default(); 1 << log_n];
     fill(0, &mut values);
     let start = Instant::now();
-    let domain = Radix2EvaluationDomain::<Fr>::new(1 << log_n).expect("a domain");
+    let domain = D::new(1 << log_n).expect("a domain");
     domain.fft_in_place(&mut values);
     let seconds = start.elapsed().as_secs_f64();
     let (peak_bytes, anonymous_bytes) = peaks();
     Run { seconds, peak_bytes, anonymous_bytes, hash: short(hash(0, &values)), ..Run::default() }
+}
+
+/// What a transform of a domain that owns no table makes first.
+fn table(log_n: u32) -> Run {
+    let start = Instant::now();
+    let roots = vec![Fr::default(); twiddle_len(log_n)];
+    let kernel = Radix2::new(log_n, roots).expect("a domain");
+    let seconds = start.elapsed().as_secs_f64();
+    let roots = kernel.into_twiddles();
+    Run { seconds, hash: short(hash(0, &roots)), ..Run::default() }
 }
 
 fn out_of_core(log_n: u32, limit_bytes: usize, folder: &Path) -> Run {
