@@ -14,6 +14,9 @@
 # Must never: write to a zram device that the journal does not name, take over one that was there,
 # restore a sysctl that somebody changed since, or swapoff more than fits in RAM unasked.
 #
+# `plimsoll zram` carries this text and runs it with the program's own path as $0 and `zram` before
+# the other words, so that every command that is printed here runs as it stands.
+#
 # Sources: admin-guide/blockdev/zram and admin-guide/sysctl/vm of the kernel's documentation;
 # exit codes as for init scripts in the Linux Standard Base.
 set -eu
@@ -23,8 +26,8 @@ PATH=$PATH:/usr/sbin:/sbin
 export LC_ALL PATH
 
 usage() {
+    printf 'usage: %s%s COMMAND [OPTION]...\n' "${0##*/}" "$word"
     cat <<'TEXT'
-usage: zram-setup.sh COMMAND [OPTION]...
 
   plan      what `up` would do on this machine
   up        make one zram device, swap on it, set the sysctls; safe to run twice
@@ -72,7 +75,7 @@ readonly SPARE_BYTES=67108864
 readonly JUDGED_BYTES_MIN=16777216
 
 command='' root='' state='' size_text='200%' limit_text='50%' algorithm='' mode=net
-swappiness='' priority=100 dry_run='' json='' emit='' force='' undo='' scratch='' given=''
+swappiness='' priority=100 dry_run='' json='' emit='' force='' undo='' scratch='' given='' word=''
 
 # ---- words ----------------------------------------------------------------------------------
 
@@ -256,7 +259,7 @@ lock() {
         fail 1 "cannot write in $root${state%/*}; is it read-only or full? name another --state"
     { [ -z "$root" ] && has_tool flock; } || return 0
     exec 9>>"$state.lock"
-    flock -n 9 || fail 1 "another zram-setup.sh is at work; wait for it"
+    flock -n 9 || fail 1 "another zram-setup is at work; wait for it"
 }
 
 # ---- settings -------------------------------------------------------------------------------
@@ -290,7 +293,7 @@ sysctls_wanted() {
 }
 
 need_root() {
-    [ -n "$root" ] || [ "$(id -u)" = 0 ] || fail 4 "$command needs root; try: sudo $0 $command"
+    [ -n "$root" ] || [ "$(id -u)" = 0 ] || fail 4 "$command needs root; try: sudo $0$word $command"
 }
 
 need_zram() {
@@ -608,8 +611,8 @@ After=local-fs.target systemd-sysctl.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart="$here" up $options
-ExecStop="$here" down$down_options
+ExecStart="$here"$word up $options
+ExecStop="$here"$word down$down_options
 TimeoutStopSec=10min
 
 [Install]
@@ -662,8 +665,8 @@ plan_text() {
     say_each "$(other_swaps "zram$(recorded device)")"
     [ -n "$known" ] || say "$algorithm is a guess: no zram device is there to ask; \`up\` asks."
     [ ! -f "$root$state" ] || say "Something is up or left over already; see \`status\`."
-    say "To see each write: $0 up$given --dry-run"
-    say "To do it:          $0 up$given"
+    say "To see each write: $0$word up$given --dry-run"
+    say "To do it:          $0$word up$given"
 }
 
 cmd_plan() {
@@ -788,8 +791,11 @@ cmd_status() {
     [ -z "$json" ] || printf ']}\n'
     case $outcome in
         up) return 0 ;;
-        down) say "Nothing of this script is up. To set it up: $0 up" ;;
-        *) say "An \`up\` was cut short, or the swap was taken off by hand. To tidy: $0 down" ;;
+        down) say "Nothing of this script is up. To set it up: $0$word up" ;;
+        *)
+            say "An \`up\` was cut short, or the swap was taken off by hand. To tidy:" \
+                "$0$word down"
+            ;;
     esac
     exit 3
 }
@@ -928,13 +934,18 @@ on_exit() {
     trap '' HUP INT TERM
     if [ -n "$undo" ]; then
         undo='' json=yes force=yes
-        (take_down) || note "not all of it could be undone; run \`$0 down\`"
+        (take_down) || note "not all of it could be undone; run \`$0$word down\`"
     fi
     [ -z "$scratch" ] || rm -rf "$scratch"
     exit "$code"
 }
 
 main() {
+    # Run by `plimsoll zram`: what is printed begins with the two words.
+    if [ "${1:-}" = zram ]; then
+        word=' zram'
+        shift
+    fi
     parse "$@"
     check_arguments
     trap on_exit EXIT

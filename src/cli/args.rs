@@ -8,6 +8,7 @@ use super::files::ProofFiles;
 use super::live::ProgressKind;
 use super::spill::SpillArgs;
 use super::verify::{VerifyArgs, VkeyArgs};
+use super::zram::ZramArgs;
 use clap::{Args, Parser, Subcommand};
 use plimsoll::limit::LimitSpec;
 use std::path::PathBuf;
@@ -46,6 +47,11 @@ pub(super) enum Command {
     /// Show a recorded run, or compare two: time and memory, stage by stage.
     #[command(after_help = compare::HELP)]
     Report(CompareArgs),
+    /// Set up, watch and take away compressed swap in RAM: plan, up, status, down, selftest.
+    ///
+    /// The words go to a shell script; `plimsoll zram --help` says which it takes.
+    #[command(disable_help_flag = true)]
+    Zram(ZramArgs),
 }
 
 impl Command {

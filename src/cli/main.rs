@@ -2,7 +2,7 @@
 //!
 //! Exit codes: 0 done; 1 no proof (over the limit, nowhere to spill, witness not a solution, not
 //! verified); 2 bad input (arguments, files, a limit that is no limit). `doctor`: 0, 1 or 2 by its
-//! worst finding; `check`: 1 when a peak rose, 2 when nothing could be compared.
+//! worst finding; `check`: 1 when a peak rose, 2 when nothing could be compared; `zram`: 0 to 5.
 //! Results go to standard output, progress and errors to standard error; with `--json` an error
 //! goes to both.
 
@@ -26,6 +26,7 @@ mod report;
 mod setup;
 mod spill;
 mod verify;
+mod zram;
 
 use args::{Arguments, Command};
 use clap::Parser;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => return doctor::run(args),
         Command::Check(args) => return check::run(args),
         Command::Report(args) => compare::run(args),
+        Command::Zram(args) => return zram::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -46,6 +46,7 @@ pub use plimsoll_swap::file::{Access, Naming};
 pub use plimsoll_swap::pager::{Door, Obstacle, Probe as PagerProbe};
 pub use probe::{Probe, SpillFolder, SpillSpeed};
 pub use reading::Reading;
+pub use swap::ZRAM_SETUP;
 
 /// Everything that is to be said of `machine`, in a fixed order: kernel, memory, swap, limits of
 /// the process, spill folder.

@@ -5,14 +5,26 @@
 //! it gives nothing for its RAM. With cgroup v1 each cgroup has a swappiness of its own, taken from
 //! its parent when it was made: setting the sysctl later does not reach it.
 //!
-//! Sources: the kernel's admin-guide/blockdev/zram and admin-guide/sysctl/vm pages, swapon(2).
+//! Sources: the kernel's admin-guide/blockdev/zram and admin-guide/sysctl/vm pages, swapon(2),
+//! execve(2).
 
 use super::finding::{Finding, percent, shell_word, size};
 use super::machine::{Machine, SwapArea, ZramDevice};
 use std::path::Path;
 
-/// The script that sets up a zram device, in this project.
-const SCRIPT: &str = "scripts/zram-setup.sh";
+/// The command that sets up a zram device: it runs [`ZRAM_SETUP`].
+const SETUP: &str = "plimsoll zram";
+
+/// The shell script that makes, watches and removes a zram device; its header says how it is run.
+///
+/// It is `scripts/zram-setup.sh`, carried by the program that advises it: `plimsoll zram` runs it
+/// on machines that have the program only. For `sh`, as one argument (Linux takes up to 128 KiB).
+pub const ZRAM_SETUP: &str = include_str!("../../scripts/zram-setup.sh");
+
+/// Longest argument of a program in bytes, its final zero included (`MAX_ARG_STRLEN` in execve(2)).
+const ARGUMENT_BYTES_MAX: usize = 128 << 10;
+
+const _: () = assert!(ZRAM_SETUP.len() < ARGUMENT_BYTES_MAX, "sh -c could not be given it");
 
 /// Swap that is used by more than this share, in percent, is no safety net for the next proof.
 const USED_PERCENT_MAX: u64 = 75;
@@ -56,7 +68,7 @@ pub(super) fn areas(machine: &Machine) -> Finding {
         return Finding::warn(
             NAME,
             "none: what does not fit is killed, without a warning",
-            format!("{SCRIPT} up"),
+            format!("{SETUP} up"),
         );
     }
     if let Some(disk) = disk {
@@ -71,7 +83,7 @@ pub(super) fn areas(machine: &Machine) -> Finding {
             Finding::warn(
                 NAME,
                 format!("{path}: the kernel picks the pages, witness and all"),
-                format!("swapoff {word} && {SCRIPT} up"),
+                format!("swapoff {word} && {SETUP} up"),
             )
         };
     }
@@ -86,7 +98,7 @@ pub(super) fn areas(machine: &Machine) -> Finding {
     }
     let says = format!("{} of zram, {} used", size(total), size(used));
     if percent(used, total) > USED_PERCENT_MAX {
-        Finding::warn(NAME, format!("{says}: nearly full"), format!("{SCRIPT} status"))
+        Finding::warn(NAME, format!("{says}: nearly full"), format!("{SETUP} status"))
     } else {
         Finding::ok(NAME, says)
     }
@@ -122,7 +134,7 @@ pub(super) fn zram(machine: &Machine) -> Finding {
         );
     }
     if percent(hidden, total) > HIDDEN_PERCENT_MAX {
-        return Finding::warn(NAME, says, format!("{SCRIPT} status"));
+        return Finding::warn(NAME, says, format!("{SETUP} status"));
     }
     Finding::ok(NAME, says)
 }

@@ -312,20 +312,20 @@ fn swap_and_zram() {
             );
         }
     };
-    one(swaps(""), "swap", Warn, "none", "scripts/zram-setup.sh up");
+    one(swaps(""), "swap", Warn, "none", "plimsoll zram up");
     let disk = swaps("/swap.img file 1048576 0 -2\n");
-    one(disk, "swap", Warn, "/swap.img", "swapoff /swap.img && scripts/zram-setup.sh up");
+    one(disk, "swap", Warn, "/swap.img", "swapoff /swap.img && plimsoll zram up");
     let both = swaps("/dev/zram0 partition 1024 0 100\n/dev/sda2 partition 1024 0 -2\n");
     one(both, "swap", Warn, "zram and /dev/sda2", "swapoff /dev/sda2");
     let full = swaps("/dev/zram0 partition 1024 1000 100\n");
-    one(full, "swap", Warn, "nearly full", "scripts/zram-setup.sh status");
+    one(full, "swap", Warn, "nearly full", "plimsoll zram status");
     let stat = |text| file("sys/block/zram0/mm_stat", text);
     let useless = stat("1073741824 1073741824 1075838976 8589934592 0 0 0 0 0\n");
     one(useless, "zram", Warn, "zram0 does not compress", "swapoff /dev/zram0");
     let mend = "echo 8589934592 > /sys/block/zram0/mem_limit";
     one(stat("4096 64 8192 0 0 0 0 0 0\n"), "zram", Warn, "has no limit", mend);
     let large = stat("21474836480 5368709120 5368709120 8589934592 0 0 0 0 0\n");
-    one(large, "zram", Warn, "20.00 GiB in 5.00 GiB", "scripts/zram-setup.sh status");
+    one(large, "zram", Warn, "20.00 GiB in 5.00 GiB", "plimsoll zram status");
     one(stat("1 2\n"), "zram", Warn, "zram0/mm_stat: not in", "run it");
     let swappiness = |text| file("proc/sys/vm/swappiness", text);
     one(swappiness("60\n"), "swappiness", Warn, "60", "sysctl -w vm.swappiness=10");

@@ -231,7 +231,7 @@ fn interrupted(signal: &str, after: impl Fn(Option<i32>, &[String], &str)) {
         let until = Instant::now() + Duration::from_secs(20);
         let run = loop {
             let run = machine.run(&["down"]);
-            if !run.stderr.contains("another zram-setup.sh is at work") || Instant::now() > until {
+            if !run.stderr.contains("another zram-setup is at work") || Instant::now() > until {
                 break run;
             }
         };

@@ -8,12 +8,18 @@ use tempfile::TempDir;
 /// The journal, below a root.
 pub(crate) const STATE: &str = "run/plimsoll-zram/state";
 
+/// The project's folder: the crate's own, or one above it.
+fn project() -> &'static Path {
+    let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    folders.find(|folder| folder.join("scripts").is_dir()).expect("a folder of the project")
+}
+
 pub(crate) fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/zram")
+    project().join("tests/fixtures/zram")
 }
 
 pub(crate) fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/zram-setup.sh")
+    project().join("scripts/zram-setup.sh")
 }
 
 /// The shells that are here, of those the script is for.
@@ -122,9 +128,12 @@ impl Root {
     }
 
     pub(crate) fn run_with(&self, shell: &str, words: &[&str], env: &[(&str, &str)]) -> Run {
-        let mut command = command(shell);
-        command.arg(script()).args(words).arg("--root").arg(self.folder.path());
-        Run::of(command.envs(env.iter().copied()))
+        self.run_of(command(shell).arg(script()).envs(env.iter().copied()), words)
+    }
+
+    /// Runs the program with the words, in this root.
+    pub(crate) fn run_of(&self, program: &mut Command, words: &[&str]) -> Run {
+        Run::of(program.args(words).arg("--root").arg(self.folder.path()))
     }
 
     /// Every file but the programs, with its text.
