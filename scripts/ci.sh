@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly DEFAULT_JOBS=(fmt clippy test peaks features benches shell loom)
+readonly DEFAULT_JOBS=(fmt clippy test peaks features benches shell loom package)
 
 usage() {
     cat <<'TEXT'
@@ -21,6 +21,9 @@ usage: scripts/ci.sh [JOB...]
   benches   every bench is built and makes a short run
   shell     shellcheck on every script
   loom      the free list, the ledger, the lock and the signal under every interleaving
+  package   each crate can be packaged, with what it needs and none of the tests' files
+            (scripts/ci.sh package-build builds each package by itself, too)
+  msrv      every crate with the oldest Rust that Cargo.toml names (needs rustup)
   valgrind  the arena's tests under Valgrind (minutes)
   pictures  reports of runs, opened in a headless browser (chromium, npm)
   capped    scripts/capped.sh caps, swaps and cleans up (root)
@@ -127,6 +130,46 @@ job_loom() {
     # The other tests run without loom.
     RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
         cargo test --release -p plimsoll-arena --lib loom_tests
+}
+
+# package WORD...: packages every crate. What a crate leaves out of its package is no news.
+package() {
+    cargo package --workspace --allow-dirty "$@" 2> >(grep -v 'is not included in the' >&2)
+}
+
+job_package() {
+    package --quiet --no-verify
+    local crate listed
+    for crate in plimsoll plimsoll-arena plimsoll-swap plimsoll-ifma plimsoll-cli; do
+        listed=$(cargo package --package "$crate" --list --allow-dirty)
+        if grep -E '^(tests|benches|docs|\.ci|\.github)/' <<<"$listed"; then
+            echo "the package $crate has the files above: see \`include\` in its Cargo.toml" >&2
+            return 1
+        fi
+        if ! grep -qx README.md <<<"$listed" || ! grep -qx LICENSE-MIT <<<"$listed"; then
+            echo "the package $crate lacks README.md or LICENSE-MIT" >&2
+            return 1
+        fi
+    done
+}
+
+job_package-build() {
+    package
+}
+
+job_msrv() {
+    local version
+    version=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+    if ! command -v rustup >/dev/null; then
+        skip "rustup is not installed"
+        return
+    fi
+    if ! rustup run "$version" cargo --version >/dev/null 2>&1 &&
+        ! rustup toolchain install "$version" --profile minimal; then
+        skip "Rust $version is neither installed nor to be had"
+        return
+    fi
+    rustup run "$version" cargo check --workspace --all-features --locked
 }
 
 # Makes sure that `command -v $1` finds something, from Debian's package $2 where it may.

@@ -29,6 +29,7 @@
 //! of its own, `plimsoll-cli`.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod alloc;
 pub mod doctor;

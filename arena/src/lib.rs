@@ -34,6 +34,7 @@
 //! # Ok::<(), plimsoll_arena::Error>(())
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(loom, allow(dead_code, unused_imports, reason = "the allocator is not built"))]
 
 #[cfg(feature = "allocator-api2-02")]
