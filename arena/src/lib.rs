@@ -34,7 +34,7 @@
 //! # Ok::<(), plimsoll_arena::Error>(())
 //! ```
 
-#![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(docsrs, feature(doc_cfg), doc(auto_cfg(hide(loom))))]
 #![cfg_attr(loom, allow(dead_code, unused_imports, reason = "the allocator is not built"))]
 
 #[cfg(feature = "allocator-api2-02")]
