@@ -2,8 +2,8 @@
 #
 #   docker build -t plimsoll .
 #
-# Both stages are of one Debian release: the binary uses the C library that it was built with. Any
-# stable Rust from Cargo.toml's `rust-version` on will do.
+# Both stages are of one Debian release: the binary uses libc, libm and libgcc_s of the system that it
+# was built on, and nothing else. Any stable Rust from Cargo.toml's `rust-version` on will do.
 FROM rust:1-slim-trixie AS build
 WORKDIR /src
 COPY . .
