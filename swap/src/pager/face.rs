@@ -39,7 +39,7 @@ use super::worker::Start;
 
 /// What a pager holds and has done. Bytes, where nothing else is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each name says what it counts; pager.md explains the words")]
+#[expect(missing_docs, reason = "each name says what it counts; docs explain the words")]
 pub struct PagerStats {
     pub budget_bytes: u64,
     pub held_bytes: u64,

@@ -40,7 +40,8 @@
 //! The rooms: `state` the legal moves, `space` the ranges, `core` the tables, `engine` memory,
 //! `launder` and `load` the two directions, `packed` the memory on the way, of which `shelves` is
 //! the table and `press` the codec, `streams` and `reversed` who reads on, `worker` the
-//! threads, `crew` who sees that one is gone. docs/pager.md tells the story.
+//! threads, `crew` who sees that one is gone. docs/pager-internals.md has
+//! the details.
 
 mod builder;
 mod core;

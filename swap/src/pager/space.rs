@@ -13,7 +13,8 @@
 //! large as a chunk, and a chunk's granule `i` is only ever at granule `i` of its frame. (One that
 //! is read into lent pages is at any place of a frame of nobody's, until it enters.)
 //!
-//! Two facts of Linux that the shapes here follow, both measured (docs/pager.md):
+//! Two facts of Linux that the shapes here follow, both measured
+//! (docs/pager-internals.md):
 //!
 //! * a huge page stays huge only when the destination has no page table. A fault leaves one
 //!   behind, so [`Space::enter`] drops it first: `MADV_DONTNEED` over a whole empty chunk frees
