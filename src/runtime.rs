@@ -93,7 +93,10 @@ struct Inner {
     observer: Mutex<Option<Weak<dyn Observer>>>,
 }
 
-/// See the module's header.
+/// One memory limit and everything that keeps it: two pools, the ledger, the reclaim ladder, and
+/// the log of stages.
+///
+/// A program usually has one runtime. Clones are cheap and share everything.
 #[derive(Clone)]
 pub struct Runtime {
     inner: Arc<Inner>,

@@ -76,7 +76,7 @@ enum Block<T: Lanes> {
     Taken,
 }
 
-/// A vector of `rows * columns` elements in blocks. See the module's header.
+/// A vector of `rows * columns` elements, cut into blocks that may each leave memory.
 ///
 /// A fresh one is all zeroes and holds no memory. When a call that stores or takes fails, blocks
 /// may be missing; reading them later is [`TilesError::Taken`], never a wrong value.

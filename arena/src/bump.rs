@@ -60,7 +60,9 @@ struct Chunk {
     bytes: usize,
 }
 
-/// See the module's header. It belongs to one thread at a time.
+/// A bump arena: scratch memory for one stage, freed all at once.
+///
+/// It belongs to one thread at a time.
 pub struct Bump {
     pool: Pool,
     chunks: RefCell<Vec<Chunk>>,

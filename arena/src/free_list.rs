@@ -23,7 +23,7 @@ pub(crate) trait Links {
     fn link(&self, index: u32) -> &AtomicU32;
 }
 
-/// The stack; see the module's header. Holding an index popped from it proves that nobody else
+/// A lock-free stack of block indices. Holding an index popped from it proves that nobody else
 /// holds that index.
 pub(crate) struct FreeList {
     head: AtomicU64,

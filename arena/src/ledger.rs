@@ -71,7 +71,9 @@ pub struct LedgerStats {
     pub missed: u64,
 }
 
-/// See the module's header.
+/// Counts exactly how many bytes the blocks of one runtime hold, and charges them to the limit.
+///
+/// Two threads can never both take the last byte under the limit.
 pub struct Ledger {
     account: AccountRef,
     held: Watermark,

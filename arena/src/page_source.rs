@@ -35,7 +35,7 @@ pub enum Pages {
     Huge,
 }
 
-/// A range of addresses that blocks are cut from; see the module's header.
+/// Where the global allocator gets its range of addresses and its pages.
 ///
 /// # Safety
 ///

@@ -61,7 +61,9 @@ pub(crate) struct Inner {
     over_limit_release: OverLimitRelease,
 }
 
-/// A pool of blocks for large vectors; see the module's header. Clones share it.
+/// A pool of blocks for large vectors: it keeps the pages of dropped vectors for the next ones.
+///
+/// Clones share the pool.
 #[derive(Clone)]
 pub struct Pool {
     pub(crate) inner: Arc<Inner>,

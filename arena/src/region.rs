@@ -115,7 +115,7 @@ struct Committed {
     slot_bytes: usize,
 }
 
-/// See the module's header.
+/// One reserved range of addresses, carved into blocks, with a record for each block.
 pub(crate) struct Region {
     os: Arc<dyn Os>,
     blocks: Reservation,

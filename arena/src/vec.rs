@@ -40,7 +40,9 @@ enum Home {
     Block(u32),
 }
 
-/// See the module's header. Holding one proves that its block is charged to the pool's ledger.
+/// A vector of `Copy` elements in a block of a pool. Dropping it returns the block to the pool.
+///
+/// It derefs to a slice. Holding one proves that its block is charged to the pool's ledger.
 pub struct PoolVec<T: Copy + 'static> {
     pool: Arc<Inner>,
     start: NonNull<T>,

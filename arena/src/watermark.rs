@@ -19,7 +19,7 @@
 
 use crate::sync::{AtomicUsize, Ordering};
 
-/// See the module's header.
+/// A gauge that remembers its highest value, ever and since the last restart.
 #[derive(Debug)]
 pub struct Watermark {
     now: AtomicUsize,

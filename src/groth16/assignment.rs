@@ -19,7 +19,10 @@ use ark_bn254::Fr;
 use plimsoll_arena::PoolVec;
 use std::ops::Range;
 
-/// See the module's header.
+/// The values of all variables of one proof: `[1, public inputs, witness]`.
+///
+/// They lie in secret vectors that may leave memory. [`super::prover::Prover`] makes an assignment
+/// from a circuit or a `.wtns` file.
 pub struct Assignment {
     segments: Vec<Spillable<Fr>>,
     segment_len: usize,

@@ -96,7 +96,7 @@ pub struct PlannedStage {
     pub moved: Moved,
 }
 
-/// See the module's header.
+/// How many bytes each stage of a proof needs, and which way the proof takes within a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProofPlan {
     base_bytes: usize,

@@ -22,7 +22,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// An open file whose bytes are copied out at offsets.
+/// A file of a known length that is read at offsets, always by copy.
 #[derive(Debug)]
 pub(in crate::groth16) struct RandomFile {
     file: File,

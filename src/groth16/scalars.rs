@@ -7,7 +7,7 @@ use crate::tiles::Tiles;
 use ark_bn254::Fr;
 use plimsoll_arena::PoolVec;
 
-/// See the module's header.
+/// The scalars of one multi-scalar multiplication: in memory, in tiles, or in the assignment.
 pub(crate) enum Scalars<'a> {
     /// In memory, in order.
     Vector(PoolVec<Fr>),

@@ -37,7 +37,7 @@ use crate::words::load;
 /// Five registers, the lowest digit first.
 type Registers = [__m512i; DIGITS];
 
-/// Numbers whose digits are below `2^52`. See the module's header.
+/// Eight numbers side by side, each in digits below `2^52`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Digits<const DEGREE: usize>([Registers; DEGREE]);
 

@@ -22,7 +22,7 @@ pub enum Hint {
     Uniform,
 }
 
-/// A vector that may be packed or on disk between two uses. See the module's header.
+/// A vector that may be packed or on disk between two uses, and comes back when somebody reads it.
 ///
 /// Dropping it frees its memory and its place in the spill file; what the I/O threads had queued
 /// for it is cancelled.

@@ -25,7 +25,7 @@ pub struct LayoutError {
     pub layout: Layout,
 }
 
-/// How a vector of `rows * columns` elements is cut into blocks. See the module's header.
+/// How a vector of `rows * columns` elements is cut into blocks, and where each element lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     rows: usize,

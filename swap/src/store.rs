@@ -67,7 +67,9 @@ pub struct StoreStats {
     pub failed_saves: u64,
 }
 
-/// See the module's header. Clones share everything.
+/// Keeps cold bytes packed in RAM or in the spill file, and gives them back exactly.
+///
+/// Clones share everything.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,

@@ -46,7 +46,9 @@ struct Shared {
     panics: AtomicU64,
 }
 
-/// See the module's header. Dropped, it drops what is queued and waits for what is running.
+/// The I/O threads, which read ahead and write back in the background.
+///
+/// Dropping them drops the queued jobs and waits for the running ones.
 pub struct Workers {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,

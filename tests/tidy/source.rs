@@ -39,7 +39,7 @@ pub(crate) struct Import {
     pub(crate) is_public: bool,
 }
 
-/// See the module's header.
+/// What one source file names: its imports and the calls that the rules look for.
 #[derive(Debug, Default)]
 pub(crate) struct Source {
     /// From the project's root.

@@ -31,7 +31,7 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Entries of one list that are compared for the best fit.
 const LOOK_AT_MAX: usize = 16;
 
-/// See the module's header.
+/// The free and live stretches of one heap's addresses, and the pages that they cost.
 #[derive(Debug)]
 pub(super) struct Extents {
     pub(super) table: Table,

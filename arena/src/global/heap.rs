@@ -37,7 +37,7 @@ pub(super) struct Block {
     pub(super) reused_bytes: usize,
 }
 
-/// See the module's header.
+/// One heap of the allocator: a range of one page size, its extents and their lock.
 pub(super) struct Heap {
     extents: Lock<Extents>,
     /// The table once more, for flags that are read without the lock.

@@ -63,7 +63,7 @@ pub const BLOCK_BYTES_MIN: usize = 64 << 10;
 /// Smallest request that lives on huge pages, in bytes.
 const HUGE_BLOCK_BYTES_MIN: usize = HUGE_BYTES;
 
-/// An allocator for `#[global_allocator]`; see the module's header.
+/// An allocator for `#[global_allocator]` that keeps the pages of freed large blocks.
 ///
 /// ```
 /// use plimsoll_arena::global::Global;

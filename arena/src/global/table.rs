@@ -36,7 +36,7 @@ pub(super) enum State {
     Busy = 3,
 }
 
-/// See the module's header.
+/// The record of one unit of addresses: its extent's tag and list links.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Entry {
@@ -58,7 +58,7 @@ const MOVED: u8 = 2;
 /// Largest length of an extent, in units.
 pub(super) const UNITS_MAX: u32 = u32::MAX >> 2;
 
-/// The two arrays; see the module's header.
+/// The two arrays of a heap: an entry for each unit, a flag for each page.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Table {
     entries: *const Entry,

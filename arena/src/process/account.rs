@@ -99,7 +99,9 @@ pub trait Pressure: Send + Sync {
     fn limit_changed(&self, excess_bytes: usize);
 }
 
-/// See the module's header.
+/// The account of a process: what each owner holds, what is foreign, and the limit over both.
+///
+/// [`process`](super::process) returns the process's own.
 pub struct Account {
     limit: Limit,
     owners: [Cell; 3],

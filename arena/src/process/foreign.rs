@@ -26,7 +26,7 @@ fn is_younger(number: usize, found: u64) -> bool {
     ahead != 0 && ahead < 1 << 15
 }
 
-/// See the module's header.
+/// The foreign bytes that the youngest look found.
 pub(super) struct Foreign {
     found: AtomicU64,
     looks: AtomicUsize,

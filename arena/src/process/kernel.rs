@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 /// Pages of files may change by so many bytes before they are told apart again.
 const FILES_STEP_BYTES: u64 = 1 << 20;
 
-/// See the module's header.
+/// What the kernel tells an account: the resident bytes, and how many of them count.
 pub(super) struct Kernel {
     statm: Statm,
     /// Pages of files, and shared memory, when they were last told apart; and then: how many of

@@ -92,7 +92,7 @@ fn decode(word: u64) -> LimitSpec {
     }
 }
 
-/// See the module's header.
+/// The limit in force, what somebody asked for, and who did.
 pub(super) struct Limit {
     in_force: AtomicUsize,
     /// The encoded [`LimitSpec`].

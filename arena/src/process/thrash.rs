@@ -140,7 +140,7 @@ impl Meters {
     }
 }
 
-/// See the module's header.
+/// The guard that notices when the process loses most of its time to the limit.
 #[derive(Debug)]
 pub struct Thrash {
     /// Told of, and not noted yet.

@@ -45,7 +45,7 @@ impl OnPanic for NoHook {
     const HOOK: Option<fn()> = None;
 }
 
-/// See the module's header.
+/// A value and its lock, for code that runs inside `malloc`: it neither allocates nor panics.
 #[derive(Debug)]
 pub struct Lock<T, P = NoHook> {
     pub(super) word: AtomicU32,

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::futex::{wait, wake};
 use super::{AtomicU32, Ordering};
 
-/// See the module's header.
+/// A counter that threads wait on without missing a raise.
 #[derive(Debug, Default)]
 pub struct Signal {
     pub(super) count: AtomicU32,

@@ -28,7 +28,7 @@ pub(crate) const COEFFICIENTS_AT_ONCE: usize = 1 << 14;
 /// Coefficients that a task multiplies.
 const TASK_COEFFICIENTS: usize = 1 << 10;
 
-/// See the module's header.
+/// The sums of a zkey's coefficients times their signals, one for each row of A and B.
 pub(super) struct CircomRows<'a> {
     coefficients: Coefficients<'a>,
     index: CoefficientIndex,

@@ -76,7 +76,7 @@ pub(crate) enum End {
     Last,
 }
 
-/// The tables; see the module's header.
+/// The pager's tables, which change under its one lock.
 pub(crate) struct Core {
     pub(crate) chunks: Table<Chunk>,
     pub(crate) frames: Table<Frame>,

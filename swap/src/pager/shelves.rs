@@ -76,7 +76,7 @@ impl Place {
     }
 }
 
-/// The tables; see the module's header.
+/// Which granule lies where on the shelves.
 pub(crate) struct Shelves {
     shelves: Table<Shelf>,
     /// By class, those with room; then [`FREE`] and [`FULL`].

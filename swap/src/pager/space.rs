@@ -76,7 +76,7 @@ pub(crate) fn run(first: usize, count: usize) -> Mask {
     if count >= GRANULES { ALL << first } else { ((1 << count) - 1) << first }
 }
 
-/// The ranges; see the module's header.
+/// The pager's address ranges, and the moves of pages between them.
 pub(crate) struct Space {
     uffd: Uffd,
     data: Mapping,
