@@ -9,6 +9,15 @@
 //!        <  64 KiB  the system's allocator, or any other as `Allocator<A>`
 //! ```
 //!
+//! ```
+//! #[global_allocator]
+//! static ALLOC: plimsoll::Allocator = plimsoll::Allocator::system();
+//!
+//! let column = vec![1u64; 4 << 20];
+//! assert!(ALLOC.stats().live_bytes >= 32 << 20);
+//! # drop(column);
+//! ```
+//!
 //! | variable | meaning |
 //! |---|---|
 //! | `PLIMSOLL_LIMIT` | what the process may hold: `8GiB`, `75%`, `auto`; none without it |

@@ -1,4 +1,15 @@
 //! Everything that can go wrong, and what to do about it.
+//!
+//! ```
+//! use plimsoll::{Error, Runtime};
+//!
+//! let runtime = Runtime::builder().own_limit().limit_bytes(1 << 30).build()?;
+//! let Err(Error::OverLimit { fits_bytes, .. }) = runtime.stage("commit", 1 << 40) else {
+//!     panic!("a TiB does not fit")
+//! };
+//! assert!(fits_bytes > 1 << 40);
+//! # Ok::<(), Error>(())
+//! ```
 
 use crate::limit::{LimitError, Misread, format_bytes};
 use crate::meter::MeterError;

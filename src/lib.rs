@@ -1,12 +1,18 @@
 //! A memory runtime for large zero-knowledge proofs: a byte budget that is kept.
 //!
-//! * **Pools** recycle field vectors without a page fault ([`Pool`], [`PoolVec`]).
-//! * **A soft limit** over everything the process uses ([`Runtime`], [`limit`]): memory is given
-//!   back only when the limit asks for it, cheapest first ([`reclaim`]).
-//! * **Reclaim points** before heavy stages are synchronous and deterministic
-//!   ([`Runtime::reclaim_point`], [`Runtime::stage`]).
-//! * **Kernels** that run inside a budget known beforehand: [`ntt`], [`msm`], and a Groth16 prover
-//!   built on them ([`groth16`]).
+//! * **The allocator** ([`Allocator`], [`alloc`]) goes under any program with one line: large
+//!   blocks keep their pages, and leave memory when the limit asks for it.
+//! * **Pools** ([`Pool`], [`PoolVec`]) reuse the memory of field vectors without a page fault.
+//! * **A soft limit** ([`Runtime`], [`limit`]) covers everything that the process uses. Memory is
+//!   freed only when the limit asks for it, the cheapest first ([`reclaim`]).
+//! * **Reclaim points** ([`Runtime::stage`], [`Runtime::reclaim_point`]) before heavy stages are
+//!   synchronous and deterministic.
+//! * **Spillable vectors** ([`Spillable`], [`spill`], [`tiles`]) are packed or on disk between two
+//!   uses.
+//! * **Kernels** work inside a budget that is known beforehand: [`ntt`], [`msm`], and a Groth16
+//!   prover built on them ([`groth16`]).
+//! * **Pictures and gates**: a page about a run ([`record`], [`layer`]), and tests of memory peaks
+//!   ([`peak_below!`], [`testing`]).
 //!
 //! ```
 //! use plimsoll::Runtime;
@@ -22,11 +28,18 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Features: `ark` (types and kernels of arkworks; default), `groth16` (the prover), `serde` (for
-//! reports), `record` (timelines and pictures of a run), `layer` (the same for programs that use
-//! `tracing`), `metrics` (gauges for exporters), `mimalloc` and `jemalloc` (the global allocator
-//! over them). They only add; none changes what another does. The `plimsoll` command is a package
-//! of its own, `plimsoll-cli`.
+//! | feature | what it adds |
+//! |---|---|
+//! | `ark` (default) | types and kernels of arkworks |
+//! | `groth16` | the prover |
+//! | `serde` | serialization of reports |
+//! | `record` | timelines and pictures of a run |
+//! | `layer` | the same for programs that use `tracing` |
+//! | `metrics` | gauges for exporters |
+//! | `mimalloc`, `jemalloc` | the global allocator over one of these |
+//!
+//! Features only add; none changes what another does. The `plimsoll` command is a package of its
+//! own, `plimsoll-cli`.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -61,10 +74,15 @@ pub mod tiles;
 pub mod timeline;
 pub mod vectors;
 
+#[doc(inline)]
 pub use alloc::{Allocator, cold, will_need};
+#[doc(inline)]
 pub use error::Error;
+#[doc(inline)]
 pub use plimsoll_arena::{Bump, Plain, Pool, PoolVec, Secrecy};
+#[doc(inline)]
 pub use runtime::Runtime;
+#[doc(inline)]
 pub use spill::Spillable;
 
 /// The README's program is a test.

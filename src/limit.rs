@@ -12,6 +12,16 @@
 //!        12.00 GiB (asked for)      Limit { bytes, source }
 //! ```
 //!
+//! ```
+//! use plimsoll::limit::{LimitSpec, format_bytes, parse_bytes};
+//!
+//! let spec: LimitSpec = "12Gi".parse()?;
+//! assert_eq!(spec, "12GiB".parse()?);
+//! assert_eq!(parse_bytes("1.5MiB")?, 3 << 19);
+//! assert_eq!(format_bytes(3 << 19).to_string(), "1.50 MiB");
+//! # Ok::<(), plimsoll::limit::Misread>(())
+//! ```
+//!
 //! Invariants:
 //!
 //! * `bytes = min(asked, cgroup - margin(cgroup), available)`, over those that exist;

@@ -12,6 +12,14 @@
 //!   proc/self/mountinfo +-> cgroup directory -> walk up -> tightest limit
 //! ```
 //!
+//! ```
+//! use plimsoll::meter::Meter;
+//!
+//! let meter = Meter::live()?;
+//! assert!(meter.rss_bytes()? <= meter.mem_total_bytes()?);
+//! # Ok::<(), plimsoll::meter::MeterError>(())
+//! ```
+//!
 //! Invariants, for one reading:
 //!
 //! * `anon_bytes + shared_bytes = resident_bytes`, where shared is file pages plus shared memory;

@@ -4,6 +4,13 @@
 //!   your exporter <-- metrics facade <-- publish(&runtime), before each scrape or on a timer
 //! ```
 //!
+//! ```
+//! let runtime = plimsoll::Runtime::builder().build()?;
+//! plimsoll::metrics::describe(); // once, after your exporter is installed
+//! plimsoll::metrics::publish(&runtime); // before each scrape
+//! # Ok::<(), plimsoll::Error>(())
+//! ```
+//!
 //! | name | kind | meaning |
 //! |---|---|---|
 //! | `plimsoll_limit_bytes` | gauge | the limit; absent when there is none |

@@ -1,5 +1,15 @@
 //! Pools and their vectors, the ledger that counts them, and their errors.
 //!
+//! ```
+//! use plimsoll::pool::Pool;
+//!
+//! let pool = Pool::builder().build()?;
+//! drop(pool.try_zeroed::<u64>(1 << 17)?); // 1 MiB; the pool keeps its pages
+//! let column = pool.try_zeroed::<u64>(1 << 17)?; // the same block, without a page fault
+//! assert_eq!((column.len(), pool.stats().reused), (1 << 17, 1));
+//! # Ok::<(), plimsoll::pool::Error>(())
+//! ```
+//!
 //! All of it is `plimsoll_arena`'s; a program that uses a [`Runtime`](crate::Runtime) needs no
 //! dependency on that crate to name it. This room must never add anything of its own.
 

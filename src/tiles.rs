@@ -13,6 +13,20 @@
 //!                     column stripe: w whole columns, `rows / h` blocks
 //! ```
 //!
+//! ```
+//! use plimsoll::tiles::{Layout, Tiles};
+//! use plimsoll::{Runtime, Secrecy};
+//!
+//! let runtime = Runtime::builder().own_limit().limit_bytes(1 << 30).build()?;
+//! let layout = Layout::new(64, 64, 16, 16)?; // 64 rows, 64 columns, blocks of 16 x 16
+//! let mut matrix = Tiles::<u64>::zeroed(&runtime, layout, Secrecy::Public);
+//! matrix.write_range(130, &[1, 2, 3])?; // row 2, from column 2 on
+//! let mut stripe = vec![0; 16 * 64];
+//! matrix.load_columns(0, &mut stripe)?; // columns 0 to 15, one after the other
+//! assert_eq!(stripe[2 * 64 + 2], 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Every block is a [`Spillable`] of its own, row-major inside. With a scratch of M bytes for a
 //! stripe and N bytes in all, a block has M^2/N bytes (J. S. Vitter, "Algorithms and Data
 //! Structures for External Memory", 2008, chapter 6).

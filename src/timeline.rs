@@ -6,6 +6,16 @@
 //!     "plimsoll": the whole recording; viewers pass over it, `plimsoll report` reads it }
 //! ```
 //!
+//! ```
+//! use plimsoll::record::Recorder;
+//!
+//! let recording = Recorder::builder().title("demo").start()?.finish()?;
+//! let mut trace = Vec::new();
+//! recording.timeline_to(&mut trace)?; // or `write_timeline(path)`
+//! assert_eq!(trace.first(), Some(&b'{'));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! | counter | series |
 //! |---|---|
 //! | `memory (bytes)` | live, cached, packed, other: they add up to the resident memory |

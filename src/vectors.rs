@@ -6,6 +6,16 @@
 //!   runtime.vectors(Secrecy::Public).filled(n, one)?      outside of any stage
 //! ```
 //!
+//! ```
+//! use plimsoll::{Runtime, Secrecy};
+//!
+//! let runtime = Runtime::builder().own_limit().limit_bytes(1 << 30).build()?;
+//! let stage = runtime.stage("commit", 1 << 20)?;
+//! let witness = stage.vectors(Secrecy::Secret).copied(&[3u64, 5, 7])?; // wiped when it is dropped
+//! assert_eq!(witness.len(), 3);
+//! # Ok::<(), plimsoll::Error>(())
+//! ```
+//!
 //! The same vectors can be had from [`Runtime::pool`]; the error there knows no stage and no
 //! holders.
 

@@ -8,6 +8,16 @@
 //!   the spill folder (opened, and timed when asked to)
 //! ```
 //!
+//! ```
+//! use plimsoll::doctor::{Level, Machine, Probe, examine, worst};
+//!
+//! let findings = examine(&Machine::live("/var/tmp".as_ref(), Probe::Off));
+//! for finding in findings.iter().filter(|finding| finding.level > Level::Ok) {
+//!     println!("{}: {} -> {:?}", finding.name, finding.says, finding.mend);
+//! }
+//! let _exit_code = worst(&findings) as i32;
+//! ```
+//!
 //! Rooms: `machine` and `probe` read, a file by `reading`; `kernel`, `memory`, `swap` and `spill`
 //! judge, in the words of `finding`. A check sees nothing but the snapshot, so that a tree of files
 //! from another machine gives what it would give there; only the spill folder is opened, since no

@@ -15,6 +15,18 @@
 //!                 one point
 //! ```
 //!
+//! ```
+//! use ark_bn254::{Fr, G1Affine};
+//! use ark_ec::AffineRepr;
+//!
+//! let pool = plimsoll::Pool::builder().build()?;
+//! let bases = [G1Affine::generator(); 3];
+//! let scalars = [1u64, 2, 4].map(Fr::from);
+//! let sum = plimsoll::msm::msm(&pool, &bases, &scalars)?;
+//! assert_eq!(sum, G1Affine::generator() * Fr::from(7u64));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Method: buckets (N. Pippenger, On the evaluation of powers and monomials, SIAM J. Comput. 9,
 //! 1980) with signed digits and batched affine additions. A segment owns the buckets that begin
 //! in it. The one it shares with the segment before gets a sum of its own, added when all are

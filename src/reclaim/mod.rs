@@ -11,6 +11,32 @@
 //!                               allocator inside ours, otherwise the C library
 //! ```
 //!
+//! ```
+//! use plimsoll::{Runtime, reclaim::Holder};
+//! use std::sync::{Arc, Mutex};
+//!
+//! struct Roots(Mutex<Vec<u64>>);
+//!
+//! impl Holder for Roots {
+//!     fn name(&self) -> &str {
+//!         "roots"
+//!     }
+//!     fn held_bytes(&self) -> usize {
+//!         self.0.try_lock().map_or(0, |roots| roots.capacity() * 8)
+//!     }
+//!     fn reclaim(&self, _target_bytes: usize) -> usize {
+//!         self.0.try_lock().map_or(0, |mut roots| std::mem::take(&mut *roots).capacity() * 8)
+//!     }
+//! }
+//!
+//! let runtime = Runtime::builder().own_limit().limit_bytes(1 << 30).build()?;
+//! let roots: Arc<dyn Holder> = Arc::new(Roots(Mutex::new(vec![7; 1 << 16])));
+//! runtime.register(&roots);
+//! runtime.reclaim_all();
+//! assert_eq!(roots.held_bytes(), 0);
+//! # Ok::<(), plimsoll::Error>(())
+//! ```
+//!
 //! Cheapest first, and a rung is climbed only while bytes are short. Once climbing, a little more
 //! than needed is freed (`slack_bytes`), so that the next charge does not climb again. The order
 //! is fixed and nothing runs in the background: the same sequence of calls gives the same actions.

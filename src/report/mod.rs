@@ -8,6 +8,16 @@
 //!   tables       stages; the largest holders at the peak
 //! ```
 //!
+//! ```
+//! use plimsoll::record::Recorder;
+//!
+//! let recording = Recorder::builder().title("demo").start()?.finish()?;
+//! let mut page = Vec::new();
+//! recording.report_to(&mut page)?; // or `write_report(path)`
+//! assert!(!page.is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! The page is one file: style, script and data are inside, and it asks nothing of any network
 //! (its policy forbids it). The tables and sentences are text that needs no script; the charts are
 //! drawn from the embedded JSON, which is the recording itself, so what is drawn can be checked.

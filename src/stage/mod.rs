@@ -1,5 +1,17 @@
 //! Stages: a named part of a proof, with what it needed, took and left.
 //!
+//! ```
+//! use plimsoll::Runtime;
+//!
+//! let runtime = Runtime::builder().own_limit().limit_bytes(1 << 30).build()?;
+//! let stage = runtime.stage("commit", 8 << 20)?; // a reclaim point for 8 MiB
+//! let column = stage.zeroed::<u64>(1 << 20)?;
+//! let report = stage.finish();
+//! assert_eq!(report.live_peak_bytes, 8 << 20);
+//! # drop(column);
+//! # Ok::<(), plimsoll::Error>(())
+//! ```
+//!
 //! A stage begins with a reclaim point for the bytes it needs and ends when its guard is dropped.
 //! In between it is a `tracing` span. Its report goes to the runtime's log, which keeps the last
 //! [`STAGE_LOG_LEN`] of them.

@@ -8,6 +8,17 @@
 //!   peak_in(&runtime, || ...)          counted: vectors of this runtime, built before
 //! ```
 //!
+//! ```
+//! use plimsoll::{Runtime, testing};
+//!
+//! let peak = testing::peak(|| {
+//!     let runtime = Runtime::builder().build().expect("a runtime");
+//!     let column = runtime.pool().try_zeroed::<u64>(1 << 17).expect("1 MiB");
+//!     column.len()
+//! });
+//! assert_eq!((peak.bytes, peak.value), (1 << 20, 1 << 17));
+//! ```
+//!
 //! What is counted is what vectors asked for ([`crate::PoolVec`], spillable vectors in memory,
 //! the secret ones too), to the byte: not what the pool rounds up or caches, not the kernel's
 //! pages. Each addition is one atomic step, so the peak is exact on any number of threads; on one
