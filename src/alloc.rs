@@ -1,5 +1,5 @@
-//! The allocator a program puts under itself: one line, and its large vectors keep their pages, or
-//! leave memory when a limit says so.
+//! The global allocator: with one line, the large vectors of a program keep their pages, and leave
+//! memory when a limit requires it.
 //!
 //! ```text
 //!   #[global_allocator] static ALLOC: plimsoll::Allocator
@@ -27,18 +27,21 @@
 //! | `PLIMSOLL_ENCRYPT_SPILL` | not `0`: that file holds ciphertext only |
 //! | `PLIMSOLL_FAIL_FAST` | not `0`: end the process when it does little but wait for pages |
 //!
-//! They are read at the first large allocation, without allocating. The limit is the process's:
-//! [`Allocator::set_limit`] and a [`crate::Runtime`] set the same one from code, the last writer
-//! wins, and the pager follows it; whether there is a pager is decided at the first large
-//! allocation, by the limit of that moment. What is not understood,
-//! or cannot be had, is reported once on standard error and changes nothing.
+//! The allocator reads them at the first large allocation, without allocating. The process has one
+//! limit. [`Allocator::set_limit`] and a [`crate::Runtime`] set the same one from code, the last
+//! writer wins, and the pager follows it. Whether there is a pager depends on the limit at the
+//! moment of the first large allocation. If a value cannot be understood, or the pager cannot run,
+//! one line on standard error says so and nothing changes.
 //!
-//! What is paged goes to a file without a name, mode 0600, as it is in memory, or sealed with a key
-//! of this process: set `PLIMSOLL_ENCRYPT_SPILL` where the witness must never reach a disk in the
-//! clear. (For spillable vectors: [`crate::spill::SpillOptions::encryption`].)
+//! The pager writes to a file without a name, mode 0600. Set `PLIMSOLL_ENCRYPT_SPILL` where the
+//! witness must never reach a disk in the clear; the pager then encrypts with a key of this
+//! process. (For spillable vectors: [`crate::spill::SpillOptions::encryption`].)
 //!
-//! Invariants, the policy and what it costs: `docs/allocator.md`, `docs/pager.md`. Must never: make
-//! a program behave otherwise than it does without it, but for its memory and its time.
+//! The policy and the costs: [docs/allocator.md] and [docs/pager.md]. Must never: change what a
+//! program does, apart from its memory and its time.
+//!
+//! [docs/allocator.md]: https://github.com/plimsoll-zk/plimsoll/blob/main/docs/allocator.md
+//! [docs/pager.md]: https://github.com/plimsoll-zk/plimsoll/blob/main/docs/pager.md
 
 use crate::reclaim::{Climb, Held, Moment, Rung};
 use plimsoll_arena::global::Global;
@@ -48,7 +51,7 @@ use plimsoll_arena::process::{AccountRef, Owner};
 pub use plimsoll_swap::pager::{Paged, PagerStats, cold, will_need};
 use std::alloc::System;
 
-/// An allocator for `#[global_allocator]`; `A` serves what is below 64 KiB.
+/// An allocator for `#[global_allocator]`. The inner allocator `A` serves requests below 64 KiB.
 ///
 /// ```
 /// #[global_allocator]

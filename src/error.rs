@@ -15,7 +15,7 @@ use crate::limit::{LimitError, Misread, format_bytes};
 use crate::meter::MeterError;
 use crate::reclaim::Held;
 
-/// An error of the runtime. [`Error::OverLimit`] is the one that a limit is about.
+/// An error of the runtime. [`Error::OverLimit`] means that memory does not fit under the limit.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -33,7 +33,7 @@ pub enum Error {
         short_bytes: u64,
         /// The limit in force.
         limit_bytes: u64,
-        /// The smallest limit that would do, as far as is known here.
+        /// The smallest limit that would work, as far as is known here.
         fits_bytes: u64,
         /// Who holds memory, largest first.
         holders: Vec<Held>,
@@ -98,7 +98,7 @@ impl From<plimsoll_arena::Error> for Error {
 }
 
 impl Error {
-    /// Says whether memory, or the room where it would spill to, is what there was too little of.
+    /// Returns whether the cause is too little memory, or too little room to spill to.
     #[must_use]
     pub fn is_short_of_memory(&self) -> bool {
         matches!(self, Self::OverLimit { .. } | Self::SpillStopped { .. } | Self::Arena(_))

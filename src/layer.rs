@@ -1,4 +1,4 @@
-//! The recorder for any program that uses `tracing`: a layer that hears its spans.
+//! The recorder for any program that uses `tracing`: a layer that turns its spans into stages.
 //!
 //! ```text
 //!   span entered ----- clock, CPU time --+
@@ -20,18 +20,18 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A span that is entered several times is as many stages. Spans below the layer's level
-//! ([`RecordLayer::level`], INFO) cost one comparison; the others two readings of the clock and of
-//! `getrusage`, about 2 us, and where the recorder has the program's global allocator
-//! ([`RecorderBuilder::allocator`](crate::record::RecorderBuilder::allocator)) two readings of its
-//! gauges and of its pager's. When the recorder watches a runtime, that runtime's stages are heard
-//! from itself, with what they freed and spilled, and their spans are passed over here.
+//! Each time a span is entered counts as one stage. A span below the layer's level
+//! ([`RecordLayer::level`], INFO) costs one comparison. Any other span costs two readings of the
+//! clock and of `getrusage`, about 2 us; if the recorder has the program's global allocator
+//! ([`RecorderBuilder::allocator`](crate::record::RecorderBuilder::allocator)), also two readings
+//! of the gauges of allocator and pager. If the recorder watches a runtime, the runtime itself
+//! reports its stages, with what they freed and spilled, and the layer skips their spans.
 //!
-//! Invariants: a stage is recorded when it is left, on the thread that leaves it; nothing is
-//! recorded once the recorder is finished.
+//! Invariants: the layer records a stage when a thread leaves the span, on that thread; after the
+//! recorder has finished, it records nothing.
 //!
-//! Must never: look at a span's fields (a witness may be among them), but for the name that
-//! [`Runtime::stage`](crate::Runtime::stage) gives its own.
+//! Must never: look at a span's fields (a witness may be among them). The exception is the name
+//! that [`Runtime::stage`](crate::Runtime::stage) gives to its own spans.
 
 use crate::record::{DEPTH_MAX, Reading, Recorder, Shared, cpu_us_of_process};
 use crate::stage::{self, StageReport};
@@ -46,7 +46,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-/// Hears spans for a [`Recorder`]. Made by [`Recorder::layer`].
+/// A `tracing` layer that records spans for a [`Recorder`]. [`Recorder::layer`] makes it.
 #[derive(Clone, Debug)]
 #[must_use = "a layer hears nothing before it is part of a subscriber"]
 pub struct RecordLayer {

@@ -1,8 +1,8 @@
-//! The budget's words: how a user asks for a limit, and what the limit comes to.
+//! How a user writes a limit, and how many bytes it comes to on this machine.
 //!
-//! A [`LimitSpec`] is what was asked for; a [`Limit`] is the number of bytes it comes to on this
-//! machine now, with the reason. Both are the arena's (`process`), where the global allocator reads
-//! the same words; here they get errors, paths and text.
+//! A [`LimitSpec`] is what the user asked for. A [`Limit`] is the number of bytes that it comes to
+//! on this machine now, with the reason. The arena (`process`) parses and resolves both, because
+//! the global allocator reads the same forms; this module adds errors, paths and text.
 //!
 //! ```text
 //!   "12GiB"   "12Gi"   "75%"   "auto"   "none"
@@ -31,10 +31,10 @@
 //! * `parse(spec.to_string()) = spec`, exactly; `parse_bytes(format_bytes(n))` is within half of
 //!   one hundredth of the unit shown.
 //!
-//! `MemAvailable` does not count what this process already holds, so it is looked at once, when the
-//! limit is set. The cgroup is looked at again while the process runs.
+//! `MemAvailable` does not count what this process already holds, so it counts once, when somebody
+//! sets the limit. The process looks at the cgroup again while it runs.
 //!
-//! Must never: resolve to more than one of its bounds, or accept words it half understands.
+//! Must never: exceed one of its bounds, or accept text that it half understands.
 //!
 //! Source: IEC 80000-13 for the prefixes.
 
@@ -105,9 +105,9 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// What `spec` comes to on this machine now: the least of what was asked for, what the cgroup
-    /// leaves, and `MemAvailable`; `None` for no limit. Among equals the first of the three is
-    /// named.
+    /// Returns what `spec` comes to on this machine now: the least of what the user asked for, what
+    /// the cgroup leaves, and `MemAvailable`; `None` for no limit. If two are equal, it names the
+    /// first of these three.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! What the kernel says about memory: this process, this machine, this cgroup.
 //!
-//! A [`Meter`] reads and never decides. The reading itself is the arena's (`process`), which may
-//! not allocate; here its numbers and errors get paths and words.
+//! A [`Meter`] reads and never decides. The arena (`process`) does the reading, without allocation;
+//! this module adds paths and words to its numbers and errors.
 //!
 //! ```text
 //!                  root (/ or a fixture tree)
@@ -251,11 +251,11 @@ impl Meter {
         self.machine_memory().map(|memory| memory.mem_total_bytes)
     }
 
-    /// The memory cgroup of this process and the tightest limit on it, or `None` where there is no
-    /// memory cgroup, or none that this mount namespace shows.
+    /// Returns the memory cgroup of this process and the tightest limit on it. `None` means that
+    /// there is no memory cgroup, or that this mount namespace shows none.
     ///
-    /// Looks the cgroup up anew each time, for a process can be moved: a dozen small reads. Call it
-    /// at a stage's edge, not at each charge.
+    /// Looks the cgroup up again each time, because a process can move: a dozen small reads. Call
+    /// it at the start or end of a stage, not at each charge.
     ///
     /// # Errors
     ///

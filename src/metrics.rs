@@ -1,4 +1,4 @@
-//! Gauges of a runtime through the `metrics` facade, for whoever exports to Prometheus and alike.
+//! Gauges of a runtime through the `metrics` facade, for exporters to Prometheus and others.
 //!
 //! ```text
 //!   your exporter <-- metrics facade <-- publish(&runtime), before each scrape or on a timer

@@ -10,8 +10,9 @@
 //! # Ok::<(), plimsoll::pool::Error>(())
 //! ```
 //!
-//! All of it is `plimsoll_arena`'s; a program that uses a [`Runtime`](crate::Runtime) needs no
-//! dependency on that crate to name it. This room must never add anything of its own.
+//! Everything here comes from `plimsoll_arena`. A program that uses a [`Runtime`](crate::Runtime)
+//! can name these types without a dependency on that crate. This module must never add anything of
+//! its own.
 
 pub use plimsoll_arena::os::OsError;
 pub use plimsoll_arena::{

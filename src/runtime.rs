@@ -109,13 +109,14 @@ impl std::fmt::Debug for Runtime {
 }
 
 impl Runtime {
-    /// Returns the pool for vectors.
+    /// Returns the pool for ordinary vectors.
     #[must_use]
     pub fn pool(&self) -> &Pool {
         &self.inner.vectors.pool
     }
 
-    /// Returns the pool for secrets: what is dropped is overwritten at once.
+    /// Returns the pool for secrets. It wipes the memory of a vector as soon as the vector is
+    /// dropped.
     #[must_use]
     pub fn secret_pool(&self) -> &Pool {
         &self.inner.secrets.pool
@@ -141,20 +142,20 @@ impl Runtime {
         &self.inner.account
     }
 
-    /// Looks at what the kernel says is resident. Charges, stages and reclaim points do so by
+    /// Asks the kernel how much is resident. Charges, stages and reclaim points do this by
     /// themselves.
     pub fn look(&self) {
         self.inner.ledger.sample();
     }
 
-    /// Returns what counts against the limit, in bytes: what vectors hold, and what the rest of the
-    /// process held at the last look, with a margin for what grows unseen.
+    /// Returns the bytes that count against the limit: what vectors hold, what the rest of the
+    /// process held at the last look, and a margin for growth that nobody has seen yet.
     #[must_use]
     pub fn counted_bytes(&self) -> u64 {
         self.inner.ledger.counted_bytes() as u64
     }
 
-    /// Returns what is resident now, by kind.
+    /// Returns the resident bytes of the process now, by kind.
     #[must_use]
     pub fn parts(&self) -> Parts {
         self.account().parts()
@@ -168,7 +169,8 @@ impl Runtime {
         (times, most_bytes as u64)
     }
 
-    /// Says that the rest of the process will hold `bytes`, until what is returned is dropped.
+    /// Announces that the rest of the process will hold `bytes`, for as long as the returned guard
+    /// lives.
     #[cfg(feature = "groth16")]
     pub(crate) fn expect_foreign(&self, bytes: usize) -> plimsoll_arena::process::Expected {
         Account::expect(&self.inner.account, bytes)
@@ -200,8 +202,8 @@ impl Runtime {
         Some(self.account().limit_bytes()).filter(|b| *b != usize::MAX).map(|bytes| bytes as u64)
     }
 
-    /// Sets the limit by its words, and returns what it came to; `None` for no limit. Lowering it
-    /// reclaims at once, from this runtime, from others and from the global allocator.
+    /// Sets the limit from its text form, and returns the limit in force; `None` means no limit.
+    /// Lowering it reclaims at once, from this runtime, from others and from the global allocator.
     ///
     /// # Errors
     ///
@@ -281,8 +283,8 @@ impl Runtime {
         }
     }
 
-    /// Gives everything back that is not in use: all cached blocks, what holders can make again,
-    /// and the free pages of the heap.
+    /// Frees all memory that is not in use: cached blocks, what holders can make again, and the
+    /// free pages of the heap.
     pub fn reclaim_all(&self) -> Freed {
         let freed = self.inner.ladder.climb(usize::MAX / 2, Cause::Point);
         self.inner.ledger.sample();
@@ -290,9 +292,9 @@ impl Runtime {
         freed
     }
 
-    /// Gives cached blocks back, largest class first and oldest first, until at most `max_bytes` of
-    /// them are left; returns the bytes given back. For who knows what comes next: blocks of sizes
-    /// that are not asked for again are memory beyond what is in use, where no limit is near.
+    /// Frees cached blocks, the largest class and the oldest block first, until at most `max_bytes`
+    /// of them are left. Returns the freed bytes. Use it when you know what comes next: without a
+    /// limit nearby, blocks of sizes that nobody needs again would stay.
     pub fn shrink_cached(&self, max_bytes: u64) -> u64 {
         let pools = [self.pool(), self.secret_pool()];
         let cached: usize = pools.iter().map(|pool| pool.stats().cached_bytes).sum();
@@ -301,7 +303,7 @@ impl Runtime {
         pools.into_iter().fold(0, give) as u64
     }
 
-    /// Returns who holds how much now, largest first.
+    /// Returns the holders of memory and their bytes, the largest first.
     #[must_use]
     pub fn held(&self) -> Vec<Held> {
         self.inner.ladder.held(Moment::Now)
@@ -341,7 +343,7 @@ impl Runtime {
         self.inner.ladder.counts()
     }
 
-    /// Takes the reports of the stages that ended, oldest first.
+    /// Takes the reports of the stages that have ended, the oldest first.
     #[must_use]
     pub fn take_stages(&self) -> Vec<StageReport> {
         self.stages().drain(..).collect()
@@ -391,7 +393,7 @@ impl Runtime {
         }
     }
 
-    /// Turns a refusal of the arena into the error that names the stage and the largest holders.
+    /// Turns an error of the arena into one that names the stage and the largest holders.
     #[must_use]
     pub fn explain(&self, stage: &str, error: plimsoll_arena::Error) -> Error {
         match error {

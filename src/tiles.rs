@@ -1,7 +1,8 @@
 //! A vector as a matrix of blocks, each of which may leave memory on its own.
 //!
-//! A transform out of core, and any job that walks a large vector once by rows and once by columns,
-//! needs both walks in large reads. A row-major file gives the rows only; blocks give both:
+//! A transform out of core walks a large vector once by rows and once by columns, and needs large
+//! reads in both walks. A row-major file gives large reads for rows only. Blocks give them for
+//! both:
 //!
 //! ```text
 //!            w        w        w                     N = rows * columns, natural order row-major
@@ -31,15 +32,15 @@
 //! stripe and N bytes in all, a block has M^2/N bytes (J. S. Vitter, "Algorithms and Data
 //! Structures for External Memory", 2008, chapter 6).
 //!
-//! A block is in one of three states, and no call makes another of them up:
+//! A block is in one of three states:
 //!
 //! ```text
 //!   Zeroes --write, store--> Stored --take--> Taken        reading Taken is an error, not zeroes
 //!                              ^-----store------'
 //! ```
 //!
-//! While everything fits under the limit nothing is written anywhere. It must never hold more
-//! memory than the blocks, and one block a thread during a load or store.
+//! While everything fits under the limit, no block is written anywhere. Must never: hold more
+//! memory than the blocks, and one block for each thread during a load or store.
 
 mod error;
 mod layout;
@@ -57,7 +58,7 @@ use moves::Side;
 use plimsoll_arena::{PoolVec, Secrecy};
 use rayon::prelude::*;
 
-/// How a vector is walked next: what leaves memory first follows from it.
+/// How a program walks the vector next. It decides which blocks leave memory first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Walk {
     /// By row stripes, from the first.
@@ -75,7 +76,7 @@ pub enum Texture {
     Uniform,
 }
 
-/// What the one who stores a stripe knows of its blocks.
+/// What the caller knows about the blocks of a stripe that it stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outlook {
     /// The next walk over the whole vector.
@@ -92,8 +93,8 @@ enum Block<T: Lanes> {
 
 /// A vector of `rows * columns` elements, cut into blocks that may each leave memory.
 ///
-/// A fresh one is all zeroes and holds no memory. When a call that stores or takes fails, blocks
-/// may be missing; reading them later is [`TilesError::Taken`], never a wrong value.
+/// Fresh tiles are all zeros and hold no memory. If a call that stores or takes fails, blocks may
+/// be missing. Reading these later returns [`TilesError::Taken`], never a wrong value.
 pub struct Tiles<T: Lanes> {
     runtime: Runtime,
     layout: Layout,
@@ -110,28 +111,28 @@ impl<T: Lanes> std::fmt::Debug for Tiles<T> {
 }
 
 impl<T: Lanes> Tiles<T> {
-    /// A vector of zeroes, which takes no memory until it is written, and then that of
-    /// [`Runtime::pool_of`] `secrecy`.
+    /// Makes a vector of zeros. It takes no memory until somebody writes to it, and then takes it
+    /// from [`Runtime::pool_of`] `secrecy`.
     #[must_use]
     pub fn zeroed(runtime: &Runtime, layout: Layout, secrecy: Secrecy) -> Self {
         let blocks = (0..layout.blocks()).map(|_| Block::Zeroes).collect();
         Self { runtime: runtime.clone(), layout, secrecy, kept_blocks: 0, blocks }
     }
 
-    /// The matrix and its blocks.
+    /// Returns the shape of the matrix and of its blocks.
     #[must_use]
     pub fn layout(&self) -> Layout {
         self.layout
     }
 
-    /// Elements of the vector; never zero.
+    /// Returns the number of elements, which is never zero.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a layout is never empty")]
     pub fn len(&self) -> usize {
         self.layout.len()
     }
 
-    /// The secrecy of the pool that the blocks are from.
+    /// Returns the secrecy of the pool that the blocks come from.
     #[must_use]
     pub fn secrecy(&self) -> Secrecy {
         self.secrecy
@@ -143,8 +144,8 @@ impl<T: Lanes> Tiles<T> {
         self.blocks.iter().all(|block| matches!(block, Block::Zeroes))
     }
 
-    /// Moves all blocks out and leaves `self` with every block taken: whoever fails half-way loses
-    /// the vector instead of mixing two states of it.
+    /// Moves all blocks out and leaves `self` with every block taken. A caller that fails half-way
+    /// then loses the vector, instead of mixing two states of it.
     #[must_use]
     pub fn detach(&mut self) -> Self {
         let taken = (0..self.blocks.len()).map(|_| Block::Taken).collect();
@@ -152,7 +153,7 @@ impl<T: Lanes> Tiles<T> {
         Self { blocks, ..self.like(self.layout) }
     }
 
-    /// A vector of zeroes in `layout`, and for the rest like this one.
+    /// Makes a vector of zeros in `layout`, with the runtime and the settings of this one.
     #[must_use]
     pub fn like(&self, layout: Layout) -> Self {
         let mut tiles = Self::zeroed(&self.runtime, layout, self.secrecy);
@@ -160,9 +161,9 @@ impl<T: Lanes> Tiles<T> {
         tiles
     }
 
-    /// Sets how many blocks should stay in memory between two walks. They are spread evenly over
-    /// the next walk; the others begin to leave as soon as they are stored and room is short.
-    /// Without this call that is all of them.
+    /// Sets how many blocks should stay in memory between two walks; without this call none is
+    /// chosen to stay. The chosen blocks are spread evenly over the next walk. The others begin to
+    /// leave as soon as they are stored and room is short.
     pub fn keep(&mut self, blocks: usize) {
         self.kept_blocks = blocks;
     }
@@ -183,7 +184,7 @@ impl<T: Lanes> Tiles<T> {
         self.load(Side::Columns, stripe, scratch)
     }
 
-    /// As [`Tiles::load_rows`], for the last time: the blocks' memory goes home.
+    /// As [`Tiles::load_rows`], for the last time: frees the memory of the blocks.
     ///
     /// # Errors
     /// As [`Tiles::load_rows`]; blocks of the stripe are then taken.
@@ -191,7 +192,7 @@ impl<T: Lanes> Tiles<T> {
         self.take(Side::Rows, stripe, scratch)
     }
 
-    /// As [`Tiles::load_columns`], for the last time: the blocks' memory goes home.
+    /// As [`Tiles::load_columns`], for the last time: frees the memory of the blocks.
     ///
     /// # Errors
     /// As [`Tiles::load_rows`]; blocks of the stripe are then taken.
@@ -199,7 +200,7 @@ impl<T: Lanes> Tiles<T> {
         self.take(Side::Columns, stripe, scratch)
     }
 
-    /// Makes new blocks of row stripe `stripe` from `scratch`, in place of the old ones.
+    /// Replaces the blocks of row stripe `stripe` by new ones with the elements of `scratch`.
     ///
     /// # Errors
     /// As [`Tiles::load_rows`]; the stripe's blocks are then what they were.
@@ -212,7 +213,7 @@ impl<T: Lanes> Tiles<T> {
         self.store(Side::Rows, stripe, scratch, outlook)
     }
 
-    /// Makes new blocks of column stripe `stripe` from `scratch`, which holds column after column.
+    /// Replaces the blocks of column stripe `stripe`; `scratch` holds column after column.
     ///
     /// # Errors
     /// As [`Tiles::load_rows`]; the stripe's blocks are then what they were.

@@ -1,4 +1,4 @@
-//! Vectors by stage: made in a pool of a runtime, with an error that says where.
+//! Makes vectors in a pool of a runtime; the error names the stage and the largest holders.
 //!
 //! ```text
 //!   stage.zeroed(n)?                       -> "stage \"commit\" needs .., largest holders: .."
@@ -16,8 +16,7 @@
 //! # Ok::<(), plimsoll::Error>(())
 //! ```
 //!
-//! The same vectors can be had from [`Runtime::pool`]; the error there knows no stage and no
-//! holders.
+//! [`Runtime::pool`] makes the same vectors, but its errors know no stage and no holders.
 
 use crate::error::Error;
 use crate::runtime::Runtime;
@@ -32,7 +31,7 @@ pub struct Vectors<'a> {
 }
 
 impl Runtime {
-    /// Returns the maker of vectors of a secrecy, outside of any stage.
+    /// Returns what makes vectors of this secrecy, outside of any stage.
     #[must_use]
     pub fn vectors(&self, secrecy: Secrecy) -> Vectors<'_> {
         Vectors::new(self, "", secrecy)
@@ -66,7 +65,7 @@ impl<'a> Vectors<'a> {
         self.explained(self.runtime.pool_of(self.secrecy).try_with_capacity(capacity))
     }
 
-    /// Makes a vector of `len` zeroes. Bytes known to be zero are not filled again.
+    /// Makes a vector of `len` zeros. It does not fill bytes that are known to be zero.
     ///
     /// # Errors
     ///
@@ -75,8 +74,8 @@ impl<'a> Vectors<'a> {
         self.explained(self.runtime.pool_of(self.secrecy).try_zeroed(len))
     }
 
-    /// Makes a vector of `len` elements that its caller overwrites: until then they are zeroes or
-    /// what the memory held before.
+    /// Makes a vector of `len` elements for a caller that overwrites all of them. Until then they
+    /// are zeros, or what the memory held before.
     ///
     /// # Errors
     ///

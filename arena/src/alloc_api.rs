@@ -1,7 +1,7 @@
-//! The pool as an `Allocator` of allocator-api2 0.2, for hashbrown, bumpalo and their kin.
+//! The pool as an `Allocator` of allocator-api2 0.2, for hashbrown, bumpalo and others.
 //!
-//! Requests of a granule (64 KiB) and more are blocks, charged softly; smaller ones are the
-//! global allocator's. A pointer goes home by its layout and its address.
+//! Requests of a granule (64 KiB) and more become blocks and are charged softly. Smaller requests
+//! go to the global allocator. The layout and the address of a pointer tell where to free it.
 
 use crate::ledger::Charge;
 use crate::pool::Pool;

@@ -6,8 +6,8 @@
 //!   checkpoint ----------------^        rewind: the cursor goes back, chunk 2 goes home
 //! ```
 //!
-//! Allocating moves the cursor. Slices borrow the arena, so going back needs it borrowed mutably,
-//! and a rewind that would leave a slice behind does not compile:
+//! Allocating moves the cursor. Slices borrow the arena, and a rewind borrows it mutably. So a
+//! rewind that would leave a slice behind does not compile:
 //!
 //! ```compile_fail,E0502
 //! # let pool = plimsoll_arena::Pool::builder().build().unwrap();
@@ -28,8 +28,8 @@
 //! slice[0] = 1;
 //! ```
 //!
-//! Chunks are pool blocks, so they are charged, recycled and wiped as vectors are; a rewind sends
-//! the chunks above it home at once, where a reclaim point finds them.
+//! Chunks are blocks of the pool, so the pool charges, recycles and wipes them like vectors. A
+//! rewind returns the chunks above it to the pool at once, where a reclaim point finds them.
 //!
 //! Source: the region allocators of Hanson, "Fast allocation and deallocation of memory based on
 //! object lifetimes", 1990.
@@ -165,14 +165,14 @@ impl Bump {
         self.try_alloc_copy(slice).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Returns a guard through which to allocate; its drop goes back to here.
+    /// Returns a guard through which to allocate. Dropping it frees what was allocated since.
     pub fn checkpoint(&mut self) -> Rewind<'_> {
         let mark = self.mark();
         let outer = std::mem::replace(&mut self.lowest, mark);
         Rewind { bump: self, outer }
     }
 
-    /// Frees everything and sends all chunks home.
+    /// Frees everything and returns all chunks to the pool.
     pub fn reset(&mut self) {
         self.rewind(Mark::EMPTY);
     }

@@ -1,10 +1,10 @@
 //! The ledger: every byte that the blocks of one runtime hold, exactly, against the limit of the
 //! [account](crate::process::Account) it charges.
 //!
-//! A charge is one compare-and-exchange on the account: it either fits under the limit or it does
-//! not, so two threads, of two runtimes even, can never both take the last byte. A charge that does
-//! not fit asks the [`Pressure`] hook to make room, until nothing more comes, and then is refused
-//! ([`Charge::Hard`]) or let through and counted as a miss ([`Charge::Soft`]).
+//! A charge is one compare-and-exchange on the account, so two threads, even of two runtimes, can
+//! never both take the last byte. A charge that does not fit asks the [`Pressure`] hook to make
+//! room until no more comes. Then a [`Charge::Hard`] is refused, and a [`Charge::Soft`] goes
+//! through and counts as a miss.
 //!
 //! Invariants:
 //!
@@ -21,20 +21,20 @@ use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::watermark::Watermark;
 use std::sync::{Arc, OnceLock};
 
-/// Rounds of relief a charge waits through when others take what was freed for it: seconds, and
-/// never for ever.
+/// How often a charge asks for relief while other threads take what was freed for it. It may wait
+/// for seconds, but not for ever.
 const ROUNDS_MAX: u32 = 10_000;
 
-/// What a charge does when the limit leaves no room after reclaiming.
+/// What a charge does if there is no room under the limit even after reclaiming.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Charge {
-    /// Goes through and is counted as a miss.
+    /// Goes through, over the limit, and counts as a miss.
     Soft,
     /// Is refused with [`OverLimit`].
     Hard,
 }
 
-/// A charge that was refused, with the numbers to say why.
+/// A refused charge, with the numbers that explain it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{asked_bytes} bytes asked for, {short_bytes} too many: {held_bytes} held and \
@@ -53,7 +53,7 @@ pub struct OverLimit {
     pub limit_bytes: usize,
 }
 
-/// What the ledger counted. All numbers only grow, but for the bytes.
+/// The counts of a ledger. All numbers only grow, except the bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LedgerStats {
@@ -163,8 +163,8 @@ impl Ledger {
         &self.held
     }
 
-    /// Connects the policy that makes room. Returns false, and changes nothing, when one is
-    /// connected already.
+    /// Connects the policy that makes room. If one is connected already, returns false and changes
+    /// nothing.
     pub fn connect(&self, pressure: Arc<dyn Pressure>) -> bool {
         self.pressure.set(pressure).is_ok()
     }
@@ -175,8 +175,8 @@ impl Ledger {
         self.account.limit_bytes()
     }
 
-    /// Sets the account's limit in bytes (`usize::MAX` for none) and returns the old one. It gives
-    /// nothing back by itself.
+    /// Sets the account's limit in bytes (`usize::MAX` for none) and returns the old one. It frees
+    /// nothing by itself.
     pub fn set_limit(&self, limit_bytes: usize) -> usize {
         self.account.set_limit(limit_bytes, Source::Runtime)
     }
@@ -188,7 +188,7 @@ impl Ledger {
     }
 
     /// Notes that `bytes` that were charged have their pages now. Until then a sample counts them
-    /// as held and not as resident, so foreign bytes are never thought smaller than they are.
+    /// as held and not as resident, so the ledger never underestimates the foreign bytes.
     pub fn settle(&self, bytes: usize) {
         self.account.arrived(Owner::Pools, bytes);
     }
@@ -214,8 +214,8 @@ impl Ledger {
         self.account.excess_bytes()
     }
 
-    /// Returns held and foreign bytes together, these with their margin, or as expected if that is
-    /// more.
+    /// Returns the sum of held and foreign bytes. The foreign bytes include their margin, or are
+    /// the expected ones if these are more.
     #[inline]
     pub fn counted_bytes(&self) -> usize {
         let held = self.account.held_bytes(Owner::Pools);
@@ -243,8 +243,8 @@ impl Ledger {
         self.charge_unless(bytes, charge, || false).map(|_| ())
     }
 
-    /// [`Ledger::charge`], but asks after each relief whether the bytes are still needed: what was
-    /// freed may be the very thing that they were wanted for. Returns whether they were charged.
+    /// As [`Ledger::charge`], but asks after each relief whether the caller still needs the bytes:
+    /// the freed memory may be exactly what the caller wanted. Returns whether it charged them.
     ///
     /// # Errors
     ///
@@ -310,8 +310,8 @@ impl Ledger {
         }
     }
 
-    /// Adds `bytes` that replace more than as many, which are about to be given back: without
-    /// relief, and over the limit if it must be. False when the sum is beyond any number of bytes.
+    /// Adds `bytes` that replace at least as many bytes that the caller is about to free. It asks
+    /// for no relief and may exceed the limit. Returns false when the sum overflows.
     pub fn charge_exchange(&self, bytes: usize) -> bool {
         self.add_over(bytes)
     }

@@ -8,9 +8,9 @@
 //!                                          +-------------------- decommit -----------+
 //! ```
 //!
-//! The allocator knows nothing of paging. A source that pages (the swap crate's) keeps `freed`
-//! contents no longer, and may take pages of blocks in use away as long as it brings them back at
-//! a touch. [`PlainPages`] is the ordinary source: an anonymous mapping of the kernel.
+//! The allocator knows nothing about paging. A source that pages (the swap crate has one) drops
+//! `freed` contents, and may take away pages of blocks in use as long as it brings them back at a
+//! touch. [`PlainPages`] is the ordinary source: an anonymous mapping of the kernel.
 //!
 //! Rules every source keeps, because they are called from inside `malloc`:
 //!

@@ -7,8 +7,8 @@
 /// * Every bit pattern of its size is a valid value (no `bool`, no references, no niches);
 /// * it has no padding bytes and no `Drop`.
 ///
-/// A bit pattern may still be one the type's own arithmetic never makes (a field element above its
-/// modulus): that is the business of who wrote the bytes, and safe.
+/// A bit pattern may still be one that the type's own arithmetic never makes, such as a field
+/// element above its modulus. That is safe; whoever wrote the bytes answers for their meaning.
 pub unsafe trait Plain: Copy + Send + Sync + 'static {
     /// Checked, when the program is built, wherever the bytes of values are looked at: what a
     /// generic type cannot know of its layout when it is declared.

@@ -9,18 +9,18 @@
 //!                                       (addresses only)
 //! ```
 //!
-//! A block that is reused costs no page fault and no zeroing it does not need: its record says how
-//! many bytes from its start may be resident (`touched`) and how many may be other than zero
-//! (`dirty`). Only growth of `touched` is charged to the ledger, so the ledger holds an exact upper
-//! bound of what the kernel has given us.
+//! A reused block costs no page fault and no needless zeroing. Its record says how many bytes from
+//! its start may be resident (`touched`) and how many may be other than zero (`dirty`). The pool
+//! charges only growth of `touched` to the ledger, so the ledger holds an exact upper bound of what
+//! the kernel has provided.
 //!
-//! Under the limit nothing is given back: pages are money. [`Pool::reclaim`] gives cached blocks
-//! back, largest class first, oldest first, until the target is met.
+//! Below the limit the pool keeps all pages, because each one saves a page fault. [`Pool::reclaim`]
+//! frees cached blocks, the largest class and the oldest block first, until the target is met.
 //!
 //! Invariants: `live + cached = held = charged`; a block is on at most one free list;
 //! `dirty <= touched <= stride`. [`Pool::check`] recounts them.
 //!
-//! Never: a lock on the way of a block that is reused, a system call without a reason, a byte of a
+//! Never: take a lock to reuse a block, make a system call without need, or keep a byte of a
 //! dropped secret in a pool that wipes.
 
 mod builder;
@@ -76,21 +76,20 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// Returns the ledger this pool charges.
+    /// Returns the ledger that this pool charges.
     #[must_use]
     pub fn ledger(&self) -> &Arc<Ledger> {
         &self.inner.ledger
     }
 
-    /// Returns whether this pool overwrites what its vectors held.
+    /// Returns whether this pool wipes the memory of its dropped vectors.
     #[must_use]
     pub fn secrecy(&self) -> Secrecy {
         self.inner.secrecy()
     }
 
-    /// Gives cached blocks back to the kernel, largest class first and oldest first, until
-    /// `target_bytes` are freed or none is left. Returns the bytes freed. Live vectors are never
-    /// touched.
+    /// Frees cached blocks, the largest class and the oldest block first, until `target_bytes` are
+    /// freed or no block is left. Returns the freed bytes. It never touches live vectors.
     pub fn reclaim(&self, target_bytes: usize) -> usize {
         self.inner.reclaim(target_bytes)
     }
@@ -119,11 +118,12 @@ impl Pool {
 
     /// Recounts every block and compares with the gauges.
     ///
-    /// Returns false when calls on other threads made a recount impossible; true when it agreed.
+    /// Returns true when the recount agrees, and false when calls on other threads made it
+    /// impossible.
     ///
     /// # Panics
     ///
-    /// When the recount disagrees: the pool is broken, and going on could hand a block out twice.
+    /// When the recount disagrees. The pool is then broken and could hand a block out twice.
     pub fn check(&self) -> bool {
         self.inner.check()
     }
@@ -179,8 +179,8 @@ impl Inner {
         Ok(Block { start: self.region.block(index), index })
     }
 
-    /// Grows a block, or finds one of its class that making room for it has freed, and that has
-    /// `to` bytes already: a vector that leaves hands its pages to the one that comes.
+    /// Grows a block. If making room for it has freed a block of its class with `to` bytes, uses
+    /// that one instead: a vector that leaves hands its pages to the one that comes.
     #[cold]
     fn grow_or_find(
         &self,
@@ -317,7 +317,7 @@ impl Inner {
         slot.set_dirty_bytes(0);
     }
 
-    /// Gives the memory of a cached block back, and says how much. The caller holds the block.
+    /// Frees the memory of a cached block and returns how much. The caller holds the block.
     fn decommit(&self, index: u32, slot: &Slot) -> usize {
         let touched = slot.touched_bytes();
         if touched == 0 {

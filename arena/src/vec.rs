@@ -1,17 +1,16 @@
-//! `PoolVec`: a vector that lives in a pool's block and goes home when dropped.
+//! `PoolVec`: a vector in a block of a pool. When it is dropped, the block returns to the pool.
 //!
-//! It is a `Vec` for `Copy` elements: it derefs to a slice, grows by doubling, in place where the
-//! block allows. Below one granule (64 KiB) it uses the ordinary heap: a small vector has nothing
-//! to gain from a block.
+//! It is a `Vec` for `Copy` elements. It derefs to a slice and grows by doubling, in place where
+//! the block has room. Below one granule (64 KiB) it uses the ordinary heap, because a small vector
+//! gains nothing from a block.
 //!
 //! Invariants: `len <= capacity`; the first `len` elements are initialised; `written` is the
 //! largest `len` so far, and what lies past it was not written through this vector (so the block
 //! goes home knowing which of its bytes may be other than zero).
 //!
-//! Methods that allocate return [`Error`] and are named `try_`: they keep to the limit. The few
-//! that are named `over_limit`, and the traits that cannot fail ([`Clone`], [`Extend`]), exceed it
-//! where they must, which the ledger counts as a miss; they abort, as `Vec` does, when the machine
-//! has no memory.
+//! Methods named `try_` keep to the limit and return [`Error`]. The few methods named `over_limit`,
+//! and the traits that cannot return an error ([`Clone`], [`Extend`]), exceed the limit where they
+//! must, and the ledger counts a miss. They abort, as `Vec` does, when the machine has no memory.
 
 mod make;
 #[cfg(test)]
@@ -117,13 +116,13 @@ impl<T: Copy> PoolVec<T> {
         }
     }
 
-    /// Returns the pool that the vector is from, and that its memory goes home to.
+    /// Returns the pool that the vector comes from. Its memory returns there.
     #[must_use]
     pub fn pool(&self) -> Pool {
         Pool { inner: Arc::clone(&self.pool) }
     }
 
-    /// Returns whether the vector's memory is overwritten when it is dropped or moves.
+    /// Returns whether the pool wipes the vector's memory when the vector is dropped or moves.
     #[must_use]
     pub fn secrecy(&self) -> Secrecy {
         self.pool.secrecy()

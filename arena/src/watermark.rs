@@ -6,16 +6,17 @@
 //!   peak       ^               highest ever
 //! ```
 //!
-//! Every addition is one fetch-and-add, whose result is a value that the gauge did have: the
-//! highest of them is the peak, exactly, on any number of threads. It counts what was asked for,
-//! not what the kernel gave, so the same program in the same order gives the same number.
+//! Every addition is one fetch-and-add, and its result is a value that the gauge really had. The
+//! highest of these values is the peak, exactly, on any number of threads. The gauge counts what
+//! callers asked for, not what the kernel provided, so the same program in the same order gives the
+//! same number.
 //!
-//! Laps nest: who restarts one keeps the old lap and hands it back with [`Watermark::resume`];
+//! Laps nest. Whoever restarts a lap keeps the old one and returns it with [`Watermark::resume`];
 //! the outer lap is then as high as if nobody had restarted it.
 //!
 //! Invariant: `now <= lap <= peak` whenever no call is under way.
 //!
-//! Must never: allocate, lock, or be decided upon; it is a statistic.
+//! Must never: allocate, lock, or decide anything; it is a statistic.
 
 use crate::sync::{AtomicUsize, Ordering};
 

@@ -1,4 +1,4 @@
-//! What is wrong with this machine for a prover, and the command that mends it.
+//! Finds what is wrong with this machine for a prover, and names the command that mends it.
 //!
 //! ```text
 //!   root (/ or a fixture tree)            Machine              examine            Finding
@@ -58,8 +58,8 @@ pub use probe::{Probe, SpillFolder, SpillSpeed};
 pub use reading::Reading;
 pub use swap::ZRAM_SETUP;
 
-/// Everything that is to be said of `machine`, in a fixed order: kernel, memory, swap, limits of
-/// the process, spill folder.
+/// Returns all findings about `machine`, in a fixed order: kernel, memory, swap, limits of the
+/// process, spill folder.
 #[must_use]
 pub fn examine(machine: &Machine) -> Vec<Finding> {
     let mut findings = vec![
@@ -82,7 +82,7 @@ pub fn examine(machine: &Machine) -> Vec<Finding> {
     findings
 }
 
-/// The worst level among `findings`; [`Level::Ok`] of none.
+/// Returns the worst level among `findings`; [`Level::Ok`] if there are none.
 #[must_use]
 pub fn worst(findings: &[Finding]) -> Level {
     findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok)

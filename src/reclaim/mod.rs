@@ -1,4 +1,4 @@
-//! The reclaim ladder: who gives memory back, in which order, and how much.
+//! The reclaim ladder: what frees memory when the limit asks for it, in which order, and how much.
 //!
 //! ```text
 //!   short of N bytes
@@ -37,23 +37,23 @@
 //! # Ok::<(), plimsoll::Error>(())
 //! ```
 //!
-//! Cheapest first, and a rung is climbed only while bytes are short. Once climbing, a little more
-//! than needed is freed (`slack_bytes`), so that the next charge does not climb again. The order
+//! The cheapest rung comes first, and the ladder climbs only while bytes are short. A climb frees a
+//! little more than needed (`slack_bytes`), so that the next charge does not climb again. The order
 //! is fixed and nothing runs in the background: the same sequence of calls gives the same actions.
 //!
-//! The same ladder serves four ways in, each with a counter of its own and a switch of its own
-//! ([`Enforcement`]), because a path that is off looks exactly like a path that has nothing to do:
-//! a charge that does not fit, a reclaim point, a limit that is lowered, and a block that is
-//! dropped while over the limit (that one lives in the pool).
+//! Four paths lead here: a charge that does not fit, a reclaim point, a lowered limit, and a block
+//! that is dropped while the process is over the limit (the pool has that one). Each path has a
+//! counter and a switch ([`Enforcement`]), because a broken path is indistinguishable from an idle
+//! one.
 //!
-//! The rungs are a list, in the order above, that the runtime makes; this room knows none of them
-//! by name. What a climb freed, and who holds how much, are lists of the same order.
+//! The runtime makes the list of rungs in the order above. This module knows none of them by name.
+//! Reports of freed bytes and of holders have the same order.
 //!
-//! Invariant: after a climb for N bytes, `freed >= N`, or the report's `short_bytes` says what is
-//! missing and `blocked` who holds it.
+//! Invariant: after a climb for N bytes, `freed >= N`, or the report has the missing bytes in
+//! `short_bytes` and the holders of memory in `blocked`.
 //!
 //! Never: climb inside a climb (a holder that charges while it reclaims gets no relief), reclaim
-//! what is live, log on the way (but for the one line of the account's thrash guard).
+//! live vectors, or log during a climb (except for the one line of the account's thrash guard).
 
 mod held;
 pub(crate) mod rungs;
@@ -70,19 +70,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
 
-/// A cache, or any owner of memory that can give some of it back.
+/// A cache, or another owner of memory that can free some of it on demand.
 pub trait Holder: Send + Sync {
-    /// A short name for reports, such as `twiddles 2^20`.
+    /// Returns a short name for reports, such as `twiddles 2^20`.
     fn name(&self) -> &str;
 
-    /// Bytes held now.
+    /// Returns the bytes that it holds now.
     fn held_bytes(&self) -> usize;
 
     /// Gives back at least `target_bytes` if it can, and returns the bytes freed.
     ///
-    /// It runs inside a charge or a reclaim point of any thread. It must not charge the ledger, it
-    /// must not wait for a lock that is held while something is charged (`try_lock` and give
-    /// nothing instead), and it must not wait for work on rayon's pool, which may run a job that
+    /// Any thread may call it, inside a charge or a reclaim point. It must not charge the ledger.
+    /// It must not wait for a lock that somebody may hold while charging: use `try_lock`, and free
+    /// nothing if that fails. It must not wait for work on rayon's pool, which may run a job that
     /// charges.
     fn reclaim(&self, target_bytes: usize) -> usize;
 }
@@ -169,7 +169,7 @@ pub struct EnforcementCounts {
     pub at_reclaim_point: u64,
     /// Changes of the limit that climbed.
     pub when_lowered: u64,
-    /// Charges or points that the thrash guard did not let climb.
+    /// Charges or reclaim points that the thrash guard kept from climbing.
     pub stopped_by_thrash_guard: u64,
     /// Times the process was over its limit with nothing more to give back.
     pub over_limit: u64,
@@ -213,9 +213,10 @@ pub struct ReclaimReport {
     pub need_bytes: u64,
     /// Bytes freed, by rung; nothing when there was headroom.
     pub freed: Freed,
-    /// Bytes still missing.
+    /// Bytes that are still missing.
     pub short_bytes: u64,
-    /// Who holds memory that could not be freed, largest first; empty unless short.
+    /// The holders of memory that the climb could not free, the largest first. Empty unless bytes
+    /// are missing.
     pub blocked: Vec<Held>,
 }
 

@@ -1,4 +1,4 @@
-//! The recorder: what a run held and did, over time, in memory of fixed size.
+//! The recorder: what a run holds and does over time, kept in memory of fixed size.
 //!
 //! ```text
 //!   sampler thread --- every 10 ms ---> samples  \
@@ -7,14 +7,14 @@
 //!   Allocator --- read at the ends of spans, and by the sampler               `-- report
 //! ```
 //!
-//! Invariants: every log has a bound and its room is taken when the recorder starts; a peak that
-//! was sampled is never thinned away; `peak_bytes >= rss_bytes` of every sample; where the kernel's
-//! high-water mark (VmHWM) rose during the recording, the peak is that mark, exact between two
-//! samples.
+//! Invariants: every log has a bound, and the recorder takes its memory at the start; thinning
+//! never removes a sampled peak; `peak_bytes >= rss_bytes` of every sample; if the kernel's
+//! high-water mark (VmHWM) rose during the recording, the peak is that mark, which is exact also
+//! between two samples.
 //!
-//! A sample is two system calls and some atomic loads. Where samples took more than 1/200 of the
-//! time so far, the interval is stretched, up to 16 times: the sampler's use stays about half a
-//! percent of one core, and [`Recording::sampler_cpu_seconds`] says what it was.
+//! A sample takes two system calls and some atomic loads. If samples have taken more than 1/200 of
+//! the time so far, the recorder lengthens the interval, up to 16 times. The sampler so uses about
+//! half a percent of one core; [`Recording::sampler_cpu_seconds`] has the figure.
 //!
 //! ```
 //! use plimsoll::{Runtime, record::Recorder};
@@ -27,8 +27,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Must never: keep what a span's fields hold (a witness may be among them), fail or slow a stage,
-//! or end a program.
+//! Must never: keep the fields of a span (a witness may be among them), fail or slow a stage, or
+//! end a program.
 
 mod allocator;
 mod error;
@@ -99,15 +99,15 @@ impl RecorderBuilder {
         self
     }
 
-    /// Records this runtime's vectors, stages and reclaim points too. A runtime has one observer:
-    /// the recorder that was started last.
+    /// Also records the vectors, stages and reclaim points of this runtime. A runtime has one
+    /// observer: the recorder that started last.
     pub fn watch(mut self, runtime: &Runtime) -> Self {
         self.runtime = Some(runtime.clone());
         self
     }
 
-    /// Records the program's global allocator and its pager too: over time, and by stage, which
-    /// works for every span and every stage of a watched runtime.
+    /// Also records the program's global allocator and its pager: over time, for every span, and
+    /// for every stage of a watched runtime.
     ///
     /// ```
     /// use plimsoll::record::Recorder;
@@ -200,13 +200,13 @@ impl Recorder {
         }
     }
 
-    /// Bytes that the recorder's logs take. They do not grow but for names, which are bounded.
+    /// Returns the bytes that the recorder's logs take. Only names make them grow, up to a bound.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.shared.log().reserved_bytes()
     }
 
-    /// Stops, and returns what was recorded.
+    /// Stops recording and returns the recording.
     ///
     /// # Errors
     ///

@@ -18,9 +18,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The page is one file: style, script and data are inside, and it asks nothing of any network
-//! (its policy forbids it). The tables and sentences are text that needs no script; the charts are
-//! drawn from the embedded JSON, which is the recording itself, so what is drawn can be checked.
+//! The page is one file with style, script and data inside. It loads nothing from any network, and
+//! its policy forbids it to. The tables and sentences are text and need no script. The script draws
+//! the charts from the embedded JSON, which is the recording itself, so a test can check what it
+//! draws.
 //!
 //! Invariants: no name reaches the page unescaped, neither as text nor in the JSON; the JSON's
 //! `peak_bytes` is [`Recording::peak_bytes`]; the page's size is bounded, since the recording is.

@@ -32,10 +32,10 @@ pub struct RuntimeBuilder {
 }
 
 impl RuntimeBuilder {
-    /// Sets the limit of the process by its words: `12GiB`, `75%`, `auto`, `none`. It is resolved
-    /// against the machine when the runtime is built, and followed while the cgroup changes. It is
-    /// the same limit that the global allocator has and `PLIMSOLL_LIMIT` asks for: the last writer
-    /// wins. Without one, what they say stays.
+    /// Sets the limit of the process: `12GiB`, `75%`, `auto`, `none`. Building the runtime resolves
+    /// it against the machine, and afterwards it follows the cgroup. The global allocator and
+    /// `PLIMSOLL_LIMIT` set the same limit, and the last writer wins. Without this call, their
+    /// limit stays.
     #[must_use]
     pub fn limit(mut self, spec: LimitSpec) -> Self {
         self.limit = Some(spec);
@@ -48,9 +48,9 @@ impl RuntimeBuilder {
         self.limit(LimitSpec::Bytes(bytes))
     }
 
-    /// Gives the runtime a limit of its own, which is nobody else's and exactly what it is set to:
-    /// for tests, and for several runtimes in one process that are measured apart. It counts what
-    /// the kernel says of the whole process all the same.
+    /// Gives the runtime a limit of its own, which nobody else changes and no cgroup lowers. It is
+    /// for tests, and for several runtimes in one process that are measured apart. It still counts
+    /// the resident memory of the whole process.
     #[must_use]
     pub fn own_limit(mut self) -> Self {
         self.account = AccountRef::alone();
@@ -71,7 +71,7 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Sets where cold vectors go; without it they stay in memory.
+    /// Sets where cold vectors go. Without this call they stay in memory.
     #[must_use]
     pub fn spill(mut self, options: SpillOptions) -> Self {
         self.spill = Some(options);

@@ -11,21 +11,21 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard, Weak};
 
-/// What its owner knows of a vector.
+/// What the owner of a vector knows about its next use and its contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Hint {
-    /// How far off its next use is, in vectors that will be made or brought in before: of two, the
-    /// one that is farther leaves first.
+    /// The distance to its next use: how many other vectors the program will make or bring in
+    /// before. The vector with the larger distance leaves first.
     NextUse(u64),
-    /// It looks random: do not try to pack it.
+    /// Its contents look random, so packing is not worth a try.
     Uniform,
 }
 
 /// A vector that may be packed or on disk between two uses, and comes back when somebody reads it.
 ///
-/// Dropping it frees its memory and its place in the spill file; what the I/O threads had queued
-/// for it is cancelled.
+/// Dropping it frees its memory and its place in the spill file, and cancels its queued jobs on the
+/// I/O threads.
 pub struct Spillable<T: Lanes> {
     slot: Arc<Slot<T>>,
 }
@@ -38,21 +38,22 @@ impl<T: Lanes> std::fmt::Debug for Spillable<T> {
 }
 
 impl Runtime {
-    /// Makes `vector` spillable. It keeps its pool: its memory goes home there when it leaves, and
-    /// comes from there when it is needed again. So a vector of [`Runtime::secret_pool`] is wiped
-    /// whenever it leaves, and secret when it is back.
+    /// Makes `vector` spillable. It keeps its pool: when it leaves, its memory returns to that
+    /// pool, and when it comes back, it takes memory from there. So the pool wipes a vector of
+    /// [`Runtime::secret_pool`] whenever it leaves, and the vector is secret when it is back.
     ///
-    /// A vector of another pool is taken too. It is saved in this runtime's store when this runtime
-    /// is short of memory, and its memory stays charged to the ledger of its own pool, whose limit
-    /// it must fit under to come back.
+    /// The vector may be of another runtime's pool. This runtime then saves it when this runtime is
+    /// short of memory. Its memory stays charged to the ledger of its own pool, and it must fit
+    /// under that ledger's limit to come back.
     #[must_use]
     pub fn spillable<T: Lanes>(&self, vector: PoolVec<T>) -> Spillable<T> {
         self.enlist(vector, None)
     }
 
-    /// Makes a vector that is dropped instead of saved, and made again by `recompute`, which gets
-    /// zeroes and must always write the same. What [`Spillable::write`] changes is lost with it.
-    /// It keeps its pool, as in [`Runtime::spillable`].
+    /// Makes a vector that the runtime drops instead of saving it. When somebody needs it again,
+    /// `recompute` gets a vector of zeros and must write the same contents every time. Changes by
+    /// [`Spillable::write`] are lost when the vector is dropped. It keeps its pool, as in
+    /// [`Runtime::spillable`].
     #[must_use]
     pub fn recomputable<T: Lanes>(
         &self,
@@ -88,17 +89,17 @@ impl<T: Lanes> Spillable<T> {
         self.len() == 0
     }
 
-    /// Returns whether the vector is in memory just now.
+    /// Returns whether the vector is in memory at this moment.
     #[must_use]
     pub fn is_resident(&self) -> bool {
         self.slot.signs.resident_bytes.load(Ordering::Relaxed) > 0 || self.is_empty()
     }
 
-    /// Pins the vector for reading, bringing it in if it must. Waits for whoever writes.
+    /// Pins the vector for reading. Brings it in if it is away, and waits for writers.
     ///
-    /// A thread that has a guard of this vector already can block itself here for good: always if
-    /// it writes, and if it reads, when another thread waits to write meanwhile. That includes work
-    /// which the thread takes on while it waits in rayon with the guard in hand.
+    /// A thread that already has a guard of this vector can block itself here for ever: always if
+    /// that guard writes; if it reads, whenever another thread waits to write. This includes work
+    /// that the thread picks up while it waits inside rayon with the guard in hand.
     /// [`Spillable::try_read`] does not wait.
     ///
     /// # Errors
@@ -109,8 +110,8 @@ impl<T: Lanes> Spillable<T> {
         Ok(ReadGuard { body: waited_for(self.slot.pin(Busy::Wait)?) })
     }
 
-    /// Pins the vector for writing, bringing it in if it must. Waits for whoever reads or writes: a
-    /// thread that has a guard of this vector already blocks itself for good.
+    /// Pins the vector for writing. Brings it in if it is away, and waits for readers and writers:
+    /// a thread that already has a guard of this vector blocks itself for ever.
     /// [`Spillable::try_write`] does not wait.
     ///
     /// # Errors
@@ -120,8 +121,8 @@ impl<T: Lanes> Spillable<T> {
         Ok(WriteGuard { body: waited_for(self.slot.pin_mut(Busy::Wait)?) })
     }
 
-    /// As [`Spillable::read`], but `None` when somebody writes, or is bringing the vector in or
-    /// letting it leave. Its memory and the disk are waited for, other threads are not.
+    /// As [`Spillable::read`], but returns `None` while another thread writes the vector, brings it
+    /// in, or saves it. It waits for memory and for the disk, never for other threads.
     ///
     /// # Errors
     ///
@@ -130,8 +131,8 @@ impl<T: Lanes> Spillable<T> {
         Ok(self.slot.pin(Busy::GiveUp)?.map(|body| ReadGuard { body }))
     }
 
-    /// As [`Spillable::write`], but `None` when somebody reads or writes, or is bringing the vector
-    /// in or letting it leave. Its memory and the disk are waited for, other threads are not.
+    /// As [`Spillable::write`], but returns `None` while another thread reads or writes the vector,
+    /// brings it in, or saves it. It waits for memory and for the disk, never for other threads.
     ///
     /// # Errors
     ///
@@ -140,7 +141,7 @@ impl<T: Lanes> Spillable<T> {
         Ok(self.slot.pin_mut(Busy::GiveUp)?.map(|body| WriteGuard { body }))
     }
 
-    /// Takes the vector out, bringing it in if it must.
+    /// Takes the vector out of its handle. Brings it in if it is away.
     ///
     /// # Errors
     ///
@@ -149,7 +150,7 @@ impl<T: Lanes> Spillable<T> {
         self.slot.take()
     }
 
-    /// Tells the runtime what is known of the vector.
+    /// Gives the runtime a hint about the vector.
     pub fn hint(&self, hint: Hint) {
         match hint {
             Hint::NextUse(distance) => {
@@ -174,8 +175,8 @@ impl<T: Lanes> Spillable<T> {
         });
     }
 
-    /// Says that the vector is not needed soon: if room is getting short, an I/O thread starts to
-    /// save it and lets it leave memory. With enough room this does nothing.
+    /// Says that nobody needs the vector soon. If room is getting short, an I/O thread starts to
+    /// save it and then frees its memory. With enough room this does nothing.
     pub fn write_back(&self) {
         let spill = &self.slot.spill;
         if !self.is_resident() || spill.roomy(self.slot.signs.raw_bytes) {

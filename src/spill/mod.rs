@@ -1,4 +1,4 @@
-//! Spillable vectors: handles to memory that may be elsewhere between two uses.
+//! Spillable vectors: handles to vectors that may be packed or on disk between two uses.
 //!
 //! ```text
 //!   Spillable<T> ---- pin ----> guard: &[T], &mut [T]       the vector stays while a guard lives
@@ -10,9 +10,9 @@
 //!   reclaim ladder: unpinned vectors, the least wanted first -> packed in RAM, or the spill file
 //! ```
 //!
-//! Nothing leaves memory while everything fits. The least wanted is the one whose next use is
-//! farthest; one without a hint goes before all with one, the least recently used first. Time is
-//! counted in vectors that were made or brought in.
+//! Nothing leaves memory while everything fits. When room is short, vectors without a hint leave
+//! first, the least recently used one before the others. After them the vector whose next use is
+//! farthest away leaves. The clock counts vectors that were made or brought in.
 //!
 //! ```
 //! use plimsoll::Runtime;
@@ -30,8 +30,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Never: wait for a lock inside the ladder, lose a vector that could not be saved (it stays in
-//! memory), hand out bytes that failed their checksum.
+//! Never: wait for a lock inside the ladder, lose a vector that the store could not save (it stays
+//! in memory), hand out bytes whose checksum is wrong.
 
 mod evict;
 mod handle;
@@ -220,8 +220,8 @@ impl Spill {
         }
     }
 
-    /// Says whether vectors of `bytes` need not leave yet: behind a stream that makes and drops
-    /// them, an eighth of the limit and four more of them still fit.
+    /// Says whether vectors of `bytes` need not leave yet: there is room for an eighth of the limit
+    /// and four more vectors of this size.
     fn roomy(&self, bytes: usize) -> bool {
         let reserve = (self.ledger.limit_bytes() / 8).saturating_add(bytes.saturating_mul(4));
         self.ledger.headroom_bytes() > reserve
@@ -232,8 +232,8 @@ impl Spill {
         unpoisoned(self.failure.lock()).get_or_insert((bytes, error));
     }
 
-    /// Forgets a failure that is over: as many bytes as could not be saved went to the file. After
-    /// a failed write it takes no more, and that stays the reason.
+    /// Forgets a failure that is over, once the file has taken as many bytes as could not be saved.
+    /// After a failed write the file takes no more, and that stays the reason.
     fn note_written(&self, bytes: usize) {
         let mut failure = unpoisoned(self.failure.lock());
         let is_over = failure.as_ref().is_some_and(|(failed, _)| *failed <= bytes);
@@ -293,14 +293,14 @@ impl Spill {
         self.store().map_or(0, |store| store.stats().packed_bytes as usize)
     }
 
-    /// Returns the bytes of vectors that write-backs let leave, so far.
+    /// Returns the bytes of vectors that left by write-back, so far.
     fn departed_bytes(&self) -> u64 {
         self.departed.load(Ordering::Relaxed)
     }
 
-    /// Makes at least `target_bytes` of vectors leave memory if it can; returns the bytes freed by
-    /// those that left, be it that others came meanwhile. Where that is not enough, what
-    /// write-backs let leave counts from `departed_before` on.
+    /// Makes at least `target_bytes` of vectors leave memory if it can, and returns the bytes that
+    /// they freed, even if other threads have taken the room since. If that is not enough, it also
+    /// counts the bytes that write-backs have freed since `departed_before`.
     fn reclaim(&self, target_bytes: usize, departed_before: u64) -> usize {
         if target_bytes == 0 || self.store.is_none() && unpoisoned(self.slots.lock()).is_empty() {
             return 0;
@@ -327,7 +327,7 @@ impl Spill {
         freed
     }
 
-    /// Returns vectors, those to part with first in front.
+    /// Returns the vectors in the order in which they should leave.
     fn least_wanted_first(&self) -> Vec<Arc<dyn Evict>> {
         let mut slots: Vec<_> =
             unpoisoned(self.slots.lock()).values().filter_map(Weak::upgrade).collect();
@@ -339,8 +339,8 @@ impl Spill {
         slots
     }
 
-    /// Waits until write-backs have let `bytes` leave since `departed_before`, or none is on its
-    /// way; returns the bytes that left.
+    /// Waits until write-backs have freed `bytes` since `departed_before`, or until none is under
+    /// way. Returns the bytes that they freed.
     fn wait_for_leaving(&self, bytes: usize, departed_before: u64) -> usize {
         let mut leaving = unpoisoned(self.leaving.lock());
         loop {

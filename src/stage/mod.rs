@@ -1,4 +1,4 @@
-//! Stages: a named part of a proof, with what it needed, took and left.
+//! Stages: named parts of a proof, each with a report of what it needed, took and left.
 //!
 //! ```
 //! use plimsoll::Runtime;
@@ -12,16 +12,15 @@
 //! # Ok::<(), plimsoll::Error>(())
 //! ```
 //!
-//! A stage begins with a reclaim point for the bytes it needs and ends when its guard is dropped.
-//! In between it is a `tracing` span. Its report goes to the runtime's log, which keeps the last
-//! [`STAGE_LOG_LEN`] of them.
+//! A stage begins with a reclaim point for the bytes that it needs, and ends when its guard is
+//! finished or dropped. In between it is a `tracing` span. Its report goes to the runtime's log,
+//! which keeps the last [`STAGE_LOG_LEN`] reports.
 //!
-//! The peak is the largest `held + foreign` the ledger saw during the stage; where the process's
-//! own high-water mark (VmHWM) rose during the stage, it is that mark, which is then exact. Stages
-//! follow one another: the peak of a nested stage is also its parent's, but the parent's peak
-//! before it is not seen again. `live_peak_bytes` and `held_peak_bytes` count our own vectors and
-//! are exact, nested or not; with [`log::VARIABLE`] set they are written to a file
-//! ([`log`]).
+//! The peak is the largest `held + foreign` that the ledger saw during the stage. If the process's
+//! high-water mark (VmHWM) rose during the stage, the peak is that mark, which is exact. The peak
+//! of a nested stage also counts for its parent, but the parent loses the peak that it had before.
+//! `live_peak_bytes` and `held_peak_bytes` count our own vectors and are exact, nested or not. With
+//! [`log::VARIABLE`] set, the runtime also writes them to a file ([`log`]).
 
 pub mod log;
 pub(crate) mod report;
@@ -46,10 +45,10 @@ thread_local! {
     static DEPTH: Cell<u16> = const { Cell::new(0) };
 }
 
-/// A stage of a proof, until it is finished or dropped; either files its report.
+/// A running stage of a proof. Finishing or dropping it ends the stage and files its report.
 ///
-/// Vectors that are made through it have its name in the error, with the largest holders, when they
-/// do not fit: `?` keeps both.
+/// If a vector that is made through the stage does not fit, the error names the stage and the
+/// largest holders, and `?` keeps both.
 ///
 /// ```
 /// use plimsoll::Runtime;
@@ -83,12 +82,13 @@ impl std::fmt::Debug for Stage {
 }
 
 impl Runtime {
-    /// Begins the stage `name`, which needs `need_bytes` beyond what is held now: a reclaim point
-    /// first, then the span and the clock.
+    /// Begins the stage `name`, which needs `need_bytes` beyond what is held now. A reclaim point
+    /// comes first, then the span and the clock start.
     ///
     /// # Errors
     ///
-    /// [`Error::OverLimit`] when the bytes cannot be made free: better now than half-way.
+    /// [`Error::OverLimit`] when the bytes cannot be made free. The stage then fails at its start
+    /// and not half-way.
     pub fn stage(&self, name: &str, need_bytes: u64) -> Result<Stage, Error> {
         let started = Instant::now();
         let usage = getrusage(UsageWho::RUSAGE_SELF).ok();
@@ -170,8 +170,8 @@ impl Stage {
         &self.report.name
     }
 
-    /// Returns the maker of this stage's vectors of a secrecy; it has the constructors that
-    /// [`Stage::zeroed`] is a short form of.
+    /// Returns what makes vectors of this secrecy for this stage. It has more constructors than
+    /// [`Stage::zeroed`].
     #[must_use]
     pub fn vectors(&self, secrecy: Secrecy) -> Vectors<'_> {
         Vectors::new(&self.runtime, &self.report.name, secrecy)
@@ -186,7 +186,7 @@ impl Stage {
         self.vectors(Secrecy::Public).zeroed(len)
     }
 
-    /// Ends the stage and returns its report, which is also in [`Runtime::take_stages`].
+    /// Ends the stage and returns its report. [`Runtime::take_stages`] returns it, too.
     pub fn finish(mut self) -> StageReport {
         self.end()
     }

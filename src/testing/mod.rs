@@ -1,4 +1,4 @@
-//! Peaks for tests: how many bytes of vectors a piece of code had at once.
+//! Peaks for tests: how many bytes of vectors a piece of code holds at once.
 //!
 //! ```text
 //!   peak(|| {                          counted: vectors of every runtime that is built
@@ -19,20 +19,19 @@
 //! assert_eq!((peak.bytes, peak.value), (1 << 20, 1 << 17));
 //! ```
 //!
-//! What is counted is what vectors asked for ([`crate::PoolVec`], spillable vectors in memory,
-//! the secret ones too), to the byte: not what the pool rounds up or caches, not the kernel's
-//! pages. Each addition is one atomic step, so the peak is exact on any number of threads; on one
-//! thread it is also the same in every run, and a test may ask for equality. On several it
-//! depends on how they overlap.
+//! The count is what vectors asked for, to the byte: [`crate::PoolVec`] and spillable vectors in
+//! memory, secret ones included. It leaves out what the pool rounds up or caches, and the kernel's
+//! pages. Each addition is one atomic step, so the peak is exact on any number of threads. On one
+//! thread it is also the same in every run, so a test may compare for equality. On several threads
+//! it depends on how they overlap.
 //!
-//! What is not counted: vectors too small for a block, which live on the heap (below 64 KiB); the
-//! heap itself (`Vec`, `Box`), also where [`crate::Allocator`] is the program's,
-//! since that one keeps a peak of the whole process that cannot be begun anew; packed vectors;
-//! spilled ones; runtimes built outside. For those, and for libraries, there is
-//! `plimsoll check`, which looks at the process from outside.
+//! The count leaves out: vectors below 64 KiB, which live on the heap; the heap itself (`Vec`,
+//! `Box`), also under [`crate::Allocator`], whose peak is of the whole process and cannot be reset;
+//! packed and spilled vectors; vectors of runtimes that are built outside of the closure. For all
+//! of these, `plimsoll check` measures the process from outside.
 //!
-//! Tests of one process may run at once: what others allocate is in other runtimes, and does not
-//! count. Peaks nest: the outer one counts what the inner one does.
+//! Tests of one process may run at the same time, because other tests allocate in other runtimes.
+//! Peaks nest: the outer one also counts what the inner one counts.
 //!
 //! Must never: change what a runtime does.
 
@@ -43,23 +42,22 @@ use crate::runtime::Runtime;
 use plimsoll_arena::Watermark;
 use scope::Scope;
 
-/// What a closure took.
+/// The memory that a closure took, and its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Peak<R> {
-    /// Most bytes that vectors had asked for at once.
+    /// The most bytes that vectors had asked for at once.
     pub bytes: u64,
-    /// Bytes of vectors that were there already when the closure began; only
-    /// [`peak_in`] can find any.
+    /// Bytes of vectors that existed when the closure began. Only [`peak_in`] can find any.
     pub start_bytes: u64,
-    /// Bytes of vectors that were left when the closure ended: those it returned, or leaked.
+    /// Bytes of vectors that still existed when the closure ended: it returned or leaked them.
     pub end_bytes: u64,
     /// What the closure returned.
     pub value: R,
 }
 
-/// Runs `work` and returns the most bytes that vectors had at once, over all runtimes that are
-/// built in it on this thread. In a [`peak`] inside another, both count.
+/// Runs `work` and returns the most bytes that vectors held at once, over all runtimes that `work`
+/// builds on this thread. A [`peak`] inside another counts for both.
 ///
 /// ```
 /// use plimsoll::Runtime;
@@ -81,11 +79,11 @@ pub fn peak<R>(work: impl FnOnce() -> R) -> Peak<R> {
     lap(&mark, work)
 }
 
-/// Runs `work` and returns the most bytes that vectors of `runtime` had at once meanwhile,
-/// including those that were there before.
+/// Runs `work` and returns the most bytes that vectors of `runtime` held at once in that time,
+/// including vectors that existed before.
 ///
-/// Calls that nest must end in order, as they do on one thread; two on one runtime at the same
-/// time, on two threads, may each report a part of the other's.
+/// Nested calls must end in order, as they do on one thread. If two threads call it for one runtime
+/// at the same time, each call may report a part of the other's.
 pub fn peak_in<R>(runtime: &Runtime, work: impl FnOnce() -> R) -> Peak<R> {
     lap(runtime.ledger().asked(), work)
 }
@@ -132,8 +130,8 @@ pub fn assert_below<R>(limit: &str, peak: Peak<R>) -> R {
     peak.value
 }
 
-/// Fails a test whose vectors take more than a size at once; the value is the block's. What counts
-/// is said in [`testing`](crate::testing).
+/// Fails a test whose vectors take more than a size at once. Its value is the value of the block.
+/// The module [`testing`](crate::testing) lists what counts.
 ///
 /// ```
 /// use plimsoll::{Runtime, peak_below};

@@ -1,4 +1,4 @@
-//! In whose count the vectors of a runtime are that is built now: the leaf that runtimes ask.
+//! Which closure of [`testing`](crate::testing) counts the vectors of a runtime that is built now.
 
 use plimsoll_arena::{Ledger, Watermark};
 use std::cell::RefCell;

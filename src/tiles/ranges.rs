@@ -21,8 +21,8 @@ use crate::spill::Lanes;
 use std::ops::Range;
 
 impl<T: Lanes> Tiles<T> {
-    /// Copies the elements from `start` on, in natural order, into `values`, and starts to read
-    /// what lies behind them, as far as there is room.
+    /// Copies the elements from `start` on, in natural order, into `values`. Starts to read the
+    /// elements after them, as far as there is room.
     ///
     /// # Errors
     /// [`TilesError`]: a range outside the vector, a block that was taken, memory, the disk.
@@ -49,8 +49,8 @@ impl<T: Lanes> Tiles<T> {
         Ok(())
     }
 
-    /// As [`Tiles::read_range`], for the last time: every row stripe that ends in the range, and
-    /// those before it, are taken, and their memory goes home. For a walk from front to back.
+    /// As [`Tiles::read_range`], for the last time: frees the memory of every row stripe that ends
+    /// in the range, and of those before it. Use it to walk from front to back.
     ///
     /// # Errors
     /// As [`Tiles::read_range`]; nothing is then taken.

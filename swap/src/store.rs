@@ -14,8 +14,9 @@
 //!
 //! * `save` returns `Ok` after every byte is where it will be read from; until then, and after any
 //!   error, the caller's bytes are the only copy and nothing of the attempt is kept.
-//! * after a failed write the file takes no more (*poisoned*): what it holds can still be read, and
-//!   packing goes on. A full disk or quota is no failed write; nothing was written.
+//! * after a failed write the file takes no more (*poisoned*). The store can still read what the
+//!   file holds, and packing goes on. A full disk or quota is no failed write, because nothing was
+//!   written.
 //! * bytes packed in RAM are charged to the ledger and at most `packed_limit_bytes`.
 //! * with encryption on, no byte reaches the backend but sealed.
 //!
@@ -41,11 +42,11 @@ use saved::{Piece, Place};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Memory that a set of scratch buffers comes to take. A store has one for each I/O thread, and one
-/// more, so that who waits for his bytes never waits for what the I/O threads write.
+/// Memory of one set of scratch buffers. A store has a set for each I/O thread and one more, so
+/// that a thread that waits for its bytes never waits for the writes of the I/O threads.
 pub const SCRATCH_BYTES: usize = crate::scratch::SET_BYTES;
 
-/// What a store holds and did, in bytes.
+/// What a store holds and has done, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreStats {
@@ -159,7 +160,7 @@ impl Store {
         })
     }
 
-    /// Moves what is packed in RAM to the file.
+    /// Moves the pieces that are packed in RAM to the file.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The I/O threads: read-ahead and write-back, behind the back of whoever computes.
+//! The I/O threads: read-ahead and write-back in the background.
 //!
 //! ```text
 //!   submit(ReadAhead) -> [queue] --.
@@ -6,8 +6,8 @@
 //!   submit(WriteBack) -> [queue] --'
 //! ```
 //!
-//! Demand has no queue: who needs bytes now reads them on its own thread, so it overtakes both. A
-//! full queue refuses, and the caller does without: both classes only save time.
+//! Demand has no queue: a thread that needs bytes now reads them itself, so it overtakes both. A
+//! full queue refuses a job, and the caller goes on without it: both kinds of job only save time.
 //!
 //! Never: grow a queue, lose count of a job, or let a job's panic end a thread.
 

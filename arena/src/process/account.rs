@@ -11,24 +11,24 @@
 //! ```
 //!
 //! Three owners hold memory: the pools, through their ledgers; the global allocator's blocks; and
-//! the pager under it, which then counts those blocks' pages itself. Each says what it holds, and
-//! how much of that has its pages. What is held and has no pages yet is counted before it comes, so
-//! foreign bytes are never thought smaller than they are.
+//! the pager under it, which then counts the pages of those blocks itself. Each owner reports what
+//! it holds, and how much of that has its pages. The account counts held bytes before their pages
+//! come, so it never underestimates the foreign bytes.
 //!
-//! The global allocator's blocks are counted by whole pages, touched or not. What of them was never
-//! touched makes `foreign` smaller, below zero if need be; the sum is right all the same.
+//! The global allocator counts its blocks by whole pages, touched or not. Pages that nobody ever
+//! touched make `foreign` smaller, even negative. The sum is still right.
 //!
-//! Pages of files are the kernel's to drop. They count as far as the program itself and its
-//! libraries reach (twice their code, for their constants); what is beyond, a mapped key for
-//! example, is not held against vectors. It is still resident: that the process is over its limit
-//! is said.
+//! The kernel can drop pages of files. They count up to twice the code of the program and its
+//! libraries (twice, for their constants). Pages beyond that, such as a mapped key, do not count
+//! against vectors. They are still resident: if they lift the process over its limit, the account
+//! says so.
 //!
 //! Invariants:
 //!
 //! * `held(owner)` is the sum of what the owner added less what it took off;
 //! * with hard charges only, `counted <= limit` after every charge, for the foreign bytes known at
 //!   that moment: the test and the addition are one step, for all ledgers together;
-//! * what an older look found is not written over what a younger one found (`foreign`).
+//! * an older look never overwrites what a younger look found (`foreign`).
 //!
 //! Must never: allocate, lock or log, but for registering, setting a limit, and the one line of
 //! `over`.
@@ -82,7 +82,7 @@ impl Cell {
     }
 }
 
-/// What makes room when a limit asks for it: a runtime's ladder, or a pager.
+/// Something that makes room when the limit asks for it: a runtime's ladder, or a pager.
 pub trait Pressure: Send + Sync {
     /// Says whether others are told of a limit that changes before this one: for a pager, which is
     /// the last rung of every ladder, and gives up what others leave missing.
@@ -90,9 +90,9 @@ pub trait Pressure: Send + Sync {
         false
     }
 
-    /// Gives back at least `short_bytes` if it can, cheapest first, and returns what it freed, be
-    /// it that others have taken it meanwhile: less than was asked for says that there is no more.
-    /// Blocks that it made free may stay cached: who is still short asks again, and then they go.
+    /// Frees at least `short_bytes` if it can, the cheapest first. Returns what it freed, even if
+    /// other threads have taken it since; fewer bytes than asked for mean that there is no more.
+    /// Freed blocks may stay cached. A caller that is still short asks again, and then they go.
     fn relieve(&self, short_bytes: usize) -> usize;
 
     /// The limit has changed, and is exceeded by `excess_bytes` now, which may be zero.
@@ -134,8 +134,8 @@ impl AccountRef {
     /// The account of this process.
     pub const PROCESS: Self = Self(None);
 
-    /// An account of one's own: its limit is nobody else's, and exactly what it is set to. It sees
-    /// what the kernel says of this process all the same.
+    /// Makes a separate account: nobody else changes its limit, and no cgroup lowers it. It still
+    /// sees the resident memory of this process.
     #[must_use]
     pub fn alone() -> Self {
         Self(Some(Arc::new(Account::with(Some(Kernel::new(false)), MARGIN_BYTES))))
@@ -234,8 +234,8 @@ impl Account {
         old
     }
 
-    /// Sets the limit by its words, resolved under `allowance`, and returns what it came to. It
-    /// gives nothing back by itself: [`Account::tell_changed`].
+    /// Sets the limit, resolved under `allowance`, and returns what it came to. It frees nothing by
+    /// itself: see [`Account::tell_changed`].
     pub fn set_spec(
         &self,
         spec: LimitSpec,
@@ -474,7 +474,7 @@ impl Account {
         (self.over.times(), self.over.most_bytes())
     }
 
-    /// Returns the guard that all are told of who lose time to this account's limit.
+    /// Returns the guard that collects the time lost to this account's limit.
     #[must_use]
     pub fn thrash(&self) -> &Thrash {
         &self.thrash

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
-/// Threads that save and load behind somebody's back, where the builder is not told.
+/// Threads that save and load in the background, unless the builder sets another number.
 const IO_THREADS: usize = 2;
 
 /// Settings of a [`Store`].
@@ -94,8 +94,8 @@ impl StoreBuilder {
         self
     }
 
-    /// Says how many threads save and load behind the back of who waits for bytes; two by default.
-    /// Each finds buffers of its own, and so does one who waits.
+    /// Sets how many threads save and load in the background; two by default. Each of them has
+    /// buffers of its own, and so has one thread that waits for bytes.
     #[must_use]
     pub fn io_threads(mut self, threads: usize) -> Self {
         self.io_threads = Some(threads);

@@ -1,7 +1,7 @@
 //! One vector's pieces, shared out between the caller and a helper.
 //!
-//! A disk wants two requests at a time, and encoding and page faults want a core of their own. The
-//! I/O threads are two already; who waits for one vector has only this.
+//! A disk is fastest with two requests at a time, and encoding and page faults need a core of their
+//! own. There are two I/O threads already; a thread that waits for one vector has only this helper.
 //!
 //! Invariant: every piece is worked on once, by one of the two, whether the helper starts or not.
 
@@ -24,7 +24,7 @@ pub enum Hands {
 const SHARED_BYTES_MIN: usize = 2 << 20;
 
 impl Hands {
-    /// As many as pay for a vector of `bytes`.
+    /// Two hands where the vector is long enough to pay for starting a helper, else one.
     pub(super) fn of(self, bytes: usize, pieces: usize) -> Self {
         if bytes < SHARED_BYTES_MIN || pieces < 2 { Self::One } else { self }
     }

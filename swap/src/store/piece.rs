@@ -37,16 +37,16 @@ const WORTH_PACKING_QUARTERS: usize = 3;
 /// (`cargo bench --bench spill`).
 const RAW_PIECE_BYTES: usize = 4 << 20;
 
-/// From so many bytes on a raw piece is written and read in two requests, so that the checksum is
-/// taken behind one of them. For less a second request takes longer.
+/// From this size on, a raw piece is written and read in two requests, so that the checksum
+/// overlaps with one of them. For smaller pieces a second request takes longer.
 const TWO_PARTS_BYTES_MIN: usize = 1 << 20;
 
-/// Quarters of a raw piece behind which the checksum of all of it is taken: the disk has its tail
-/// already, and longer to do than the checksum takes.
+/// Quarters of a raw piece that are written before the checksum of the whole piece is computed. The
+/// disk then has the tail to write, which takes longer than the checksum.
 const WRITE_FRONT_QUARTERS: usize = 2;
 
-/// Quarters of a raw piece that are read first: their checksum is taken behind the tail, whose own
-/// nothing is behind of.
+/// Quarters of a raw piece that are read first. Their checksum is computed while the tail is being
+/// read; nothing overlaps with the tail's own checksum.
 const READ_FRONT_QUARTERS: usize = 3;
 
 /// Bytes of a raw piece's front, of which the rest is the tail.
