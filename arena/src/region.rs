@@ -9,12 +9,12 @@
 //!   [s0][s1][s2]...   slot index = (block address - base) / GRANULE_BYTES
 //! ```
 //!
-//! A block's address gives its record and the other way round by one subtraction, so a block needs
-//! no header, and a vector of 2^k elements fits a block of 2^k elements.
+//! One subtraction leads from a block's address to its record, and back. So a block needs no
+//! header, and a vector of 2^k elements fits a block of 2^k elements.
 //!
-//! Invariants: `carved <= committed <= bytes`; a granule belongs to one block for good (blocks are
-//! never split or joined; their memory goes back, their addresses do not); a record is written
-//! only by who holds the block.
+//! Invariants: `carved <= committed <= bytes`; a granule always belongs to the same block (blocks
+//! are never split or joined; their memory returns to the kernel, their addresses do not); only the
+//! holder of a block writes its record.
 
 use crate::error::Error;
 use crate::free_list::Links;

@@ -6,9 +6,9 @@
 //!   stride  64 KiB 128 128 128 128 128 128 128  128 KiB  192           2 MiB      4 MiB
 //! ```
 //!
-//! Eight classes a doubling, so a block is at most 12.5 % larger than what was asked, and the power
-//! of two vectors of a prover fit exactly. A class wastes addresses, never resident bytes: pages
-//! that nobody asked for are not touched, and `committed_bytes` says how many are.
+//! There are eight classes for each doubling. So a block is at most 12.5 % larger than the request,
+//! and a prover's vectors of 2^k bytes fit exactly. A class wastes addresses, never resident bytes:
+//! nobody touches pages that nobody asked for, and `committed_bytes` tells how many are touched.
 //!
 //! Invariants (checked over a grid below):
 //!
@@ -107,8 +107,8 @@ pub(crate) fn committed_bytes(class: Class, bytes: usize, page_bytes: usize) -> 
 }
 
 /// Returns how many bytes a vector of `bytes` may make resident: the block's committed bytes, or
-/// `bytes` themselves below a granule, where the ordinary heap serves. For planning; an impossible
-/// size gives itself back.
+/// `bytes` themselves below a granule, where the ordinary heap serves. For planning; for an
+/// impossible size it returns that size.
 #[must_use]
 pub fn vector_bytes(bytes: usize) -> usize {
     match class_of(bytes) {

@@ -16,7 +16,8 @@
 //!   page or a few; more are opened and closed as they are needed.
 //! * a child of `fork` has no queue of its parent's: the kernel refuses it there.
 //!
-//! Never: allocate; say what is wrong with a request. Who asked does it again, and is told.
+//! Never: allocate, or report what is wrong with a request. The caller repeats a failed request in
+//! the ordinary way, and that call returns the error.
 //!
 //! Source: io_setup(2), io_submit(2), io_getevents(2) of the Linux man-pages.
 
@@ -29,7 +30,8 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::ptr;
 
-/// Queues that are kept for the next request: the I/O threads' and that of who waits.
+/// Queues that are kept for the next request: one for each I/O thread, and one for a thread that
+/// waits.
 const QUEUES_MAX: usize = 4;
 
 /// What a request does.

@@ -9,9 +9,10 @@
 //!   release          a hole is punched
 //! ```
 //!
-//! Both fallbacks are told by [`SpillFile::naming`] and [`SpillFile::access`]; buffered pages count
-//! against a cgroup's limit until the kernel drops them. A file system in RAM is refused, since
-//! spilling to it frees nothing. One without `fallocate` fails at the first reservation.
+//! [`SpillFile::naming`] and [`SpillFile::access`] tell about the two fallbacks. Buffered pages
+//! count against a cgroup's limit until the kernel drops them. A file system in RAM is an error,
+//! because spilling to it frees nothing. A file system without `fallocate` fails at the first
+//! reservation.
 //!
 //! Invariants: every request is a multiple of 4 KiB in offset, length and address, in both modes;
 //! `len_bytes` never falls.

@@ -1,8 +1,9 @@
-//! Where cold bytes go: a store for vectors that a prover does not need just now.
+//! Where cold bytes go: a store for vectors that a prover does not need at the moment, and a pager
+//! for programs that know nothing of it.
 //!
-//! Between two uses a vector of a proof may be idle for seconds. This crate packs it in RAM or
-//! writes it to a file without a name, and is exact: what comes back is what went in, to the bit,
-//! whatever the bytes are.
+//! Between two uses a vector of a proof may be idle for seconds. This crate packs it in RAM, or
+//! writes it to a file without a name. It is exact: the same bytes come back, to the bit, whatever
+//! they are.
 //!
 //! # Words
 //!

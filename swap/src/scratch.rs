@@ -1,10 +1,11 @@
 //! Buffers for encoding and for requests that cannot go to the vector's own pages.
 //!
-//! A fixed number of sets, made with the store: saving happens when memory is short, and must not
-//! ask for more. A set's pages come as they are used; a block of 64 KiB touches no more than that.
+//! The store makes a fixed number of sets at its start, because saving happens when memory is short
+//! and must not ask for more. The pages of a set become resident as they are used; saving a block
+//! of 64 KiB touches no more than that.
 //!
-//! Who finds no set waits for one. Whoever has one does I/O and gives it back: nobody waits in a
-//! circle.
+//! A thread that finds no set waits for one. A thread that has a set does its I/O and returns the
+//! set, so no threads wait in a circle.
 
 use crate::backend::AlignedBytes;
 use crate::frame::FRAME_ALIGN_BYTES;

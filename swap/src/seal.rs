@@ -1,9 +1,9 @@
 //! Encryption of what goes to the file, with a key that only this process ever has.
 //!
-//! A sealed frame is AES-256-GCM over the whole frame, header and padding included, in place. The
-//! key is drawn from the kernel when the store is made; nonces count up, so none is used twice
-//! under a key. Nonce and tag stay in memory beside the frame's place: the file holds ciphertext
-//! and nothing else, and a frame that was changed, moved or replaced is refused.
+//! Sealing encrypts the whole frame in place with AES-256-GCM, header and padding included. The
+//! store draws its key from the kernel at its start. Nonces count up, so none is used twice under a
+//! key. Nonce and tag stay in memory beside the frame's place. The file so holds ciphertext and
+//! nothing else, and opening fails for a frame that was changed, moved or replaced.
 //!
 //! AES-GCM because the processors that provers run on have instructions for it.
 //!

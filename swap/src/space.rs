@@ -1,8 +1,8 @@
 //! Space in the spill file: extents, and the disk blocks behind them.
 //!
-//! Disk space is taken in steps ahead of use, so that a full disk is an error before any byte is
-//! lost, and taken once for extents that are freed and given out again. It is given back when
-//! nothing is live.
+//! The store takes disk space in steps, ahead of use, so that a full disk is an error before any
+//! byte is lost. It keeps the space of freed extents for the next ones, and returns it when nothing
+//! is live.
 //!
 //! Invariant: every live extent lies below `reserved_end`, and everything below that is reserved.
 
@@ -58,7 +58,7 @@ impl Space {
         taken.map(|()| extent)
     }
 
-    /// Takes an extent back; the last one gives the disk its space back.
+    /// Frees an extent. Freeing the last one returns the disk space.
     pub(crate) fn give_back(&mut self, backend: &dyn Backend, extent: Extent) {
         let freed = self.map.free(extent);
         debug_assert!(freed.is_ok(), "an extent is given back once");

@@ -1,11 +1,11 @@
-//! The bytes that are nobody's, as the youngest look found them.
+//! The foreign bytes (those of no owner), as the youngest look found them.
 //!
 //! ```text
 //!   one word:  | number of the look, 16 bits | bytes, 48 bits with a sign |
 //! ```
 //!
-//! Threads look at the same time, and one that is held up may come with an old finding. Each look
-//! takes a number first, and a finding is kept unless a younger one is there already.
+//! Threads look at the same time, and a delayed thread may arrive with an old finding. Each look
+//! therefore takes a number first, and a finding is kept unless a younger one is there already.
 //!
 //! The bytes are below zero where an owner reserves more than it touches; see the account.
 //!

@@ -1,10 +1,9 @@
-//! What an account asks the kernel: how much is resident, and how much of that is held against
-//! vectors.
+//! What an account asks the kernel: how much is resident, and how much of that counts.
 //!
-//! Pages of files count as far as the program itself and its libraries reach: twice their code, for
-//! their constants. Shared and locked memory counts, too. What is beyond, a mapped key for example,
-//! the kernel drops when it must. To tell them apart takes a read of `status`, so that is done anew
-//! only when they have changed by a MiB.
+//! Pages of files count up to twice the code of the program and its libraries (twice, for their
+//! constants). Shared and locked memory counts, too. The kernel drops pages beyond that, such as a
+//! mapped key, when it must. Telling these apart takes a read of `status`, so the account does it
+//! again only when they have changed by a MiB.
 //!
 //! Must never: allocate, lock, or wait.
 

@@ -6,18 +6,19 @@
 //!                                     last writer wins     the cgroup, looked at again
 //! ```
 //!
-//! Whoever sets a limit takes the place of who set one before. The environment is looked at once,
-//! by whoever needs a limit first, and counts as set before everything else.
+//! A new limit replaces the earlier one. The first user of a limit reads the environment, once; its
+//! value counts as older than any limit that code sets.
 //!
-//! A cgroup's limit can change while the program runs, the process can be moved, and others of its
-//! cgroup can grow: what was asked for is resolved anew a few times a second, and when the process
-//! has grown by a share of its limit. What the machine had available counts once, when the limit
-//! was set, since it does not count what this process holds.
+//! While the program runs, the cgroup's limit can change, the process can move to another cgroup,
+//! and other processes of the cgroup can grow. So the limit is resolved again a few times a second,
+//! and whenever the process has grown by a share of its limit. The memory that the machine had
+//! available counts once, when the limit was set, because that number does not include what this
+//! process holds.
 //!
 //! Invariants: bytes in force are at most what was asked for; `usize::MAX` stands for no limit.
 //!
-//! Must never: allocate, or wait for another thread. A look at the cgroup that is under way already
-//! is not repeated.
+//! Must never: allocate, or wait for another thread. If one thread is looking at the cgroup, others
+//! do not look as well.
 
 use super::allowance::{Allowance, Bound, LIMIT_BYTES_MIN, Resolved};
 use super::cgroup::Scratch;

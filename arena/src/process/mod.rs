@@ -14,13 +14,14 @@
 //!   say            one line to standard error
 //! ```
 //!
-//! Everybody who holds memory under a limit asks here: the pools through their ledger, the global
-//! allocator and the pager. Nobody else opens these files, reads the environment, or keeps a limit.
+//! All owners of memory under a limit ask here: the pools through their ledger, the global
+//! allocator, and the pager. No other room opens these files, reads the environment, or keeps a
+//! limit.
 //!
-//! Invariants: every number is in bytes; pages and kB are multiplied out here and nowhere else. A
-//! file is read and understood, or an error names it and the text in it.
+//! Invariants: every number is in bytes; only this room converts pages and kB. Either a file is
+//! understood, or an error names the file and the text in it.
 //!
-//! Must never: allocate, lock, log or panic, but for the functions that say so. All of it may run
+//! Must never: allocate, lock, log or panic, except in the functions that say so. All of it may run
 //! inside the first large allocation of a program.
 //!
 //! Sources: proc(5), proc_pid_statm(5), proc_meminfo(5), cgroups(7), and the kernel's

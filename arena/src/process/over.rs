@@ -1,4 +1,4 @@
-//! What is said when the process is over its limit and nothing more can be given back.
+//! The message for a process that is over its limit when nothing more can be freed.
 //!
 //! ```text
 //!   plimsoll: over the limit of 67108864 bytes (PLIMSOLL_LIMIT) by 12582912, and nothing more can
@@ -6,8 +6,9 @@
 //!   bytes, of these locked 0; raise the limit: 76 MiB are in use by now
 //! ```
 //!
-//! It is said once; each time is counted. What is given back elsewhere, and what the kernel counts
-//! late, is no reason: the caller has tried everything it has, and looked again.
+//! The process prints it once and counts each time. Before it calls, the caller has freed
+//! everything that it can and has looked again, so memory that another thread frees, or that the
+//! kernel counts late, causes no message.
 //!
 //! Must never: allocate.
 
@@ -18,10 +19,10 @@ use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
-/// Pages of files up to so many bytes are a program's own, as likely as not.
+/// Up to this many bytes, pages of files probably belong to the program itself.
 const FILES_BYTES_NAMED: u64 = 32 << 20;
 
-/// What is resident, by kind, in bytes.
+/// The resident memory of the process, by kind, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Parts {

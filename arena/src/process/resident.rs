@@ -6,9 +6,10 @@
 //!            +----------- all pages; less `shared`: anonymous memory
 //! ```
 //!
-//! The process's own file stays open, since opening costs four times as much as reading. Its number
-//! is not trusted: a child of `fork` opens its own, and where a program has closed all of its
-//! files, what is read under the number is no `statm` and the file is opened again.
+//! The process keeps its own file open, because opening costs four times as much as reading. It
+//! does not trust the descriptor: a child of `fork` opens its own file, and a program may have
+//! closed all of its files. If the text behind the descriptor is no `statm`, the file is opened
+//! again.
 //!
 //! Accuracy: `statm` is a sum of per-CPU counters. Since Linux 6.2 it may lag by a batch for each
 //! CPU (before that, by 64 pages for each thread), so it corrects an account and must not define

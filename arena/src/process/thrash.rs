@@ -1,8 +1,9 @@
 //! The thrash guard: notices when the process loses its time to the limit.
 //!
-//! A limit set too low does not fail, it crawls: every vector is made by giving another one's
-//! pages back, and every page is read back from the file. Two probes tell the guard of lost time:
-//! a ladder tells what a climb took, a pager what threads waited for pages, for each processor.
+//! Under a limit that is too low a program does not fail, it crawls: each new vector takes the
+//! pages of another one, and each page must be read back from the file. Two probes tell the guard
+//! about lost time. A ladder tells how long a climb took, and a pager tells how long threads waited
+//! for pages, divided by the processors.
 //!
 //! ```text
 //!   ladder: a climb    --+--> climbs   half a second beyond half of the time  --+
@@ -10,14 +11,15 @@
 //!   pager: a look      --+--> all      more than half of the time, for 10 s   --+
 //! ```
 //!
-//! A meter's stretch begins when more than its share of the time is lost, and ends when that is
-//! not true any more of the whole stretch. A long calm time therefore earns no credit. The guard
-//! begins anew each time that it finds the process thrashing, so that such times can be counted.
+//! A stretch of a meter begins when the process loses more than its share of the time, and ends
+//! when that is no longer true of the whole stretch. A long calm time therefore earns no credit.
+//! Each time that the guard finds the process thrashing, it starts again, so that these times can
+//! be counted.
 //!
-//! What follows is up to each user: a runtime refuses to climb ([`OnThrash::FailFast`]) whichever
-//! probe saw it, a pager has a meter of its own for ending the process. It is said once.
+//! The users decide what follows. A runtime refuses to climb ([`OnThrash::FailFast`]), whichever
+//! probe saw it. A pager has a meter of its own for ending the process. The message appears once.
 //!
-//! Must never: allocate, or wait for a lock; log but for the one line.
+//! Must never: allocate, wait for a lock, or log anything but the one line.
 //!
 //! Source: the limiter of Go's soft memory limit (proposal 48409), which has the rule of climbs for
 //! the same reason: level = max(0, level + climb - work between climbs), full at one second.
@@ -32,11 +34,11 @@ use std::time::{Duration, Instant};
 /// The share of the time that may be lost, for either meter of the guard.
 const PERCENT: u32 = 50;
 
-/// Climbs may take so much more than their share. Less would call a single large reclaim point
-/// thrashing: a climb of a second gets here.
+/// How much more than their share climbs may take. With less, a single large reclaim point would
+/// count as thrashing: a climb of a second reaches this.
 const CLIMBS_BEYOND: Duration = Duration::from_millis(500);
 
-/// Whatever it is lost to, more than the share may be lost for so long.
+/// How long the process may lose more than the share, to either cause.
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// What to do when more than half of the time goes into keeping to the limit.
@@ -50,7 +52,7 @@ pub enum OnThrash {
     FailFast,
 }
 
-/// Time, and what of it was lost. Shown, it is a part of a sentence.
+/// A stretch of time, and how much of it was lost. Its `Display` is a part of a sentence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stretch {
     /// All of it.
@@ -197,7 +199,7 @@ impl Thrash {
         self.times.load(Relaxed)
     }
 
-    /// Says whether one who began when there had been `before` such times refuses now.
+    /// Returns whether a user that began after `before` such times refuses now.
     #[must_use]
     pub fn refuses(&self, policy: OnThrash, before: u64) -> bool {
         policy == OnThrash::FailFast && self.times() > before
