@@ -236,7 +236,7 @@ impl Runtime {
     ///
     /// Synchronous and deterministic. With enough headroom, by the last sample of the kernel's
     /// figures, it does nothing and costs nanoseconds; otherwise it climbs the reclaim ladder and
-    /// reports what each rung freed, and who holds the rest.
+    /// reports what each rung freed, and which holders have the rest.
     #[inline]
     pub fn reclaim_point(&self, name: &str, need_bytes: u64) -> ReclaimReport {
         let room = self.inner.ledger.limit_bytes().checked_sub(self.inner.ledger.counted_bytes());

@@ -5,8 +5,8 @@
 //! gains nothing from a block.
 //!
 //! Invariants: `len <= capacity`; the first `len` elements are initialised; `written` is the
-//! largest `len` so far, and what lies past it was not written through this vector (so the block
-//! goes home knowing which of its bytes may be other than zero).
+//! largest `len` so far, and this vector has written nothing past it (so the pool learns which
+//! bytes of the block may be other than zero).
 //!
 //! Methods named `try_` keep to the limit and return [`Error`]. The few methods named `over_limit`,
 //! and the traits that cannot return an error ([`Clone`], [`Extend`]), exceed the limit where they

@@ -28,9 +28,10 @@
 //! ```
 //!
 //! Method: buckets (N. Pippenger, On the evaluation of powers and monomials, SIAM J. Comput. 9,
-//! 1980) with signed digits and batched affine additions. A segment owns the buckets that begin
-//! in it. The one it shares with the segment before gets a sum of its own, added when all are
-//! done: that is why a column of ones, where all work is in one bucket, keeps every thread busy.
+//! 1980) with signed digits and batched affine additions. A segment owns the buckets that begin in
+//! it. For the bucket that it shares with the segment before, it keeps a sum of its own, which is
+//! added when all segments are done. So even a column of ones, where all work is in one bucket,
+//! keeps every thread busy.
 //!
 //! Invariants:
 //!
@@ -38,8 +39,9 @@
 //! * bytes allocated = `plan.bucket_bytes + plan.scratch_bytes`, all of it in [`Msm::new`];
 //! * the result does not depend on chunks, segments or threads.
 //!
-//! It must never allocate in [`Msm::add`], keep a reference to a chunk, or print what it holds:
-//! scalars are witness. It is not constant time. Bases must be in the prime-order subgroup.
+//! Must never: allocate in [`Msm::add`], keep a reference to a chunk, or print the values that it
+//! holds, because scalars are witness. It is not constant time. Bases must be in the prime-order
+//! subgroup.
 
 mod buckets;
 mod digits;
@@ -60,7 +62,7 @@ use digits::{Digits, TILE_LEN, entry};
 /// Points that [`msm`] takes at a time: past it, digits and indices outgrow the caches.
 const CHUNK_LEN: usize = 1 << 16;
 
-/// Additions ahead of which their points are asked for: a chunk is larger than the caches, and its
+/// How many additions ahead a point is prefetched. A chunk is larger than the caches, and its
 /// points are gathered in the order of their buckets.
 const PREFETCH_AHEAD: usize = 16;
 

@@ -1,6 +1,6 @@
-//! Who holds how much: the leaf that errors, stages and reports share.
+//! The holders of memory and their bytes, for errors, stages and reports.
 
-/// Who holds memory.
+/// One holder of memory, with its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// The holder's name.
@@ -15,7 +15,7 @@ impl Held {
     }
 }
 
-/// Leaves out who holds nothing, and puts the largest first.
+/// Leaves out holders of nothing, and sorts the largest first.
 pub(crate) fn largest_first(held: &mut Vec<Held>) {
     held.retain(|held| held.bytes > 0);
     held.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));

@@ -87,13 +87,13 @@ pub trait Holder: Send + Sync {
     fn reclaim(&self, target_bytes: usize) -> usize;
 }
 
-/// One step of the ladder. What [`Holder::reclaim`] must not do, it must not do either.
+/// One step of the ladder. The prohibitions of [`Holder::reclaim`] hold for it, too.
 pub(crate) trait Rung: Send + Sync {
     /// Its name in reports, in the plural.
     fn name(&self) -> &'static str;
 
-    /// Whether it is climbed only while the bytes that are short are missing, and not for a little
-    /// more than that.
+    /// Returns whether a climb uses it only for the missing bytes themselves, and not for the
+    /// slack.
     fn is_costly(&self) -> bool {
         false
     }
@@ -103,10 +103,11 @@ pub(crate) trait Rung: Send + Sync {
         Frees::Rest
     }
 
-    /// A climb begins: what others free on this rung's behalf from here on counts as its own.
+    /// A climb begins. From here on, bytes that other threads free for this rung count as its own.
     fn begin(&self) {}
 
-    /// Who holds what it could free, and what of that is in use. Allocates.
+    /// Returns the holders of the memory that it could free, and of the part that is in use.
+    /// Allocates.
     fn held(&self, moment: Moment) -> Vec<Held>;
 
     /// Gives back at least `target_bytes` if it can, and returns the bytes freed.
@@ -131,12 +132,12 @@ pub(crate) enum Moment {
     Lap,
 }
 
-/// What a rung is told of the climb.
+/// What a rung knows about the climb.
 pub(crate) struct Climb {
     pub(crate) cause: Cause,
-    /// What the rest of the process held before it.
+    /// The bytes that the rest of the process held before it.
     rest_before: usize,
-    /// What rungs below freed of that.
+    /// How much of that the rungs below have freed.
     rest_freed: usize,
 }
 
@@ -220,8 +221,8 @@ pub struct ReclaimReport {
     pub blocked: Vec<Held>,
 }
 
-/// Frees this much beyond what is short: 1/64 of the limit, at most 64 MiB. Less would climb at
-/// every charge; more would give warm pages away.
+/// How much a climb frees beyond the missing bytes: 1/64 of the limit, at most 64 MiB. With less,
+/// every charge would climb; with more, warm pages would be lost.
 fn slack_bytes(limit_bytes: usize) -> usize {
     (limit_bytes / 64).min(64 << 20)
 }
@@ -253,8 +254,8 @@ impl Drop for Climbing {
     }
 }
 
-/// Runs `job` with charges of this thread getting no relief: for I/O threads, which free memory
-/// and must not wait for whoever waits for them.
+/// Runs `job` while charges of this thread get no relief. I/O threads need this: they free memory,
+/// and must not wait for the threads that wait for them.
 pub(crate) fn unclimbing<R>(job: impl FnOnce() -> R) -> R {
     let _climbing = Climbing::begin();
     job()
@@ -291,7 +292,7 @@ impl Ladder {
         }
     }
 
-    /// Puts the rungs up, from the first to be climbed on; called once, by the runtime.
+    /// Sets the rungs, the first to be climbed in front. The runtime calls it once.
     pub(crate) fn put_up(&self, rungs: Vec<Box<dyn Rung>>) {
         assert!(self.rungs.set(rungs).is_ok(), "a ladder belongs to one runtime");
     }
@@ -310,7 +311,7 @@ impl Ladder {
         }
     }
 
-    /// Returns who holds how much, largest first.
+    /// Returns the holders and their bytes, the largest first.
     pub(crate) fn held(&self, moment: Moment) -> Vec<Held> {
         let mut held = self.rungs().flat_map(|rung| rung.held(moment)).collect();
         largest_first(&mut held);

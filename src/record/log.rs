@@ -28,7 +28,7 @@ pub struct Mark {
     pub at_us: u64,
     /// The reclaim point's name, or `charge` where a charge did not fit.
     pub name: String,
-    /// Bytes given back; 0 for charges, whose bytes are not told.
+    /// The freed bytes; 0 for charges, which do not report theirs.
     pub freed_bytes: u64,
     /// Bytes that were still missing.
     pub short_bytes: u64,

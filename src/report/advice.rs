@@ -16,13 +16,13 @@
 use crate::limit::format_bytes;
 use crate::record::{Recording, StageTotal};
 
-/// A stage shorter than this part of the run is not worth a sentence.
+/// A stage shorter than this share of the run gets no sentence.
 const TIME_PART_MIN: f64 = 0.05;
 
-/// Busy cores over cores there, below which a stage is called idle.
+/// The share of busy cores below which the advice calls a stage idle.
 const BUSY_PART_MIN: f64 = 0.6;
 
-/// Waiting over core time, above which a stage is said to wait.
+/// The share of waiting in core time above which the advice says that a stage waits.
 const STALLED_PART_MAX: f64 = 0.1;
 
 /// Idle stages named.

@@ -56,7 +56,7 @@ impl SpillOptions {
         }
     }
 
-    /// Spills to a backend of one's own instead of a file.
+    /// Spills to `backend` instead of a file.
     #[must_use]
     pub fn backend(mut self, backend: Arc<dyn Backend>) -> Self {
         self.backend = Some(backend);
@@ -70,7 +70,7 @@ impl SpillOptions {
         self
     }
 
-    /// Sets how many bytes packed vectors may take in RAM; by default what the limit leaves.
+    /// Sets how many bytes packed vectors may take in RAM. The default is what the limit leaves.
     #[must_use]
     pub fn packed_limit_bytes(mut self, bytes: usize) -> Self {
         self.packed_limit_bytes = bytes;
@@ -84,7 +84,7 @@ impl SpillOptions {
         self
     }
 
-    /// Says whether a folder in RAM (tmpfs) is acceptable.
+    /// Sets whether a folder in RAM (tmpfs) is acceptable.
     #[must_use]
     pub fn ram_disk(mut self, ram_disk: RamDisk) -> Self {
         self.ram_disk = ram_disk;

@@ -70,7 +70,7 @@ fn complain(path: &Path, why: &std::io::Error) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-/// Writes the line of a stage that ends; `holders` is asked only if there is a log.
+/// Writes the line of a stage that ends. It calls `holders` only if there is a log.
 pub(crate) fn write(report: &StageReport, holders: impl FnOnce() -> Vec<Held>) {
     let Some(log) = log() else { return };
     let line = line(report, &holders());

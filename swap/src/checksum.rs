@@ -32,7 +32,7 @@ impl Parts {
     }
 }
 
-/// A hash that nobody can prepare two contents for who does not know `seed`.
+/// A keyed hash: without `seed` nobody can prepare two contents with the same hash.
 pub(crate) fn seeded_hash(seed: u64, bytes: &[u8]) -> u128 {
     XxHash3_128::oneshot_with_seed(seed, bytes)
 }

@@ -100,7 +100,7 @@ pub enum Error {
         found: usize,
     },
 
-    /// An extent that was given back twice, in part, or to another map.
+    /// An extent was freed twice, in part, or to another map.
     #[error(
         "the extent of {bytes} bytes at {offset_bytes} is not live; give each extent back once, as \
          it was handed out, to the map that it came from"

@@ -14,10 +14,10 @@ const FILL_BYTES_PER_THREAD: usize = 8 << 20;
 #[cfg(feature = "parallel")]
 const FILL_THREADS_MAX: usize = 8;
 
-/// Writes zeroes, with threads of its own where that pays.
+/// Writes zeros, with threads of its own where that pays.
 ///
-/// Not on rayon's: whoever waits for those runs, or waits for, any other job of theirs, and that
-/// job may want a lock that the caller holds.
+/// It does not use rayon's threads. A thread that waits for those may run any other job of theirs,
+/// and that job may want a lock that the caller holds.
 pub(crate) fn fill_zero(bytes: &mut [MaybeUninit<u8>]) {
     let fill = |part: &mut [MaybeUninit<u8>]| {
         // SAFETY: these are the bytes of `part`, borrowed to write.

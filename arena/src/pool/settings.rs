@@ -3,7 +3,7 @@
 /// Whether what a pool's vectors hold is a secret. Every vector has the secrecy of its pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Secrecy {
-    /// Contents stay in a dropped vector's block until the block is reused or given back.
+    /// The contents of a dropped vector stay in its block until the block is reused or freed.
     #[default]
     Public,
     /// Contents are overwritten with zeroes when a vector is dropped or moves: for witness data.

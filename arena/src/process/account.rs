@@ -1,4 +1,4 @@
-//! The account: who holds how much of this process's memory, against one limit.
+//! The account: how much memory each owner in this process holds, against one limit.
 //!
 //! ```text
 //!              limit_bytes
@@ -54,7 +54,7 @@ const MARGIN_BYTES: usize = 1 << 20;
 /// be about to give back.
 const TOLERATED_DIVISOR: usize = 64;
 
-/// Who holds memory.
+/// An owner of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// Pools of vectors, and what is packed of them, through their ledgers.
@@ -84,8 +84,8 @@ impl Cell {
 
 /// Something that makes room when the limit asks for it: a runtime's ladder, or a pager.
 pub trait Pressure: Send + Sync {
-    /// Says whether others are told of a limit that changes before this one: for a pager, which is
-    /// the last rung of every ladder, and gives up what others leave missing.
+    /// Returns whether this one hears of a changed limit after all others. This is so for a pager,
+    /// which is the last rung of every ladder and frees what the others leave missing.
     fn is_last(&self) -> bool {
         false
     }
@@ -147,7 +147,8 @@ impl AccountRef {
         self.0.is_some()
     }
 
-    /// An account that asks no kernel: what is foreign is what it is told. For models and tests.
+    /// Makes an account that asks no kernel. Its caller tells it the foreign bytes. For models and
+    /// tests.
     #[must_use]
     pub fn told() -> Self {
         Self(Some(Arc::new(Account::with(None, 0))))
@@ -271,7 +272,7 @@ impl Account {
         self.look();
     }
 
-    /// Adds what an owner holds, of which nothing has its pages yet.
+    /// Adds bytes to what an owner holds. They have no pages yet.
     #[inline]
     pub fn add(&self, owner: Owner, bytes: usize) {
         self.cell(owner).held.fetch_add(bytes, Ordering::Relaxed);
@@ -364,7 +365,7 @@ impl Account {
         self.owners.iter().map(|cell| of(cell).load(Ordering::Relaxed) as i64).sum()
     }
 
-    /// Returns the bytes that are nobody's, as last seen.
+    /// Returns the foreign bytes, as last seen.
     #[must_use]
     pub fn foreign_bytes(&self) -> usize {
         self.foreign.bytes().max(0) as usize
@@ -401,7 +402,7 @@ impl Account {
         rest.max(expected).saturating_add(unseen)
     }
 
-    /// Returns by how many bytes the limit is exceeded, as far as is known.
+    /// Returns by how many bytes the process exceeds the limit, as far as is known.
     #[inline]
     #[must_use]
     pub fn excess_bytes(&self) -> usize {
@@ -410,8 +411,8 @@ impl Account {
         counted.saturating_sub(self.limit_bytes())
     }
 
-    /// Says that the rest of the process will hold `bytes`, until what is returned is dropped: from
-    /// now on no fewer are counted. Several such sums add up.
+    /// Announces that the rest of the process will hold `bytes`. The account counts no fewer
+    /// foreign bytes for as long as the returned guard lives. Several announcements add up.
     #[must_use = "nothing is expected any more once this is dropped"]
     pub fn expect(account: &AccountRef, bytes: usize) -> Expected {
         account.expected.fetch_add(bytes, Ordering::Relaxed);
@@ -451,13 +452,13 @@ impl Account {
         self.kernel.as_ref()?.read()
     }
 
-    /// Records how many bytes are nobody's: for an account that asks no kernel.
+    /// Sets the foreign bytes, for an account that asks no kernel.
     pub fn note_foreign(&self, bytes: usize) {
         self.foreign.note(self.foreign.begin(), bytes as i64);
     }
 
-    /// The process is over its limit, and whoever says so has given back all that it could, and
-    /// looked again. Counts it where it is by more than a 64th, and says it the first time.
+    /// Notes that the process is over its limit although the caller has freed all that it could and
+    /// has looked again. Counts this if it is by more than a 64th, and prints it the first time.
     pub fn still_over(&self) {
         let limit = self.limit_bytes();
         let resident = self.kernel.as_ref().map_or(0, Kernel::last_bytes);

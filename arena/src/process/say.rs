@@ -26,7 +26,7 @@ impl fmt::Write for Line {
     }
 }
 
-/// Writes `plimsoll: ` and `what` as one line to standard error. A write that fails is let be.
+/// Writes `plimsoll: ` and `what` as one line to standard error. It ignores a failed write.
 pub fn say(what: fmt::Arguments<'_>) {
     let mut line = Line { bytes: [0; LINE_BYTES_MAX], len: 0 };
     // Writing into the line cannot fail; what does not fit is cut.

@@ -18,8 +18,8 @@
 //! most eighteen digits, and `value = floor(number * unit)` is computed in 128 bits without error.
 //! A lower-case `b` is a byte too; nobody gives a memory limit in bits.
 //!
-//! Own code, since what is asked for is strictness and no allocation: a library that reads through
-//! `f64`, or takes `G` for decimal, gives a number of bytes that nobody wrote.
+//! This is our own code because it must be strict and must not allocate. A library that reads
+//! through `f64`, or takes `G` for decimal, returns a number of bytes that nobody wrote.
 //!
 //! Must never: round up on the way in, allocate but for `Display` and `FromStr`, or panic on any
 //! text.

@@ -33,7 +33,7 @@ impl Signal {
         self.raise_for(i32::MAX as u32);
     }
 
-    /// Counts one up and wakes one who waits: for tasks that one thread takes.
+    /// Counts one up and wakes one waiting thread, for a task that one thread takes.
     pub fn raise_one(&self) {
         self.raise_for(1);
     }

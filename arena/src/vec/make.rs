@@ -1,6 +1,6 @@
 //! How a pool's vectors are made: empty, of zeroes, of some value, of other elements.
 //!
-//! All keep to the limit but the one that is named for going over it.
+//! All of them keep to the limit, except the one whose name says that it goes over it.
 
 use super::{PoolVec, or_abort};
 use crate::error::Error;

@@ -212,7 +212,7 @@ impl<T: Copy> IntoIterator for PoolVec<T> {
     }
 }
 
-/// The elements of a vector, by value; its memory goes home when the iterator is dropped.
+/// The elements of a vector, by value. Dropping the iterator returns the memory to the pool.
 #[derive(Clone, Debug)]
 pub struct IntoIter<T: Copy + 'static> {
     vector: PoolVec<T>,

@@ -29,7 +29,7 @@ pub enum Fault {
     Eio,
     /// ENOSPC on a write or a reservation.
     DiskFull,
-    /// One bit of what is read or written changes, and nobody says so.
+    /// One bit of the data changes on its way, and no error reports it.
     BitFlip,
     /// A write stops in the middle, and nobody says so.
     TornWrite,

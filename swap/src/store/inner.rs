@@ -1,4 +1,4 @@
-//! What clones of a store share, and the words for what it is told: content, tiers, encryption.
+//! What clones of a store share, and the types of its settings: content, tiers, encryption.
 //!
 //! Must never: hold a lock while bytes are packed, written or read.
 
@@ -11,7 +11,7 @@ use plimsoll_arena::Ledger;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
-/// What is known of the bytes to save.
+/// What the caller knows about the bytes to save.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
     /// Nothing: samples decide whether packing is tried, of the vector and then of each piece.

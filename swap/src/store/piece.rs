@@ -10,7 +10,7 @@
 //! Invariants:
 //!
 //! * a piece holds one set of scratch buffers at most, and asks for no second while it has one.
-//! * an error keeps nothing: the extent is given back before the error is returned.
+//! * after an error nothing is kept: the extent is freed before the error is returned.
 //! * `packed_bytes` equals the payloads of the packed pieces, and so does what the ledger has of
 //!   them, charged and settled alike.
 //!
@@ -49,7 +49,7 @@ const WRITE_FRONT_QUARTERS: usize = 2;
 /// read; nothing overlaps with the tail's own checksum.
 const READ_FRONT_QUARTERS: usize = 3;
 
-/// Bytes of a raw piece's front, of which the rest is the tail.
+/// Bytes of a raw piece's front. The rest is the tail.
 fn front_bytes(bytes: usize, quarters: usize) -> usize {
     match bytes < TWO_PARTS_BYTES_MIN {
         true => bytes,
@@ -58,8 +58,9 @@ fn front_bytes(bytes: usize, quarters: usize) -> usize {
 }
 
 impl Inner {
-    /// What is known of a vector's bytes once a sample was taken. One of several pieces is asked
-    /// here, once; each piece of one that is not uniform is asked again, and so is a single piece.
+    /// Decides by a sample what is known of a vector's bytes. A vector of several pieces is sampled
+    /// here once. If it is not uniform, each of its pieces is sampled again; a single piece is
+    /// sampled later only.
     pub(super) fn look(spec: LaneSpec, bytes: &[u8], content: Content) -> Content {
         let is_cut = bytes.len() > FRAME_RAW_BYTES;
         match content {
@@ -178,7 +179,7 @@ impl Inner {
         Ok(Frame { extent, frame_bytes, stamp, placement, sealed })
     }
 
-    /// Takes room for a frame and lets `write` fill it, who is told where.
+    /// Takes room for a frame and tells `write` where to fill it.
     fn write(
         &self,
         frame_bytes: usize,
