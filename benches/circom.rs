@@ -20,7 +20,7 @@
 //!
 //! Keys are made by `scripts/circom-fixtures.sh bench` in the folder PLIMSOLL_CIRCOM, default
 //! `plimsoll/circom-bench` in the user's cache directory, once: 2^16 takes minutes, 2^18 a quarter
-//! of an hour. They need node and npm.
+//! of an hour. They need node and npm; squares of 2^20 and more are made without them, in minutes.
 //!
 //! Run: `cargo bench --bench circom` for 2^16 and 2^18; `-- 20` for another size, `-- squares` for
 //! one kind. `--test` or PLIMSOLL_BENCH_SMOKE=1 proves a tiny circuit of the tests, without peers.

@@ -14,59 +14,22 @@
 //! Points are affine, coordinates little-endian in Montgomery form, infinity is zeroes.
 //! Source of the layout: snarkjs 0.7, `powersoftau prepare phase2`.
 
-use ark_bn254::{Fq, Fq2, Fr, G1Affine, G1Projective, G2Affine, G2Projective};
+#[path = "iden3/mod.rs"]
+mod iden3;
+
+use ark_bn254::{Fq, Fr, G1Projective, G2Projective};
+use ark_ec::PrimeGroup;
 use ark_ec::scalar_mul::BatchMulPreprocessing;
-use ark_ec::{AffineRepr, PrimeGroup};
 use ark_ff::{BigInteger, Field, PrimeField, UniformRand};
 use ark_poly::{EvaluationDomain, Radix2EvaluationDomain};
+use iden3::{Out, section, write_g1, write_g2};
 use rand::SeedableRng;
 use std::error::Error;
 use std::fs::File;
-use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Write};
 
 /// Rows beyond which a test would take minutes after all.
 const POWER_MAX: u32 = 20;
-
-type Out = BufWriter<File>;
-
-fn write_fq(out: &mut Out, x: &Fq) -> std::io::Result<()> {
-    // The Montgomery form is the number times 2^256, as an integer.
-    let montgomery = *x * Fq::from(2u64).pow([256]);
-    out.write_all(&montgomery.into_bigint().to_bytes_le())
-}
-
-fn write_fq2(out: &mut Out, x: &Fq2) -> std::io::Result<()> {
-    write_fq(out, &x.c0)?;
-    write_fq(out, &x.c1)
-}
-
-fn write_g1(out: &mut Out, point: &G1Affine) -> std::io::Result<()> {
-    let (x, y) = point.xy().unwrap_or_default();
-    write_fq(out, &x)?;
-    write_fq(out, &y)
-}
-
-fn write_g2(out: &mut Out, point: &G2Affine) -> std::io::Result<()> {
-    let (x, y) = point.xy().unwrap_or_default();
-    write_fq2(out, &x)?;
-    write_fq2(out, &y)
-}
-
-/// Writes a section: its number, its length, and what `body` writes.
-fn section(
-    out: &mut Out,
-    number: u32,
-    body: impl FnOnce(&mut Out) -> std::io::Result<()>,
-) -> std::io::Result<()> {
-    out.write_all(&number.to_le_bytes())?;
-    let length_at = out.stream_position()?;
-    out.write_all(&0u64.to_le_bytes())?;
-    body(out)?;
-    let end = out.stream_position()?;
-    out.seek(SeekFrom::Start(length_at))?;
-    out.write_all(&(end - length_at - 8).to_le_bytes())?;
-    out.seek(SeekFrom::Start(end)).map(drop)
-}
 
 /// tau^0 to tau^(count - 1), each times `factor`.
 fn powers(tau: Fr, factor: Fr, count: usize) -> Vec<Fr> {

@@ -52,7 +52,8 @@ use zeroize::{Zeroize, Zeroizing};
 pub trait Progress: Sync {
     /// Stage `index` of `count` begins.
     fn stage(&self, name: &str, index: usize, count: usize);
-    /// `done` of `total` points of the stage are done.
+    /// `done` of `total` points of the stage are done, or of the quotient's steps, which are matrix
+    /// products and transforms, or parts of them.
     fn advance(&self, done: usize, total: usize);
 }
 
@@ -251,16 +252,29 @@ impl<'a> Prover<'a> {
             Some(matrices) => Source::Matrices(matrices),
             None => Source::Zkey(self.key),
         };
+        let advance = |done, total| self.progress.advance(done, total);
         if let (None, Some(whole)) = (self.plan.split(), assignment.single()) {
             let whole = whole.read().map_err(ProveError::from)?;
-            return Ok(Scalars::Vector(quotient::in_core(self.runtime, source, n, &whole)?));
+            return Ok(Scalars::Vector(quotient::in_core(
+                self.runtime,
+                source,
+                n,
+                &whole,
+                &advance,
+            )?));
         }
         // An assignment in segments, made by another plan, is not brought together.
         let split = match self.plan.split() {
             Some(split) => *split,
             None => whole_domain(n)?,
         };
-        Ok(Scalars::Tiles(quotient::out_of_core(self.runtime, source, split, assignment)?))
+        Ok(Scalars::Tiles(quotient::out_of_core(
+            self.runtime,
+            source,
+            split,
+            assignment,
+            &advance,
+        )?))
     }
 
     fn multiply_g1(

@@ -48,7 +48,29 @@ pub(crate) enum Source<'a> {
     Zkey(&'a KeyFile),
 }
 
-/// Returns the scalars of the H query in memory, for an assignment in one piece.
+/// Hears how many steps of how many are done.
+pub(crate) type Advance<'a> = &'a dyn Fn(usize, usize);
+
+/// Counts steps for who watches.
+struct Steps<'a> {
+    advance: Advance<'a>,
+    done: usize,
+    total: usize,
+}
+
+impl<'a> Steps<'a> {
+    fn new(advance: Advance<'a>, total: usize) -> Self {
+        Self { advance, done: 0, total }
+    }
+
+    fn done(&mut self, steps: usize) {
+        self.done += steps;
+        (self.advance)(self.done, self.total);
+    }
+}
+
+/// Returns the scalars of the H query in memory, for an assignment in one piece. `advance` hears of
+/// each product with a matrix and each transform.
 ///
 /// # Errors
 ///
@@ -59,10 +81,11 @@ pub(crate) fn in_core(
     source: Source<'_>,
     n: usize,
     assignment: &[Fr],
+    advance: Advance<'_>,
 ) -> Result<PoolVec<Fr>, ProveError> {
     match source {
-        Source::Matrices(matrices) => coefficients(runtime, matrices, n, assignment),
-        Source::Zkey(key) => values(runtime, key, n, assignment),
+        Source::Matrices(matrices) => coefficients(runtime, matrices, n, assignment, advance),
+        Source::Zkey(key) => values(runtime, key, n, assignment, advance),
     }
 }
 
@@ -96,28 +119,37 @@ fn coefficients(
     matrices: &MatrixFile,
     n: usize,
     assignment: &[Fr],
+    advance: Advance<'_>,
 ) -> Result<PoolVec<Fr>, ProveError> {
+    let mut steps = Steps::new(advance, 7);
     let shape = matrices.shape();
     let (rows, instance) = (shape.constraints, shape.instance);
     let offset = Fr::GENERATOR;
     let mut a = vector(runtime, n)?;
     let mut b = vector(runtime, n)?;
     matrices.evaluate(Matrix::A, assignment, &mut a[..rows])?;
+    steps.done(1);
     matrices.evaluate(Matrix::B, assignment, &mut b[..rows])?;
     matrices.check_products(assignment, &a[..rows], &b[..rows])?;
     a[rows..rows + instance].copy_from_slice(&assignment[..instance]);
+    steps.done(1);
     let domain = domain(runtime, n)?;
-    domain.shift_to_coset(&mut a, offset)?;
-    domain.shift_to_coset(&mut b, offset)?;
+    for values in [&mut a, &mut b] {
+        domain.shift_to_coset(values, offset)?;
+        steps.done(1);
+    }
     pointwise(&mut a, &b, |a, b| *a *= b);
     let mut c = b;
     fill_with_zero(&mut c[rows..]);
     matrices.evaluate(Matrix::C, assignment, &mut c[..rows])?;
+    steps.done(1);
     domain.shift_to_coset(&mut c, offset)?;
+    steps.done(1);
     let inverse = vanishing_inverse(n)?;
     pointwise(&mut a, &c, |a, c| *a = (*a - c) * inverse);
     drop(c);
     domain.coset_ifft(&mut a, offset)?;
+    steps.done(1);
     Ok(a)
 }
 
@@ -139,7 +171,9 @@ fn values(
     key: &KeyFile,
     n: usize,
     assignment: &[Fr],
+    advance: Advance<'_>,
 ) -> Result<PoolVec<Fr>, ProveError> {
+    let mut steps = Steps::new(advance, 4);
     let offset = odd_offset(n)?;
     let mut a = vector(runtime, n)?;
     let mut b = vector(runtime, n)?;
@@ -148,9 +182,11 @@ fn values(
     let mut c = vector(runtime, n)?;
     c.copy_from_slice(&a);
     pointwise(&mut c, &b, |c, b| *c *= b);
+    steps.done(1);
     let domain = domain(runtime, n)?;
     for values in [&mut a, &mut b, &mut c] {
         domain.shift_to_coset(values, offset)?;
+        steps.done(1);
     }
     pointwise(&mut a, &b, |a, b| *a *= b);
     pointwise(&mut a, &c, |a, c| *a -= c);

@@ -16,7 +16,7 @@
 //! Never: a whole vector of n in memory because the code asks for it; only because there is room.
 
 use super::circom_rows::CircomRows;
-use super::{Source, odd_offset, pointwise, vanishing_inverse};
+use super::{Advance, Source, Steps, odd_offset, pointwise, vanishing_inverse};
 use crate::groth16::assignment::Assignment;
 use crate::groth16::error::ProveError;
 use crate::groth16::r1cs::{BLOCK_ROWS, Matrix, MatrixFile};
@@ -33,7 +33,8 @@ pub(crate) fn piece_len(split: &Plan) -> usize {
     split.layout().row_stripe_len().max(BLOCK_ROWS).min(split.layout().len())
 }
 
-/// Returns the scalars of the H query in tiles, in natural order.
+/// Returns the scalars of the H query in tiles, in natural order. `advance` hears of pieces and
+/// stripes.
 ///
 /// # Errors
 ///
@@ -44,6 +45,7 @@ pub(crate) fn out_of_core(
     source: Source<'_>,
     split: Plan,
     assignment: &Assignment,
+    advance: Advance<'_>,
 ) -> Result<Tiles<Fr>, ProveError> {
     let transform = OutOfCore::<Fr>::new(runtime, split)?;
     let n = split.layout().len();
@@ -54,9 +56,16 @@ pub(crate) fn out_of_core(
         }
         Source::Zkey(_) => (odd_offset(n)?, None, Leave::Stored),
     };
-    let [a, b, c] = make_rows(runtime, source, &transform, assignment)?;
+    // Pieces of rows, a pass over each of three vectors, and stripes of columns of all three.
+    let (pieces, stripes) = (n.div_ceil(piece_len(&split)), split.layout().column_stripes());
+    let mut steps = Steps::new(advance, pieces + 4 * stripes);
+    let [a, b, c] = make_rows(runtime, source, &transform, assignment, &mut steps)?;
     assignment.set_aside();
-    let shifted = |tiles: Tiles<Fr>| transform.begin(tiles, Form::Shift(offset))?.rows(&transform);
+    let mut shifted = |tiles: Tiles<Fr>| {
+        let tiles = transform.begin(tiles, Form::Shift(offset))?.rows(&transform);
+        steps.done(stripes);
+        tiles
+    };
     let visits = [
         Visit::new(shifted(a)?, back),
         Visit::new(shifted(b)?, Leave::Dropped),
@@ -68,6 +77,7 @@ pub(crate) fn out_of_core(
             Some(scale) => pointwise(a, c, |a, c| *a = (*a - c) * scale),
             None => pointwise(a, c, |a, c| *a -= c),
         }
+        steps.done(1);
         Ok::<(), OutOfCoreError>(())
     })?;
     Ok(a.finish(&transform)?)
@@ -92,6 +102,7 @@ fn make_rows(
     source: Source<'_>,
     transform: &OutOfCore<Fr>,
     assignment: &Assignment,
+    steps: &mut Steps<'_>,
 ) -> Result<[Tiles<Fr>; 3], ProveError> {
     let mut tiles = [(); 3].map(|()| transform.vector(Secrecy::Secret));
     let layout = transform.plan().layout();
@@ -118,6 +129,7 @@ fn make_rows(
                 stored.map_err(OutOfCoreError::from)?;
             }
         }
+        steps.done(1);
     }
     Ok(tiles)
 }

@@ -5,6 +5,7 @@ use super::circom_rows::CircomRows;
 use super::{COEFFICIENTS_AT_ONCE, Source, in_core, out_of_core, piece_len};
 use crate::Runtime;
 use crate::groth16::assignment::Assignment;
+use crate::groth16::error::ProveError;
 use crate::groth16::file_error::KeyError;
 use crate::groth16::key::{Coefficient, KeyFile};
 use crate::groth16::r1cs::Window;
@@ -178,15 +179,29 @@ fn rows_are_the_naive_ones_in_any_order_by_pieces_and_windows() {
     }
 }
 
+/// Makes something and checks that its steps are told one after the other, to the last.
+fn with_progress<T>(make: impl FnOnce(super::Advance<'_>) -> Result<T, ProveError>) -> T {
+    let heard = std::cell::RefCell::new(Vec::new());
+    let made = make(&|done, total| heard.borrow_mut().push((done, total))).unwrap();
+    let heard = heard.into_inner();
+    assert!(heard.len() >= 4 && heard.iter().all(|(_, total)| *total == heard[0].1), "{heard:?}");
+    assert!(heard.windows(2).all(|pair| pair[0].0 < pair[1].0), "{heard:?}");
+    assert!(heard.last().is_some_and(|(done, total)| done == total), "{heard:?}");
+    made
+}
+
 #[test]
 fn a_zkeys_quotient_is_the_same_out_of_core() {
     for order in [Order::Swept, Order::Local] {
         let given = Given::new(order);
         let source = Source::Zkey(&given.key);
-        let expected = in_core(&given.runtime, source, N, &given.witness).unwrap();
+        let expected =
+            with_progress(|heard| in_core(&given.runtime, source, N, &given.witness, heard));
         let split = smallest_plan();
         assert!(piece_len(&split) * 4 <= N, "rows are made in several pieces");
-        let tiles = out_of_core(&given.runtime, source, split, &given.assignment).unwrap();
+        let tiles = with_progress(|heard| {
+            out_of_core(&given.runtime, source, split, &given.assignment, heard)
+        });
         let mut found = vec![Fr::default(); N];
         let mut scalars = Scalars::Tiles(tiles);
         let copied = scalars.for_each_chunk(&given.runtime, N, 1000, |start, chunk| {
