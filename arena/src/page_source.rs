@@ -100,6 +100,11 @@ pub unsafe trait PageSource: Sync {
         _ = (start, bytes);
     }
 
+    /// Asks for pages of another size in a block, from the next touch on.
+    fn advise(&self, start: NonNull<u8>, bytes: usize, pages: Pages) {
+        _ = (start, bytes, pages);
+    }
+
     /// Says whether [`PageSource::move_pages`] can move pages with one system call; where it
     /// cannot, a block that must move is copied.
     fn may_mremap(&self) -> bool {
@@ -235,6 +240,15 @@ unsafe impl PageSource for PlainPages {
     unsafe fn decommit(&self, start: NonNull<u8>, bytes: usize) -> Result<(), OsError> {
         // SAFETY: the caller says that the range is committed and free.
         unsafe { Linux.decommit(start, bytes) }
+    }
+
+    fn advise(&self, start: NonNull<u8>, bytes: usize, pages: Pages) {
+        match pages {
+            // SAFETY: a block is committed; the advice changes no contents.
+            Pages::Small => unsafe { Linux.advise_small(start, bytes) },
+            // SAFETY: as above.
+            Pages::Huge => unsafe { Linux.advise_huge(start, bytes) },
+        }
     }
 
     fn may_mremap(&self) -> bool {

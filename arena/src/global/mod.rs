@@ -17,6 +17,7 @@
 //! | `policy` over `state` | when cached pages go: the ceiling and the limit |
 //! | `start` over `state` | first use, fork |
 //! | `resize` | `realloc` |
+//! | `sparse` | large zeroed blocks, which may be touched here and there |
 //! | `ask` | reclaim points, which have no reference to the allocator |
 //!
 //! Invariants: a pointer is a block's iff its address is in the range; `held` is an upper bound of
@@ -35,6 +36,7 @@ mod inner;
 mod policy;
 mod purge;
 mod resize;
+mod sparse;
 mod start;
 mod state;
 mod stats;
@@ -127,7 +129,7 @@ impl<A, P> Global<A, P> {
         Self::with_reserve(inner, pages, 0)
     }
 
-    /// As [`Global::new`], with `reserve_bytes` of addresses (no memory) instead of 64 times the
+    /// As [`Global::new`], with `reserve_bytes` of addresses (no memory) instead of eight times the
     /// machine's memory; zero means that again. Less is tried where the machine allows less.
     #[must_use]
     pub const fn with_reserve(inner: A, pages: P, reserve_bytes: usize) -> Self {
@@ -359,6 +361,7 @@ unsafe impl<A: GlobalAlloc + InnerPurge, P: PageSource> GlobalAlloc for Global<A
             if let Some((heap, block)) = self.block(layout, place, &mut dirty) {
                 self.settle(block.fresh_bytes);
                 self.zero(heap, block, layout.size(), &dirty);
+                self.expect_sparse(block);
                 errno.restore();
                 return block.start.as_ptr();
             }
@@ -379,6 +382,7 @@ unsafe impl<A: GlobalAlloc + InnerPurge, P: PageSource> GlobalAlloc for Global<A
             return unsafe { self.inner.dealloc(start, layout) };
         }
         if let Some(start) = NonNull::new(start) {
+            self.expect_dense(start, layout.size());
             self.release(start);
         }
     }

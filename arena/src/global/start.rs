@@ -19,15 +19,19 @@ use super::inner::InnerPurge;
 use super::state::{NEW, OFF, READY, STARTING, Start};
 use super::{Global, PageSource};
 use crate::os::{self, Errno};
-use crate::process::say;
+use crate::process::{addresses_left, say};
 use crate::size::HUGE_BYTES;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Addresses for each byte of the machine's memory. Blocks join again, so few are lost; a program
-/// may also reserve large vectors that it never fills.
-const RESERVE_PER_BYTE: usize = 64;
+/// may also reserve large vectors that it never fills, or spill several times as much as there is.
+const RESERVE_PER_BYTE: usize = 8;
+
+/// Of the addresses that the process may still map, what is left to the rest of it: stacks, and
+/// heaps of the C library, each of which reserves 64 MiB.
+const ADDRESSES_LEFT_DIVISOR: usize = 2;
 
 const RESERVE_BYTES_MIN: usize = 64 << 30;
 const RESERVE_BYTES_MAX: usize = 16 << 40;
@@ -94,8 +98,12 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
                 .clamp(RESERVE_BYTES_MIN, RESERVE_BYTES_MAX),
             asked => asked.clamp(16 * HUGE_BYTES, RESERVE_BYTES_MAX),
         };
-        let bytes = bytes.next_multiple_of(HUGE_BYTES);
+        let left = addresses_left().map_or(usize::MAX, |left| left / ADDRESSES_LEFT_DIVISOR);
+        let bytes = bytes.next_multiple_of(HUGE_BYTES).min(left / HUGE_BYTES * HUGE_BYTES);
         let least_bytes = bytes.min(RESERVE_BYTES_LEAST);
+        if bytes < RESERVE_BYTES_LEAST && left != usize::MAX {
+            return false;
+        }
         let Ok((base, bytes)) = self.pages.reserve(bytes, least_bytes) else { return false };
         let small_bytes = (bytes / SMALL_SHARE).next_multiple_of(HUGE_BYTES);
         let page_log2 = os::page_bytes().ilog2();

@@ -30,6 +30,29 @@ fn ok(returned: i32, call: &'static str, bytes: usize) -> Result<(), OsError> {
 }
 
 impl Linux {
+    /// `MADV_DONTNEED_LOCKED`, Linux 5.18: drops locked pages, too.
+    pub const DONTNEED_LOCKED: i32 = 24;
+
+    /// madvise(2), by number: a program may have a function of that name.
+    ///
+    /// # Safety
+    ///
+    /// As madvise(2).
+    pub unsafe fn advise(&self, start: *mut u8, bytes: usize, advice: i32) -> i32 {
+        // SAFETY: as the caller promised.
+        unsafe { libc::syscall(libc::SYS_madvise, start, bytes, advice) as i32 }
+    }
+
+    /// mlockall(2), by number, as above.
+    ///
+    /// # Safety
+    ///
+    /// As mlockall(2).
+    pub unsafe fn lock_all(&self, flags: i32) -> i32 {
+        // SAFETY: as the caller promised.
+        unsafe { libc::syscall(libc::SYS_mlockall, flags) as i32 }
+    }
+
     /// Says what a child process finds in a range; nothing changes in this one.
     ///
     /// # Errors
@@ -50,8 +73,18 @@ impl Linux {
             InChild::Zero => (libc::MADV_WIPEONFORK, "madvise(MADV_WIPEONFORK)"),
         };
         // SAFETY: both advices leave the contents as they are in this process.
-        let returned = unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) };
+        let returned = unsafe { self.advise(start.as_ptr(), bytes, advice) };
         ok(returned, call, bytes)
+    }
+
+    /// Asks for no huge pages in a range, from the next touch on; refusal is harmless.
+    ///
+    /// # Safety
+    ///
+    /// The range is committed, in whole OS pages.
+    pub unsafe fn advise_small(&self, start: NonNull<u8>, bytes: usize) {
+        // SAFETY: advice on a committed range changes no contents.
+        unsafe { self.advise(start.as_ptr(), bytes, libc::MADV_NOHUGEPAGE) };
     }
 
     /// Looks which pages of a range are in memory: says so in the lowest bit of a byte for each,
@@ -149,7 +182,7 @@ fn map_where_nothing_is(start: *mut u8, bytes: usize) -> bool {
     }
     for advice in [libc::MADV_HUGEPAGE, libc::MADV_DONTDUMP] {
         // SAFETY: advice on the mapping just made; refusal is harmless.
-        unsafe { libc::madvise(mapped, bytes, advice) };
+        unsafe { Linux.advise(mapped.cast(), bytes, advice) };
     }
     true
 }
@@ -185,10 +218,10 @@ unsafe impl Os for Linux {
         // Where THP is "always", a small block must not become a huge page; blocks that want one
         // ask for it. Failure is harmless.
         // SAFETY: the range is the mapping just made; the advice changes no contents.
-        unsafe { libc::madvise(start.cast(), bytes, libc::MADV_NOHUGEPAGE) };
+        unsafe { self.advise(start, bytes, libc::MADV_NOHUGEPAGE) };
         // Witness data and hundreds of gigabytes have no place in a core dump. Failure is harmless.
         // SAFETY: the range is the mapping just made; the advice changes no contents.
-        unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTDUMP) };
+        unsafe { self.advise(start, bytes, libc::MADV_DONTDUMP) };
         NonNull::new(start).ok_or(OsError { call: "mmap", bytes, errno: libc::ENOMEM })
     }
 
@@ -207,8 +240,7 @@ unsafe impl Os for Linux {
     unsafe fn populate(&self, start: NonNull<u8>, bytes: usize) -> Result<(), OsError> {
         loop {
             // SAFETY: the caller says that the range is committed; populating keeps contents.
-            let returned =
-                unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_POPULATE_WRITE) };
+            let returned = unsafe { self.advise(start.as_ptr(), bytes, libc::MADV_POPULATE_WRITE) };
             match ok(returned, "madvise(MADV_POPULATE_WRITE)", bytes) {
                 Err(e) if e.errno == libc::EINTR || e.errno == libc::EAGAIN => {}
                 // Before Linux 5.14: the pages come with the first touch instead.
@@ -220,13 +252,19 @@ unsafe impl Os for Linux {
 
     unsafe fn decommit(&self, start: NonNull<u8>, bytes: usize) -> Result<(), OsError> {
         // SAFETY: the caller says that the range is committed and that its contents may go.
-        let returned = unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED) };
-        ok(returned, "madvise(MADV_DONTNEED)", bytes)
+        let returned = unsafe { self.advise(start.as_ptr(), bytes, libc::MADV_DONTNEED) };
+        let dropped = ok(returned, "madvise(MADV_DONTNEED)", bytes);
+        if !dropped.is_err_and(|why| why.errno == libc::EINVAL) {
+            return dropped;
+        }
+        // SAFETY: as above; the program has locked some of it.
+        let returned = unsafe { self.advise(start.as_ptr(), bytes, Self::DONTNEED_LOCKED) };
+        if returned == 0 { Ok(()) } else { dropped }
     }
 
     unsafe fn advise_huge(&self, start: NonNull<u8>, bytes: usize) {
         // SAFETY: advice on a committed range changes no contents; refusal is harmless.
-        unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
+        unsafe { self.advise(start.as_ptr(), bytes, libc::MADV_HUGEPAGE) };
     }
 
     unsafe fn resident_bytes(&self, start: NonNull<u8>, bytes: usize) -> Result<usize, OsError> {

@@ -24,7 +24,16 @@ pub fn page_bytes() -> usize {
 
 /// Memory of the machine in bytes; zero where it cannot be said.
 pub fn physical_bytes() -> usize {
-    ask(libc::_SC_PHYS_PAGES).saturating_mul(page_bytes())
+    /// Zero before the first call.
+    static PHYSICAL_BYTES: AtomicUsize = AtomicUsize::new(0);
+    // Relaxed, twice: as above. What is plugged in later is not seen.
+    let known = PHYSICAL_BYTES.load(Ordering::Relaxed);
+    if known != 0 {
+        return known;
+    }
+    let bytes = ask(libc::_SC_PHYS_PAGES).saturating_mul(page_bytes());
+    PHYSICAL_BYTES.store(bytes, Ordering::Relaxed);
+    bytes
 }
 
 #[cold]

@@ -53,7 +53,7 @@ pub use env::{LIMIT_VARIABLE, SPILL_DIR_VARIABLE, is_on, size_variable, variable
 pub use file::{Tree, Unread};
 pub use limit::Source;
 pub use over::Parts;
-pub use resident::Resident;
+pub use resident::{Resident, addresses_left};
 pub use say::say;
 pub use thrash::{OnThrash, ShareMeter, Stretch, Thrash};
 pub use words::{LimitSpec, Misread, MisreadKind, Share, parse_size};

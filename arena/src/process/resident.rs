@@ -121,6 +121,31 @@ impl Statm {
     }
 }
 
+/// Addresses that the process may still map, in bytes; `None` where nothing bounds them
+/// (`ulimit -v`), or the kernel will not say.
+#[must_use]
+pub fn addresses_left() -> Option<usize> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call writes one rlimit.
+    let failed = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) } != 0;
+    if failed || limit.rlim_cur == libc::RLIM_INFINITY {
+        return None;
+    }
+    let (mut text, flags) = ([0u8; STATM_BYTES_MAX], libc::O_RDONLY | libc::O_CLOEXEC);
+    // SAFETY: the path is a C string.
+    let file = unsafe { libc::open(c"/proc/self/statm".as_ptr(), flags) };
+    // SAFETY: the buffer has that many bytes; where nothing was opened the call fails.
+    let read = unsafe { libc::read(file, text.as_mut_ptr().cast(), text.len()) };
+    if file >= 0 {
+        // SAFETY: opened above, and known to nobody else.
+        unsafe { libc::close(file) };
+    }
+    let text = text.get(..usize::try_from(read).ok()?)?;
+    let pages = text.split(u8::is_ascii_whitespace).next().and_then(decimal)?;
+    let mapped = pages.checked_mul(page_bytes() as u64)?;
+    usize::try_from(limit.rlim_cur.saturating_sub(mapped)).ok()
+}
+
 fn read_at_start(file: i32) -> Option<Resident> {
     let mut text = [0u8; STATM_BYTES_MAX];
     // SAFETY: the buffer has that many bytes.
