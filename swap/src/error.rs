@@ -11,6 +11,7 @@
 //!   disk      DiskFull             no space; before any byte is lost, if from a reservation
 //!             Io, Short            a request failed, or ended early
 //!             Unaligned            the caller's buffer or range is not made of whole blocks
+//!             FileLimit            the process may write no file as long
 //!             Open, RamDisk        no spill file can be made in this folder
 //!             NoKey                no random bytes to encrypt with
 //!   codecs    Modulus              the caller's field is outside what can be packed
@@ -120,6 +121,16 @@ pub enum Error {
     DiskFull {
         /// Bytes asked for.
         asked_bytes: u64,
+    },
+
+    /// The process may not write so far into a file; the kernel would end it by a signal.
+    #[error(
+        "the process may write files of {limit_bytes} bytes at most (RLIMIT_FSIZE), and the spill \
+         file needs more; raise that with `ulimit -f unlimited`"
+    )]
+    FileLimit {
+        /// The most a file may have.
+        limit_bytes: u64,
     },
 
     /// The operating system refused a request.

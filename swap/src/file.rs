@@ -6,13 +6,15 @@
 //!   O_DIRECT         no second copy in the page cache
 //!      or            through the page cache                           Access::Buffered
 //!   reserve          fallocate: a full disk is an error here, not in the middle of a write
+//!      or            zeros are written: the file system has no fallocate      Taking::Zeros
 //!   release          a hole is punched
 //! ```
 //!
-//! [`SpillFile::naming`] and [`SpillFile::access`] tell about the two fallbacks. Buffered pages
-//! count against a cgroup's limit until the kernel drops them. A file system in RAM is an error,
-//! because spilling to it frees nothing. A file system without `fallocate` fails at the first
-//! reservation.
+//! [`SpillFile::naming`], [`SpillFile::access`] and [`SpillFile::taking`] tell about the fallbacks.
+//! Buffered pages count against a cgroup's limit until the kernel drops them. A file system in RAM
+//! is an error, because spilling to it frees nothing. A file system without `fallocate` (ext2, ext3,
+//! NFS before 4.2) writes each byte twice, the first time as a zero. Past the process's limit for
+//! files (`ulimit -f`) the kernel would end the process by a signal, so nothing is asked for there.
 //!
 //! Invariants: every request is a multiple of 4 KiB in offset, length and address, in both modes;
 //! `len_bytes` never falls.
@@ -26,10 +28,11 @@ use std::io::{self, ErrorKind};
 use std::io::{IoSlice, IoSliceMut};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, OFlag, fallocate};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::sys::statfs::fstatfs;
 use nix::sys::uio::{preadv, pwritev};
 
@@ -66,6 +69,27 @@ pub enum Naming {
     Unlinked,
 }
 
+/// How disk space is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taking {
+    /// `fallocate`: at once, and nothing is written.
+    Fallocate,
+    /// By writing zeros: the file system has no `fallocate`.
+    Zeros,
+}
+
+/// Zeros for a request that must be aligned.
+#[repr(align(4096))]
+struct Zeros([u8; ZEROS_BYTES]);
+
+/// Bytes of [`Zeros`]: they are in the program's file.
+const ZEROS_BYTES: usize = 16 << 10;
+
+/// The zeros once more in a request: 1 MiB.
+const ZEROS_AT_ONCE: usize = 64;
+
+static ZEROS: Zeros = Zeros([0; ZEROS_BYTES]);
+
 /// What to do with a folder whose files are in RAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum RamDisk {
@@ -82,6 +106,8 @@ pub struct SpillFile {
     file: File,
     access: Access,
     naming: Naming,
+    /// Whether the file system has refused `fallocate`.
+    takes_zeros: AtomicBool,
     len_bytes: AtomicU64,
     queues: Queues,
 }
@@ -103,6 +129,7 @@ impl SpillFile {
             Err(why) => Err(why),
         };
         let failed = |why: io::Error| open_error(folder, &why);
+        check_file_limit(BLOCK_BYTES)?;
         let direct = open(Access::Direct).and_then(|(file, naming)| {
             // Some file systems take the flag and refuse the request.
             file.write_all_at(&AlignedBytes::zeroed(BLOCK_BYTES as usize), 0)?;
@@ -122,7 +149,11 @@ impl SpillFile {
                 return Err(Error::RamDisk { folder: shown(folder), file_system: name });
             }
         }
-        Ok(Self { file, access, naming, len_bytes: AtomicU64::new(0), queues: Queues::default() })
+        // By another number than the first three: what a program writes to standard error, where
+        // that is closed, must not end up in here.
+        let file = file.try_clone().map_err(failed)?;
+        let (takes_zeros, len_bytes) = (AtomicBool::new(false), AtomicU64::new(0));
+        Ok(Self { file, access, naming, takes_zeros, len_bytes, queues: Queues::default() })
     }
 
     /// Whether requests go around the page cache.
@@ -133,6 +164,34 @@ impl SpillFile {
     /// How the file came to have no name.
     pub fn naming(&self) -> Naming {
         self.naming
+    }
+
+    /// How disk space is taken, as of the last reservation.
+    pub fn taking(&self) -> Taking {
+        if self.takes_zeros.load(Relaxed) { Taking::Zeros } else { Taking::Fallocate }
+    }
+
+    /// Takes the space of an extent by `fallocate`, or by zeros where there is none.
+    fn take(&self, extent: Extent) -> Result<(), Error> {
+        check_file_limit(extent.end_bytes())?;
+        if self.taking() == Taking::Fallocate {
+            match self.fallocate(FallocateFlags::empty(), extent) {
+                Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => self.takes_zeros.store(true, Relaxed),
+                taken => return taken.map_err(|why| reserve_error(extent, &why.into())),
+            }
+        }
+        let (mut at, parts) = (extent.offset_bytes(), [IoSlice::new(&ZEROS.0); ZEROS_AT_ONCE]);
+        while at < extent.end_bytes() {
+            let count = (extent.end_bytes() - at).div_ceil(ZEROS_BYTES as u64);
+            let count = count.min(ZEROS_AT_ONCE as u64) as usize;
+            match pwritev(&self.file, &parts[..count], at as i64) {
+                Ok(0) => return Err(reserve_error(extent, &ErrorKind::WriteZero.into())),
+                Ok(written) => at += written as u64 / BLOCK_BYTES * BLOCK_BYTES,
+                Err(Errno::EINTR) => {}
+                Err(why) => return Err(reserve_error(extent, &why.into())),
+            }
+        }
+        Ok(())
     }
 
     fn fallocate(&self, flags: FallocateFlags, extent: Extent) -> Result<(), Errno> {
@@ -225,11 +284,12 @@ impl Backend for SpillFile {
     }
 
     fn reserve(&self, extent: Extent) -> Result<(), Error> {
-        if let Err(why) = self.fallocate(FallocateFlags::empty(), extent) {
+        self.take(extent).inspect_err(|_| {
             // A full disk may have given a part; without it the extent is as before.
-            let _ = self.release(extent);
-            return Err(io_error("reserve", extent.offset_bytes(), extent.bytes(), &why.into()));
-        }
+            if self.release(extent).is_err() && extent.offset_bytes() >= self.len_bytes() {
+                let _ = self.file.set_len(self.len_bytes());
+            }
+        })?;
         self.len_bytes.fetch_max(extent.end_bytes(), Relaxed);
         Ok(())
     }
@@ -292,6 +352,23 @@ fn shown(folder: &Path) -> String {
 
 fn open_error(folder: &Path, why: &io::Error) -> Error {
     Error::Open { folder: shown(folder), os_error: why.raw_os_error().unwrap_or(0) }
+}
+
+fn reserve_error(extent: Extent, why: &io::Error) -> Error {
+    io_error("reserve", extent.offset_bytes(), extent.bytes(), why)
+}
+
+/// The longest file that the process may write, in bytes (`ulimit -f`).
+pub fn file_limit_bytes() -> Option<u64> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_FSIZE).ok()?;
+    Some(soft).filter(|bytes| *bytes != RLIM_INFINITY)
+}
+
+fn check_file_limit(end_bytes: u64) -> Result<(), Error> {
+    match file_limit_bytes() {
+        Some(limit_bytes) if end_bytes > limit_bytes => Err(Error::FileLimit { limit_bytes }),
+        _ => Ok(()),
+    }
 }
 
 fn io_error(what: &'static str, offset_bytes: u64, bytes: u64, why: &io::Error) -> Error {

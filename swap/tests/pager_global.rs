@@ -8,18 +8,28 @@
 //! under the limit (but for the storms, whose stacks and small blocks are not paged). Each test
 //! says loudly when it cannot run here. `PLIMSOLL_STRESS=1` makes the storms eight times as long.
 
+#[path = "common/disk.rs"]
+mod disk;
+#[path = "common/group.rs"]
+mod group;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use plimsoll_arena::global::Global;
+use plimsoll_swap::backend::Backend;
+use plimsoll_swap::extent::ExtentMap;
+use plimsoll_swap::file::{RamDisk, SpillFile, Taking};
 use plimsoll_swap::pager::{Paged, probe};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+use disk::SmallDisk;
+use group::Group;
 
 #[global_allocator]
 static ALLOC: Global<std::alloc::System, Paged> = Global::new(std::alloc::System, Paged::new());
@@ -152,13 +162,12 @@ fn forever() -> ! {
     }
 }
 
-/// Four threads a processor that read at random, four times as much as the limit leaves.
-fn thrashing(seconds: u64) {
+/// Threads that read at random, four times as much as the limit leaves.
+fn thrashing(seconds: u64, threads: u64) {
     let data: Vec<u64> = (0..128 * MIB / 8).map(|i| word(i, 1)).collect();
     let started = std::time::Instant::now();
     std::thread::scope(|scope| {
-        let processors = std::thread::available_parallelism().map_or(2, |n| n.get() as u64);
-        for thread in 0..4 * processors {
+        for thread in 0..threads {
             let data = &data;
             scope.spawn(move || {
                 let mut rng = ChaCha8Rng::seed_from_u64(seed() ^ thread);
@@ -169,6 +178,10 @@ fn thrashing(seconds: u64) {
             });
         }
     });
+}
+
+fn processors() -> u64 {
+    std::thread::available_parallelism().map_or(2, |n| n.get() as u64)
 }
 
 /// Small numbers, which pack to a fraction, and noise, which must be written.
@@ -272,8 +285,9 @@ fn program() {
         "moving limit" => moving_limit(),
         "limit from code" => limit_from_code(),
         "counters" => counters(),
-        "thrashing" => thrashing(15),
-        "thrashing for long" => thrashing(90),
+        "thrashing" => thrashing(15, 4 * processors()),
+        "thrashing alone" => thrashing(15, 1),
+        "thrashing for long" => thrashing(90, 4 * processors()),
         "chains" => chains(seed()),
         "storm" => storm(seed()),
         other => panic!("no program {other}"),
@@ -419,6 +433,14 @@ fn a_limit_that_is_too_small_is_said_once_with_a_larger_one() {
 }
 
 #[test]
+fn one_thread_that_waits_is_told_too_and_under_the_smallest_limit() {
+    for limit in ["24MiB", "2MiB"] {
+        let Some((_, text)) = output("thrashing alone", limit, &[]) else { return };
+        assert_eq!(text.matches("threads wait for pages").count(), 1, "{limit}: {text}");
+    }
+}
+
+#[test]
 fn fail_fast_from_the_environment_names_a_larger_limit() {
     let fail_fast = [("PLIMSOLL_FAIL_FAST", "1")];
     let Some((success, text)) = output("thrashing for long", "48MiB", &fail_fast) else { return };
@@ -467,46 +489,6 @@ fn with_few_addresses_the_range_is_smaller_and_paged() {
     assert!(output.status.success() && !text.contains("no paging"), "{text}");
 }
 
-/// A memory cgroup (v1) of this test's own; drop removes it.
-struct Group(PathBuf);
-
-impl Group {
-    /// `None` where the machine does not let us, which is said.
-    fn new(name: &str, limit_bytes: usize) -> Option<Self> {
-        Self::make(name, limit_bytes)
-            .inspect_err(|why| {
-                eprintln!("SKIPPED, nothing was tested: no memory cgroup can be made here: {why}");
-            })
-            .ok()
-    }
-
-    fn make(name: &str, limit_bytes: usize) -> std::io::Result<Self> {
-        let name = format!("plimsoll-test-{name}-{}", std::process::id());
-        let group = Self(Path::new("/sys/fs/cgroup/memory").join(name));
-        std::fs::create_dir(&group.0)?;
-        std::fs::write(group.0.join("memory.limit_in_bytes"), limit_bytes.to_string())?;
-        Ok(group)
-    }
-
-    /// A shell's words that enter the group, do `first`, and go on as the command behind them.
-    fn joined(&self, first: &str) -> String {
-        format!("echo $$ > {}/cgroup.procs; {first} exec \"$@\"", self.0.display())
-    }
-
-    fn read(&self, file: &str) -> usize {
-        let text = std::fs::read_to_string(self.0.join(file)).expect("a file of the group");
-        text.trim().parse().expect("a number")
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Err(why) = std::fs::remove_dir(&self.0) {
-            eprintln!("{} stays: {why}", self.0.display());
-        }
-    }
-}
-
 #[test]
 fn auto_keeps_a_program_inside_its_memory_cgroup() {
     let Some(group) = Group::new("auto", 200 * MIB) else { return };
@@ -545,47 +527,40 @@ fn a_memory_cgroup_that_is_full_of_cached_files_gives_way() {
     assert!(refused > 0 && peak > 199 * MIB, "{refused} times, {peak} bytes");
 }
 
-/// A small file system of its own on a disk; drop unmounts it.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    /// `None` where the machine does not let us, which is said.
-    fn new(mebibytes: usize) -> Option<Self> {
-        let disk = Self(tempfile::tempdir().expect("a folder"));
-        let script = format!(
-            "cd {} && truncate -s {mebibytes}M image && mkfs.ext4 -q image && mkdir mounted && \
-             mount -o loop image mounted",
-            disk.0.path().display()
-        );
-        let output = Command::new("sh").args(["-c", &script]).output().expect("a shell");
-        if output.status.success() {
-            return Some(disk);
-        }
-        let why = String::from_utf8_lossy(&output.stderr);
-        eprintln!("SKIPPED, nothing was tested: no file system of its own: {why}");
-        None
-    }
-
-    fn folder(&self) -> PathBuf {
-        self.0.path().join("mounted")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let status = Command::new("umount").arg(self.folder()).stderr(Stdio::null()).status();
-        if !status.is_ok_and(|status| status.success()) {
-            eprintln!("{} may still be mounted", self.folder().display());
-        }
-    }
-}
-
 #[test]
 fn a_disk_that_fills_up_ends_the_process_and_is_named() {
-    let Some(disk) = SmallDisk::new(150) else { return };
+    let Some(disk) = SmallDisk::new(150, "ext4") else { return };
     let Some(mut command) = command("columns", "180MiB", &[]) else { return };
     let output = command.env("PLIMSOLL_SPILL_DIR", disk.folder()).output().expect("a child");
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.signal(), Some(nix::libc::SIGABRT), "{text}");
     assert!(text.contains("the pager cannot go on") && text.contains("disk is full"), "{text}");
+}
+
+#[test]
+fn a_file_system_without_fallocate_is_spilled_to() {
+    let Some(disk) = SmallDisk::new(300, "ext2") else { return };
+    let Some(mut command) = command("commands", "32MiB", &[]) else { return };
+    let output = command.env("PLIMSOLL_SPILL_DIR", disk.folder()).output().expect("a child");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    let file = SpillFile::open(&disk.folder(), RamDisk::Refuse).expect("a file");
+    let extent = ExtentMap::new(1 << 20).alloc(1 << 20).expect("an extent");
+    file.reserve(extent).expect("space");
+    assert_eq!((file.taking(), file.len_bytes()), (Taking::Zeros, 1 << 20));
+}
+
+#[test]
+fn a_disk_without_room_for_the_first_extent_is_known_when_the_pager_starts() {
+    for kind in ["ext4", "ext2"] {
+        let Some(disk) = SmallDisk::new(40, kind) else { return };
+        let Some(mut command) = command("limit", "32MiB", &[]) else { return };
+        let output = command.env("PLIMSOLL_SPILL_DIR", disk.folder()).output().expect("a child");
+        let text = String::from_utf8_lossy(&output.stderr);
+        // The program looks for a pager, and there is none.
+        assert!(!output.status.success(), "{kind}: {text}");
+        assert_eq!(text.matches("no paging").count(), 1, "{kind}: {text}");
+        assert!(text.contains("the disk is full"), "{kind}: {text}");
+        assert!(!text.contains("the pager cannot go on"), "{kind}: {text}");
+    }
 }

@@ -6,10 +6,11 @@
 
 #![cfg(target_os = "linux")]
 
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
 
 use nix::libc;
+use nix::sys::resource::{Resource, setrlimit};
 use plimsoll_arena::global::Global;
 use plimsoll_swap::pager::{Paged, probe};
 
@@ -143,4 +144,58 @@ fn empty_variables_are_none() {
     let (printed, said) = output(command);
     assert!(!has_pager() || printed.contains("a pager"), "{printed}");
     assert!(!said.contains("PLIMSOLL_"), "{said}");
+}
+
+/// The same command where the kernel's limit on a resource is `bytes`.
+fn under(resource: Resource, bytes: u64) -> Command {
+    let mut command = command("64MiB", &[]);
+    let set = move || setrlimit(resource, bytes, bytes).map_err(std::io::Error::from);
+    // SAFETY: between fork and exec the function makes one system call.
+    unsafe { command.pre_exec(set) };
+    command
+}
+
+/// The one line that says that nothing is paged.
+fn refusal(said: &str) -> &str {
+    let lines: Vec<_> = said.lines().filter(|line| line.contains("no paging")).collect();
+    let [line] = lines[..] else { panic!("{} lines: {said}", lines.len()) };
+    line
+}
+
+#[test]
+fn a_limit_on_files_is_known_before_it_ends_the_process() {
+    if !has_pager() {
+        return;
+    }
+    for bytes in [0, 4096, (64 << 20) - 1] {
+        let (printed, said) = output(under(Resource::RLIMIT_FSIZE, bytes));
+        assert!(printed.contains("no pager"), "{printed}");
+        assert!(refusal(&said).contains("`ulimit -f unlimited`"), "{said}");
+    }
+    // Enough for what this program spills.
+    let (printed, said) = output(under(Resource::RLIMIT_FSIZE, 192 << 20));
+    assert!(printed.contains("a pager") && !said.contains("plimsoll: "), "{said}");
+    // And not enough: the pager ends the process, not a signal of the kernel's.
+    let mut short = under(Resource::RLIMIT_FSIZE, 64 << 20);
+    let output = short.env("PLIMSOLL_LIMIT", "16MiB").output().expect("a child");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{said}");
+    assert!(said.contains("raise `ulimit -f` for files"), "{said}");
+}
+
+#[test]
+fn too_few_descriptors_are_said_once_with_what_helps() {
+    if !has_pager() {
+        return;
+    }
+    // One more than the three that a program has is what its loader needs.
+    for files in 4..10 {
+        let (printed, said) = output(under(Resource::RLIMIT_NOFILE, files));
+        if printed.contains("a pager") {
+            continue;
+        }
+        assert!(refusal(&said).contains("ulimit"), "{files}: {said}");
+    }
+    let (printed, said) = output(under(Resource::RLIMIT_NOFILE, 16));
+    assert!(printed.contains("a pager") && !said.contains("plimsoll: "), "{said}");
 }

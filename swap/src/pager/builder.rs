@@ -5,9 +5,10 @@
 //! ```
 //!
 //! Nothing is left behind when a step fails. Everything a pager will ever need is taken here, as
-//! addresses: later it allocates nothing.
+//! addresses: later it allocates nothing. What it needs of the disk is tried: the first 64 MiB of
+//! a spill file are taken, and kept.
 //!
-//! Must never: write to the disk, or make a page of the range resident.
+//! Must never: make a page of the range resident.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use super::core::Core;
 use super::crew::{Crew, WORKERS_MAX};
 use super::engine::Engine;
 use super::face::Pager;
-use super::launder::SEGMENT_SLOTS;
+use super::launder::{SEGMENT_SLOTS, segment_bytes};
 use super::press::Press;
 use super::probe::{self, Obstacle, UserMode};
 use super::process::Following;
@@ -34,7 +35,7 @@ use super::worker::Lead;
 use crate::Error;
 use crate::backend::Backend;
 use crate::extent::{Extent, ExtentMap};
-use crate::file::{RamDisk, SpillFile};
+use crate::file::{RamDisk, SpillFile, file_limit_bytes};
 use crate::seal::Key;
 use crate::store::Encryption;
 
@@ -75,6 +76,12 @@ pub enum BuildError {
         /// The least there can be.
         least_bytes: u64,
     },
+    /// What the process maps is locked in memory.
+    #[error(
+        "the process locks what it maps (mlockall with MCL_FUTURE), so nothing of it can leave \
+         memory; lock single vectors instead (mlock), or raise the limit above what is needed"
+    )]
+    Locked,
     /// Neither a folder nor a backend was named.
     #[error("the pager has nowhere to write: name a spill folder on a disk")]
     NoFile,
@@ -246,25 +253,23 @@ impl PagerBuilder {
     pub fn build(self) -> Result<Pager, BuildError> {
         at_least("range", self.range_bytes as u64, 1)?;
         at_least("budget", self.budget_bytes as u64, GRANULE_BYTES as u64)?;
-        let segment_bytes = u64::from(SEGMENT_SLOTS) * CHUNK_BYTES as u64;
         let chunks = self.range_bytes.div_ceil(CHUNK_BYTES);
-        let whole = ((chunks * CHUNK_BYTES) as u64).next_multiple_of(segment_bytes);
-        let quota = self.quota_bytes.unwrap_or(whole).min(whole);
-        at_least("quota", quota, segment_bytes)?;
+        let quota = self.quota((chunks * CHUNK_BYTES) as u64)?;
+        let shelves_max = self.shelves_max();
+        if probe::locks_new_memory()? {
+            return Err(BuildError::Locked);
+        }
         let uffd = probe::open(self.user_mode)?;
         let door = uffd.door;
+        let of_file = self.backend.is_none();
         let backend = match (self.backend, &self.folder) {
             (Some(backend), _) => backend,
-            (None, Some(folder)) => Box::new(SpillFile::open(folder, self.ram_disk)?),
+            (None, Some(folder)) => Box::new(spill_file(folder, self.ram_disk)?),
             (None, None) => return Err(BuildError::NoFile),
         };
         // One for each chunk, and as much again for pages between two uses.
         let frames = chunks * 2 + 1 + self.workers;
-        let mut map = ExtentMap::new(quota);
-        let mut segments = Table::<Extent>::new((quota / segment_bytes) as usize)?;
-        for segment in segments.iter_mut() {
-            *segment = map.alloc(segment_bytes)?;
-        }
+        let segments = segments(quota)?;
         let hash_seed = sys::random_u64();
         // Until somebody looks at what the rest of the process holds.
         let following = self.account.map(|account| Following::new(account, self.budget_bytes));
@@ -272,6 +277,11 @@ impl PagerBuilder {
         let budget = self.budget_bytes.min(limit);
         let budget = (budget / GRANULE_BYTES).max(1) as u64;
         let mut core = Core::new(chunks, frames, budget)?;
+        if of_file {
+            // What is refused is known before anything is evicted.
+            backend.reserve(segments[0])?;
+            core.slots_reserved = SEGMENT_SLOTS;
+        }
         core.account = following.as_ref().map(|following| following.account.clone());
         let key = match self.encryption {
             Encryption::Off => None,
@@ -280,10 +290,6 @@ impl PagerBuilder {
                 Some(Key::draw()?)
             }
         };
-        let packed_limit = self.packed_limit_bytes.unwrap_or(usize::MAX);
-        // One worker answers faults, and nobody would clear.
-        let packed_limit = if self.workers > 1 { packed_limit } else { 0 };
-        let shelves_max = (packed_limit / GRANULE_BYTES) as u64;
         let engine = Engine {
             core: Lock::new(core),
             space: Space::new(uffd, chunks, frames, self.workers)?,
@@ -304,6 +310,47 @@ impl PagerBuilder {
         };
         Pager::start(Arc::new(engine), self.workers, door)
     }
+}
+
+impl PagerBuilder {
+    /// The most bytes of the spill file, for a range of so many.
+    fn quota(&self, range_bytes: u64) -> Result<u64, BuildError> {
+        let whole = range_bytes.next_multiple_of(segment_bytes());
+        let quota = self.quota_bytes.unwrap_or(whole).min(whole);
+        at_least("quota", quota, segment_bytes())?;
+        let limit_bytes = file_limit_bytes().filter(|_| self.backend.is_none());
+        let quota = quota.min(limit_bytes.unwrap_or(u64::MAX));
+        if quota < segment_bytes() {
+            return Err(Error::FileLimit { limit_bytes: quota }.into());
+        }
+        Ok(quota)
+    }
+
+    fn shelves_max(&self) -> u64 {
+        let packed_limit = self.packed_limit_bytes.unwrap_or(usize::MAX);
+        // One worker answers faults, and nobody would clear.
+        let packed_limit = if self.workers > 1 { packed_limit } else { 0 };
+        (packed_limit / GRANULE_BYTES) as u64
+    }
+}
+
+/// The extents of a spill file.
+fn segments(quota: u64) -> Result<Table<Extent>, BuildError> {
+    let mut map = ExtentMap::new(quota);
+    let mut segments = Table::<Extent>::new((quota / segment_bytes()) as usize)?;
+    for segment in segments.iter_mut() {
+        *segment = map.alloc(segment_bytes())?;
+    }
+    Ok(segments)
+}
+
+fn spill_file(folder: &Path, ram_disk: RamDisk) -> Result<SpillFile, BuildError> {
+    SpillFile::open(folder, ram_disk).map_err(|why| match why {
+        Error::Open { os_error: errno @ (libc::EMFILE | libc::ENFILE), .. } => {
+            Obstacle::Descriptors { errno }.into()
+        }
+        why => why.into(),
+    })
 }
 
 fn at_least(what: &'static str, bytes: u64, least_bytes: u64) -> Result<(), BuildError> {

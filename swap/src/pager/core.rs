@@ -7,6 +7,7 @@
 //!
 //!   resident   chunks with pages in data, oldest first       -> the next to be evicted
 //!   passing    of these, what only streams through           -> see policy.rs
+//!   fixed      of these, what the kernel does not move       -> see evict.rs
 //!   limbo      chunks with pages in a frame, oldest first    -> the next to be written
 //!   ahead      chunks that were read ahead, oldest first     -> the next to be dropped
 //!   free       frames without pages
@@ -50,6 +51,7 @@ use super::thrash::Counters;
 /// The lists of chunks.
 pub(crate) const RESIDENT: usize = 0;
 pub(crate) const PASSING: usize = 1;
+pub(crate) const FIXED: usize = 2;
 pub(crate) const LIMBO: usize = 0;
 pub(crate) const AHEAD: usize = 1;
 
@@ -82,7 +84,7 @@ pub(crate) struct Core {
     pub(crate) frames: Table<Frame>,
     /// One for each chunk, or none where the file is not encrypted.
     pub(crate) seals: Table<Seals>,
-    pub(crate) resident: Lists<2>,
+    pub(crate) resident: Lists<3>,
     pub(crate) limbo: Lists<2>,
     pub(crate) framed: Lists<3>,
     pub(crate) demands: Ring<Demand>,
@@ -104,6 +106,11 @@ pub(crate) struct Core {
     pub(crate) in_data: u64,
     /// Of those in data, the ones of chunks that pass through.
     pub(crate) in_passing: u64,
+    /// Of those in data, the ones that the kernel does not move.
+    pub(crate) in_fixed: u64,
+    /// When chunks of these were last tried again, and whether anybody was told.
+    pub(crate) fixed_looked_ns: u64,
+    pub(crate) fixed_told: bool,
     pub(crate) in_limbo: u64,
     /// Of those in limbo, the ones that were read ahead.
     pub(crate) in_ahead: u64,
@@ -151,6 +158,9 @@ impl Core {
             unborn: 0,
             in_data: 0,
             in_passing: 0,
+            in_fixed: 0,
+            fixed_looked_ns: 0,
+            fixed_told: false,
             in_limbo: 0,
             in_ahead: 0,
             spare: 0,
@@ -193,11 +203,6 @@ impl Core {
 
     pub(crate) fn frame(&mut self, frame: u32) -> &mut Frame {
         &mut self.frames[frame as usize]
-    }
-
-    /// Granules that may be made resident.
-    pub(crate) fn room(&self) -> u64 {
-        self.budget.saturating_sub(self.held)
     }
 
     /// Granules that could be used at once.
@@ -313,6 +318,9 @@ impl Core {
         let ahead = entry.mask(&[State::Ahead]) & mask;
         let frame = entry.frame;
         entry.step(mask & !busy, Event::Discard);
+        if mask & !busy == ALL {
+            entry.touches = 0;
+        }
         entry.copies &= !(mask & !busy);
         entry.repeats &= !(mask & !busy);
         self.unshelve(space, chunk, mask & !busy);
@@ -323,6 +331,7 @@ impl Core {
             self.leaving(count);
             space.discard(chunk, resident);
             self.uncharge(count);
+            self.unfix(chunk, resident);
             self.left(chunk, count);
         }
         if limbo != 0 {

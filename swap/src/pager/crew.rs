@@ -47,6 +47,12 @@ impl Crew {
         self.0[number].store(0, Ordering::Relaxed);
     }
 
+    /// Nanoseconds that these threads have run.
+    pub(crate) fn ran_ns(&self) -> u64 {
+        let threads = self.0.iter().map(|place| place.load(Ordering::Relaxed));
+        threads.filter(|thread| *thread != 0).map(sys::thread_ran_ns).sum()
+    }
+
     /// A thread that ended without leaving, if there is one: its number and id.
     fn missing(&self) -> Option<(usize, i32)> {
         self.0.iter().enumerate().find_map(|(number, place)| {

@@ -19,14 +19,12 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::core::{AHEAD, BLANK, CHUNK, Core, End, LIMBO, RESIDENT, SPARE};
+use super::core::{AHEAD, BLANK, CHUNK, Core, LIMBO, SPARE};
 use super::crew::Crew;
 use super::press::Press;
 use super::process::Following;
 use super::space::{ALL, Mask, Space};
-use super::state::{Event, State};
 use super::sync::{Guard, Lock, Signal};
-use super::sys::now_ns;
 use super::tables::Table;
 use super::thrash::FailFast;
 use super::worker::Lead;
@@ -36,7 +34,7 @@ use crate::seal::Key;
 
 /// How long pages stay at least once they entered data: what a thread that was just woken needs to
 /// get at them, so that the smallest budget makes progress too.
-const GRACE_NS: u64 = 100_000;
+pub(crate) const GRACE_NS: u64 = 100_000;
 
 /// How long a worker waits for others to give memory back before it looks again.
 const PATIENCE: Duration = Duration::from_millis(2);
@@ -44,9 +42,6 @@ const PATIENCE: Duration = Duration::from_millis(2);
 /// Fruitless looks before a fault is served over the budget: all pages are in the hands of system
 /// calls, one of which may be waiting for this very fault.
 const LOOKS: u32 = 5;
-
-/// Pinned chunks passed over in one look.
-const PINNED_MAX: u32 = 32;
 
 /// Chunks a budget must have for whole chunks to be brought at once.
 const HUGE_BUDGET: u64 = 16 * CHUNK;
@@ -79,7 +74,7 @@ pub(crate) struct Engine {
 }
 
 /// What came of an attempt to evict.
-enum Evicted {
+pub(crate) enum Evicted {
     Some,
     /// The oldest has just come.
     TooYoung,
@@ -106,66 +101,6 @@ impl Engine {
     /// Granules that should be ready for use, so that a fault need not wait for a write.
     pub(crate) fn reserve_target(core: &Core) -> u64 {
         (core.budget / 32).min(16 * CHUNK)
-    }
-
-    /// Moves what is resident of `chunk` to its frame. Returns whether anything was.
-    pub(crate) fn evict(&self, core: &mut Core, chunk: u32) -> bool {
-        let resident = core.chunk(chunk).mask(&[State::Resident]);
-        if resident == 0 {
-            return false;
-        }
-        let frame = core.own_frame(&self.space, chunk);
-        let stale = core.frame(frame).present & resident;
-        if stale != 0 {
-            core.release_spare(&self.space, frame, stale);
-        }
-        if resident == ALL && core.frame(frame).tabled == 1 {
-            self.space.release(frame, ALL);
-            core.frame(frame).tabled = 0;
-        }
-        let left = self.space.leave(chunk, frame, resident);
-        let huge = core.chunk(chunk).huge == 1 && left == ALL;
-        let entry = core.frame(frame);
-        entry.present |= left;
-        entry.huge = u32::from(huge);
-        entry.tabled |= u32::from(!huge);
-        if left != 0 {
-            core.chunk(chunk).huge = 0;
-            core.chunk(chunk).step(left, Event::Evict);
-            let count = u64::from(left.count_ones());
-            core.in_limbo += count;
-            core.relist(chunk);
-            core.left(chunk, count);
-            let dead = left & core.chunk(chunk).dead;
-            if dead != 0 {
-                // Their pages are of use to others as they are.
-                core.counters.dead += u64::from(dead.count_ones());
-                core.discard(&self.space, chunk, dead);
-            }
-        }
-        if left != resident {
-            // The rest is pinned: later.
-            core.counters.pinned += 1;
-            core.enlist(RESIDENT, chunk, End::Last);
-        }
-        core.settle(frame);
-        left != 0
-    }
-
-    /// Evicts the oldest that can be.
-    fn evict_oldest(&self, core: &mut Core) -> Evicted {
-        for _ in 0..PINNED_MAX {
-            let Some(chunk) = core.victim() else { return Evicted::Nothing };
-            let entry = core.chunk(chunk);
-            let live = entry.mask(&[State::Resident]) & !entry.dead != 0;
-            if live && now_ns() < entry.entered_ns + GRACE_NS {
-                return Evicted::TooYoung;
-            }
-            if self.evict(core, chunk) {
-                return Evicted::Some;
-            }
-        }
-        Evicted::Nothing
     }
 
     /// Does one step towards more free pages, as a worker or for a thread of the program. Returns
@@ -217,7 +152,7 @@ impl Engine {
 
     /// Waits until another thread has made progress. Returns whether there is one that may.
     fn wait_for_others<'a>(&'a self, core: Guard<'a, Core>) -> (Guard<'a, Core>, bool) {
-        let others = core.writing > 0 || core.loading > core.gaining;
+        let others = core.others_work();
         let seen = self.progress.count();
         drop(core);
         self.progress.wait(seen, PATIENCE);
@@ -236,7 +171,13 @@ impl Engine {
         if done {
             return (core, false);
         }
-        let (mut core, others) = self.wait_for_others(core);
+        let (mut core, others) = if core.is_stuck() {
+            // What is fixed stays whoever waits for it.
+            *looks = LOOKS;
+            (core, false)
+        } else {
+            self.wait_for_others(core)
+        };
         *looks += u32::from(!others);
         let overdraw = *looks > LOOKS;
         core.counters.overdrafts += u64::from(overdraw);
@@ -364,7 +305,7 @@ impl Engine {
 
     /// Gives back what is held over the budget; threads that do so at once share it.
     pub(crate) fn keep_to_budget(&self, worker: Option<usize>) -> u64 {
-        self.give_back(worker, |core, _| core.held.saturating_sub(core.budget))
+        self.give_back(worker, |core, _| core.over())
     }
 
     /// Gives back to the kernel while `short`, of what was given back so far, says how much more.
@@ -381,6 +322,9 @@ impl Engine {
             let done;
             (core, done) = self.make_room(core, worker);
             if !done {
+                if core.is_stuck() {
+                    return freed;
+                }
                 // What is left is packed, which workers clear.
                 self.work.raise();
                 let others;

@@ -31,6 +31,8 @@ pub(crate) struct Chunk {
     pub(crate) coming: Mask,
     /// Its contents may be lost.
     pub(crate) dead: Mask,
+    /// It is in data, and the kernel did not move it when it was to leave.
+    pub(crate) fixed: Mask,
     /// The slot holds it as of `hashes`.
     pub(crate) copies: Mask,
     /// It is `lanes`, over and over, and in no file.
@@ -45,6 +47,8 @@ pub(crate) struct Chunk {
     pub(crate) small: u32,
     /// 1: it passes through, unless it is wanted while it is in limbo.
     pub(crate) passes: u32,
+    /// Pages that were given one by one, since it was all dead or new; see sparse.rs.
+    pub(crate) touches: u32,
     /// When it last entered data.
     pub(crate) entered_ns: u64,
     /// Where they are packed, as `Place::number`; taken while it is not 0.

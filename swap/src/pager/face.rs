@@ -67,6 +67,7 @@ pub struct PagerStats {
     pub packed_now_bytes: u64,
     pub shelf_bytes: u64,
     pub dead_bytes: u64,
+    pub fixed_bytes: u64,
     pub overdrafts: u64,
     pub pinned: u64,
     pub busy_retries: u64,
@@ -120,7 +121,7 @@ impl Pager {
     }
 
     /// Whether this is the process that made the pager, not a child of it.
-    fn is_here(&self) -> bool {
+    pub(super) fn is_here(&self) -> bool {
         // SAFETY: the page is committed; it is written before the pager is handed out.
         unsafe { self.mark.base().read_volatile() == 1 }
     }
@@ -150,7 +151,7 @@ impl Pager {
         let (before, over) = {
             let mut core = self.engine.core.lock();
             let before = std::mem::replace(&mut core.budget, granules);
-            (before, core.held.saturating_sub(granules))
+            (before, core.over())
         };
         if over > 0 {
             self.engine.keep_to_budget(None);
@@ -333,6 +334,7 @@ impl Pager {
             packed_now_bytes: bytes(core.shelves.granules),
             shelf_bytes: bytes(core.shelves.count()),
             dead_bytes: bytes(counters.dead),
+            fixed_bytes: bytes(core.in_fixed),
             overdrafts: counters.overdrafts,
             pinned: counters.pinned,
             busy_retries: counters.busy_retries,
@@ -363,8 +365,7 @@ impl Pager {
         core.counters.report(core.evictions, core.budget)
     }
 
-    #[cfg(test)]
-    pub(crate) fn engine(&self) -> &Engine {
+    pub(super) fn engine(&self) -> &Engine {
         &self.engine
     }
 }

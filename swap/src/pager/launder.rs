@@ -24,6 +24,7 @@
 //! Must never: let go of contents that neither the file nor a frame has.
 
 use crate::checksum::seeded_hash;
+use crate::file::file_limit_bytes;
 
 use super::core::{Core, PASSING, RESIDENT};
 use super::engine::Engine;
@@ -37,6 +38,11 @@ use crate::seal::Sealed;
 
 /// Slots of an extent that is reserved at once: 64 MiB.
 pub(crate) const SEGMENT_SLOTS: u32 = 32;
+
+/// Bytes of such an extent.
+pub(crate) const fn segment_bytes() -> u64 {
+    SEGMENT_SLOTS as u64 * CHUNK_BYTES as u64
+}
 
 /// What looking at granules found, and how the dirty ones were sealed.
 pub(crate) struct Found {
@@ -210,9 +216,13 @@ impl Engine {
         let segment = core.slots_reserved / SEGMENT_SLOTS;
         drop(core);
         let Some(extent) = self.segments.get(segment as usize) else {
+            let bytes = self.segments.iter().map(|extent| extent.bytes()).sum::<u64>();
+            let raise = match file_limit_bytes() {
+                Some(limit) if limit < bytes + segment_bytes() => "`ulimit -f` for files",
+                _ => "it",
+            };
             die(format_args!(
-                "the spill quota of {} bytes is used up; raise it, or raise the limit",
-                self.segments.iter().map(|extent| extent.bytes()).sum::<u64>()
+                "the spill quota of {bytes} bytes is used up; raise {raise}, or raise the limit"
             ));
         };
         if let Err(why) = self.backend.reserve(*extent) {

@@ -43,16 +43,19 @@
 //! threads, `crew` who sees that one is gone. docs/pager-internals.md has
 //! the details.
 
+mod advised;
 mod builder;
 mod core;
 mod crew;
 mod engine;
 mod entry;
+mod evict;
 mod face;
 mod frames;
 mod hints;
 mod launder;
 mod load;
+mod moves;
 mod packed;
 mod paged;
 mod policy;
@@ -62,6 +65,7 @@ mod process;
 mod reversed;
 mod shelves;
 mod space;
+mod sparse;
 mod state;
 mod streams;
 mod sync;

@@ -255,7 +255,7 @@ impl Core {
 
     /// Gives up what is set aside for shelves, if that is too much.
     pub(crate) fn nothing_aside(&mut self) -> bool {
-        if self.held <= self.budget && self.aside <= Engine::aside_max(self) {
+        if self.over() == 0 && self.aside <= Engine::aside_max(self) {
             return false;
         }
         let aside = std::mem::take(&mut self.aside);

@@ -33,16 +33,21 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use plimsoll_arena::os::OsError;
 use plimsoll_arena::process::{
-    AccountRef, LIMIT_VARIABLE, SPILL_DIR_VARIABLE, is_on, process, say, size_variable, variable,
+    AccountRef, LIMIT_VARIABLE, SPILL_DIR_VARIABLE, addresses_left, is_on, process, say,
+    size_variable, variable,
 };
 use plimsoll_arena::{Moved, PageSource, Pages, PlainPages, Pressure, StaticSource, half_range};
 
 use super::builder::PagerBuilder;
 use super::face::Pager;
 use super::hints;
-use super::space::GRANULE_BYTES;
+use super::space::{CHUNK_BYTES, GRANULE_BYTES};
+use super::sys::stay_loaded;
 use super::thrash::FailFast;
 use crate::store::Encryption;
+
+/// Addresses for ten bytes of the range: data, frames of twice that, shelves of an eighth, tables.
+const ADDRESSES_TENTHS: usize = 33;
 
 /// Blocks from this size on are taken for arrays: who reads them may be worth knowing.
 const ARRAY_BYTES_MIN: usize = 64 << 20;
@@ -93,6 +98,18 @@ impl Paged {
         least_bytes: usize,
     ) -> Option<(NonNull<u8>, usize)> {
         let mut bytes = bytes;
+        if let Some(left) = addresses_left() {
+            // The caller asked for half of what is left; the pager needs more than the range.
+            let room = left / 2 / ADDRESSES_TENTHS * 10 / CHUNK_BYTES * CHUNK_BYTES;
+            if room < least_bytes {
+                say(format_args!(
+                    "no paging, over the limit memory is only given back: the process may map \
+                     {left} bytes more; raise that with `ulimit -v unlimited`"
+                ));
+                return None;
+            }
+            bytes = bytes.min(room);
+        }
         let pager = loop {
             // A limit may be raised later: all of the range may be resident then.
             let builder = asked.builder().range_bytes(bytes).budget_bytes(bytes);
@@ -108,6 +125,7 @@ impl Paged {
                 }
             }
         };
+        stay_loaded();
         let base = pager.base();
         let pager: &'static Pager = Box::leak(Box::new(pager));
         let follower: Arc<dyn Pressure> = Arc::new(Follower(pager));
@@ -233,6 +251,13 @@ unsafe impl PageSource for Paged {
             && let Some(pager) = self.pager()
         {
             pager.array(start, bytes);
+        }
+    }
+
+    fn advise(&self, start: NonNull<u8>, bytes: usize, pages: Pages) {
+        // A pager gives single pages where first touches lie apart.
+        if self.pager().is_none() {
+            PlainPages.advise(start, bytes, pages);
         }
     }
 

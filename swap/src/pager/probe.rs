@@ -16,6 +16,7 @@ use nix::libc;
 use plimsoll_arena::os::{Linux, Os, OsError};
 
 use super::space::GRANULE_BYTES;
+use super::sys::errno;
 use super::tables::Mapping;
 use super::uffd::{Closed, Door, FEATURE_MOVE, MODE_DESTINATION, MODE_MISSING, Uffd};
 
@@ -60,6 +61,16 @@ pub enum Obstacle {
     PageSize {
         /// Bytes of a page.
         page_bytes: usize,
+    },
+
+    /// The process may open no more files.
+    #[error(
+        "no descriptor is free for the pager ({}), which needs four: raise `ulimit -n`",
+        text(*errno)
+    )]
+    Descriptors {
+        /// `EMFILE` or `ENFILE`.
+        errno: i32,
     },
 
     /// The kernel has it, and it does not work.
@@ -111,10 +122,11 @@ pub fn probe() -> Probe {
 /// Opens a userfaultfd that can move pages.
 pub(crate) fn open(user_mode: UserMode) -> Result<Uffd, Obstacle> {
     page_fits(Linux.page_bytes())?;
-    let refused = |closed: Closed| Obstacle::Refused {
-        device: closed.device,
-        syscall: closed.syscall,
-        user_mode: closed.user_mode,
+    let refused = |closed: Closed| match closed.user_mode {
+        errno @ (libc::EMFILE | libc::ENFILE) => Obstacle::Descriptors { errno },
+        user_mode => {
+            Obstacle::Refused { device: closed.device, syscall: closed.syscall, user_mode }
+        }
     };
     let uffd = match Uffd::open(FEATURE_MOVE).map_err(refused)? {
         Ok(uffd) => uffd,
@@ -134,6 +146,14 @@ pub(crate) fn open(user_mode: UserMode) -> Result<Uffd, Obstacle> {
 fn page_fits(page_bytes: usize) -> Result<(), Obstacle> {
     let fits = page_bytes > 0 && GRANULE_BYTES.is_multiple_of(page_bytes);
     if fits { Ok(()) } else { Err(Obstacle::PageSize { page_bytes }) }
+}
+
+/// Whether what is mapped from now on is locked in memory: then nothing of it can be dropped.
+pub(crate) fn locks_new_memory() -> Result<bool, OsError> {
+    let page = Mapping::new(Linux.page_bytes(), Linux.page_bytes())?;
+    // SAFETY: the page is ours, and nothing is in it.
+    let returned = unsafe { Linux.advise(page.base().as_ptr(), page.bytes(), libc::MADV_DONTNEED) };
+    Ok(returned != 0 && errno() == libc::EINVAL)
 }
 
 /// Moves a page there and back.

@@ -23,6 +23,7 @@ use super::core::Core;
 use super::engine::Engine;
 use super::space::{CHUNK_BYTES, GRANULE_BYTES};
 use super::sys;
+use super::thrash::Told;
 
 /// What may come between two looks: stacks, and small blocks of many threads. With it goes a 256th
 /// of the limit.
@@ -38,8 +39,8 @@ pub(crate) struct Following {
     budget_bytes_max: usize,
     /// When somebody last looked because time had come.
     looked_ns: AtomicU64,
-    /// What of the time that threads have waited the account's guard has been told.
-    pub(crate) told_ns: AtomicU64,
+    /// What of the time that threads have spent the account's guard has been told.
+    pub(crate) told: Told,
 }
 
 /// What looks at the limit have left behind, under the lock.
@@ -63,8 +64,7 @@ impl Looked {
 
 impl Following {
     pub(crate) fn new(account: AccountRef, budget_bytes_max: usize) -> Self {
-        let (looked_ns, told_ns) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { account, budget_bytes_max, looked_ns, told_ns }
+        Self { account, budget_bytes_max, looked_ns: AtomicU64::new(0), told: Told::default() }
     }
 
     /// Granules that others leave.
@@ -102,7 +102,7 @@ impl Engine {
         following.account.look();
         let mut core = self.core.lock();
         core.budget = following.budget(&mut core.looked);
-        core.held.saturating_sub(core.budget)
+        core.over()
     }
 }
 

@@ -24,12 +24,13 @@
 //!   used: so they give no messages.
 //!
 //! Must never: make a page resident outside nursery and shelves, or move one that somebody reads.
+//! (`moves.rs` has the moves, and the exceptions: pages of data that the program locked, protected
+//! or dropped.)
 
 use std::ptr::NonNull;
 
-use nix::libc;
 use plimsoll_arena::os::{InChild, Linux, Os, OsError, page_bytes};
-use plimsoll_arena::size::{self, UNIT_BYTES};
+use plimsoll_arena::size;
 
 use super::shelves::Shelves;
 use super::sys::die;
@@ -54,9 +55,6 @@ pub(crate) type Mask = u32;
 pub(crate) const ALL: Mask = Mask::MAX;
 
 const _: () = assert!(GRANULES == Mask::BITS as usize);
-
-/// Fruitless tries before a page that must move is waited for with pauses.
-const TRIES: u32 = 64;
 
 /// Runs of set bits: first granule and count.
 pub(crate) fn runs(mask: Mask) -> impl Iterator<Item = (usize, usize)> {
@@ -84,6 +82,8 @@ pub(crate) struct Space {
     nursery_small: Mapping,
     nursery_huge: Mapping,
     shelves: Mapping,
+    /// A page that nobody writes to.
+    zeros: Mapping,
 }
 
 /// Why the ranges cannot be had.
@@ -113,6 +113,7 @@ impl Space {
             nursery_small: Mapping::new(workers * CHUNK_BYTES, CHUNK_BYTES)?,
             nursery_huge: Mapping::new(workers * CHUNK_BYTES, CHUNK_BYTES)?,
             shelves: Mapping::new(Shelves::most(chunks * GRANULES) * GRANULE_BYTES, CHUNK_BYTES)?,
+            zeros: Mapping::new(page_bytes(), page_bytes())?,
         };
         // SAFETY: the range is committed, in whole chunks.
         unsafe { Linux.advise_huge(space.nursery_huge.base(), space.nursery_huge.bytes()) };
@@ -139,11 +140,16 @@ impl Space {
         &self.data
     }
 
-    fn data_at(&self, chunk: u32, granule: usize) -> usize {
+    /// The address of a page that is zero.
+    pub(super) fn zeros(&self) -> usize {
+        self.zeros.start()
+    }
+
+    pub(super) fn data_at(&self, chunk: u32, granule: usize) -> usize {
         self.data.at(chunk as usize * CHUNK_BYTES + granule * GRANULE_BYTES).as_ptr().addr()
     }
 
-    fn frame_at(&self, frame: u32, granule: usize) -> NonNull<u8> {
+    pub(super) fn frame_at(&self, frame: u32, granule: usize) -> NonNull<u8> {
         self.frames.at(frame as usize * CHUNK_BYTES + granule * GRANULE_BYTES)
     }
 
@@ -195,124 +201,6 @@ impl Space {
         self.drop_pages(self.shelves.at(shelf as usize * GRANULE_BYTES), GRANULE_BYTES);
     }
 
-    /// Bytes that a failed move has moved all the same.
-    ///
-    /// Linux 6.18 moves many small pages at a time; when it is disturbed in between, it begins
-    /// again where it began before, finds its own pages at the destination, and reports `EEXIST`
-    /// and no progress. Nobody is woken then. What is gone at the origin has arrived, since both
-    /// ranges are ours.
-    #[cold]
-    fn moved_in_silence(&self, from: usize, bytes: usize) -> usize {
-        let mut pages = [0; CHUNK_BYTES / UNIT_BYTES];
-        let start = std::ptr::without_provenance(from);
-        let pages = match Linux.resident_pages(start, bytes, &mut pages) {
-            Ok(pages) => pages,
-            Err(why) => die(format_args!("{why}")),
-        };
-        let moved = pages.iter().take_while(|page| **page & 1 == 0).count() * page_bytes();
-        if moved == 0 {
-            die(format_args!("{bytes} bytes of pages cannot move: the destination is occupied"));
-        }
-        moved
-    }
-
-    /// Moves all of a range. The pages are ours alone, so what stops a move passes: a page that
-    /// the kernel still holds for a request just finished, or a list of pages being sorted.
-    fn move_all(&self, to: usize, from: usize, bytes: usize) -> u64 {
-        let (mut done, mut tries) = (0, 0u32);
-        while done < bytes {
-            // SAFETY: both ranges are ours, and nobody has a reference into the origin.
-            let (moved, error) =
-                unsafe { self.uffd.move_pages(to + done, from + done, bytes - done) };
-            done += moved;
-            match error {
-                None | Some(libc::EAGAIN | libc::EBUSY) if moved > 0 => {}
-                Some(libc::EEXIST | libc::ENOENT) => {
-                    done += self.moved_in_silence(from + done, bytes - done);
-                    self.uffd.wake(to, bytes);
-                    tries += 1;
-                }
-                None | Some(libc::EAGAIN | libc::EBUSY) => {
-                    tries += 1;
-                    if tries > TRIES {
-                        std::thread::sleep(std::time::Duration::from_micros(20));
-                    } else {
-                        std::thread::yield_now();
-                    }
-                }
-                Some(errno) => die(format_args!(
-                    "moving {bytes} bytes of pages failed after {done} with OS error {errno}"
-                )),
-            }
-        }
-        u64::from(tries)
-    }
-
-    /// Moves granules of a frame into the data range, and wakes who waits there.
-    pub(crate) fn enter(&self, chunk: u32, frame: u32, mask: Mask) -> u64 {
-        if mask == ALL {
-            self.drop_data_table(chunk);
-        }
-        let mut tries = 0;
-        for (first, count) in runs(mask) {
-            let (to, from) = (self.data_at(chunk, first), self.frame_at(frame, first));
-            tries += self.move_all(to, from.as_ptr().addr(), count * GRANULE_BYTES);
-        }
-        tries
-    }
-
-    /// The same for one granule whose pages are at any place of a frame.
-    pub(crate) fn enter_one(&self, to: (u32, usize), from: (u32, usize)) -> u64 {
-        let (to, from) = (self.data_at(to.0, to.1), self.frame_at(from.0, from.1));
-        self.move_all(to, from.as_ptr().addr(), GRANULE_BYTES)
-    }
-
-    /// Moves granules of the data range to a frame. Returns those that were moved; the others are
-    /// in use by a system call at the moment.
-    pub(crate) fn leave(&self, chunk: u32, frame: u32, mask: Mask) -> Mask {
-        let mut left = 0;
-        for (first, count) in runs(mask) {
-            let (to, from) = (self.frame_at(frame, first), self.data_at(chunk, first));
-            let done = self.leave_run(to.as_ptr().addr(), from, count * GRANULE_BYTES);
-            left |= run(first, done / GRANULE_BYTES);
-        }
-        left
-    }
-
-    /// Moves from the start of a range as far as it goes; whole granules.
-    fn leave_run(&self, to: usize, from: usize, bytes: usize) -> usize {
-        let (mut done, mut tries) = (0, 0);
-        while done < bytes && tries < 3 {
-            // SAFETY: both ranges are ours; a thread that uses the origin faults and is served.
-            let (moved, error) =
-                unsafe { self.uffd.move_pages(to + done, from + done, bytes - done) };
-            done += moved;
-            match error {
-                None | Some(libc::EAGAIN) => {}
-                Some(libc::EBUSY) => tries += u32::from(moved == 0),
-                Some(libc::EEXIST | libc::ENOENT) => {
-                    done += self.moved_in_silence(from + done, bytes - done);
-                }
-                Some(errno) => die(format_args!(
-                    "evicting {bytes} bytes failed after {done} with OS error {errno}"
-                )),
-            }
-        }
-        let rest = done % GRANULE_BYTES;
-        let whole = done - rest;
-        if rest > 0 {
-            // Half a granule has moved: back with it.
-            self.move_all(from + whole, to + whole, rest);
-        }
-        whole
-    }
-
-    /// Moves one granule between frames.
-    pub(crate) fn shift(&self, to: (u32, usize), from: (u32, usize)) {
-        let (to, from) = (self.frame_at(to.0, to.1), self.frame_at(from.0, from.1));
-        self.move_all(to.as_ptr().addr(), from.as_ptr().addr(), GRANULE_BYTES);
-    }
-
     /// Makes a chunk of new pages in a worker's nursery, huge if the kernel has one.
     pub(crate) fn bear_huge(&self, worker: usize) {
         // A page table left from small pages would make these small as well.
@@ -362,13 +250,33 @@ impl Space {
     /// Gives pages of the data range back to the kernel: their contents are dead.
     pub(crate) fn discard(&self, chunk: u32, mask: Mask) {
         for (first, count) in runs(mask) {
-            let start = self.data.at(chunk as usize * CHUNK_BYTES + first * GRANULE_BYTES);
-            self.drop_pages(start, count * GRANULE_BYTES);
+            self.drop_data(chunk, first, count);
         }
     }
 
-    fn drop_data_table(&self, chunk: u32) {
-        self.drop_pages(self.data.at(chunk as usize * CHUNK_BYTES), CHUNK_BYTES);
+    /// Gives some pages of the data range back: they are holes of a granule that is there.
+    pub(crate) fn drop_part(&self, offset: usize, bytes: usize) {
+        // SAFETY: inside the data range; the program has dropped the contents. What the kernel
+        // refuses is no longer ours, as below.
+        let _ = unsafe { Linux.decommit(self.data.at(offset), bytes) };
+    }
+
+    /// Drops what data has of a whole chunk that is empty: its page table.
+    pub(super) fn drop_data_table(&self, chunk: u32) {
+        self.drop_data(chunk, 0, GRANULES);
+    }
+
+    /// What the kernel refuses to drop is no longer ours: the program has unmapped it, or mapped
+    /// something else there.
+    fn drop_data(&self, chunk: u32, first: usize, count: usize) {
+        let start = self.data.at(chunk as usize * CHUNK_BYTES + first * GRANULE_BYTES);
+        // SAFETY: inside the data range; the contents are dead or absent, as the callers say.
+        let _ = unsafe { Linux.decommit(start, count * GRANULE_BYTES) };
+    }
+
+    /// Gives pages of a frame back, by address.
+    pub(super) fn drop_frame_pages(&self, start: usize, bytes: usize) {
+        self.drop_pages(self.frames.at(start.wrapping_sub(self.frames.start())), bytes);
     }
 
     fn drop_pages(&self, start: NonNull<u8>, bytes: usize) {

@@ -38,6 +38,13 @@ struct Stream {
     used: u64,
 }
 
+impl Stream {
+    fn continues(&self, granule: u64, widest: u32) -> bool {
+        let behind = self.expects.wrapping_sub(granule);
+        behind == 0 || (self.window >= GRANULES as u32 && behind <= u64::from(widest))
+    }
+}
+
 /// The streams of one pager. Granules are counted from the start of the data range.
 #[derive(Debug)]
 pub(crate) struct Streams {
@@ -66,15 +73,15 @@ impl Streams {
         chunks.clamp(1, WINDOW_CHUNKS_MAX) as u32 * GRANULES as u32
     }
 
+    /// Whether a fault at `granule` would go on a stream, or begins one at a granule's neighbour.
+    pub(crate) fn continues(&self, granule: u64, widest: u32) -> bool {
+        self.streams.iter().any(|stream| stream.continues(granule, widest))
+    }
+
     /// A fault at `granule` that needs pages.
     pub(crate) fn fault(&mut self, granule: u64, widest: u32) -> Window {
         self.clock += 1;
-        let reach = u64::from(widest);
-        let continues = |stream: &Stream| {
-            let behind = stream.expects.wrapping_sub(granule);
-            behind == 0 || (stream.window >= GRANULES as u32 && behind <= reach)
-        };
-        let found = self.streams.iter().position(continues);
+        let found = self.streams.iter().position(|stream| stream.continues(granule, widest));
         let index = found.unwrap_or_else(|| self.oldest());
         let stream = &mut self.streams[index];
         stream.window = if found.is_some() { (stream.window * 4).min(widest) } else { 1 };

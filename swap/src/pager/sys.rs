@@ -34,7 +34,14 @@ pub(crate) fn owned(fd: i32) -> Result<OwnedFd, i32> {
         return Err(errno());
     }
     // SAFETY: a descriptor that the kernel has just given, owned by nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+    // Where a program runs without standard error, what it writes there must not reach this one.
+    let standard = fd <= libc::STDERR_FILENO;
+    if standard {
+        owned.try_clone().map_err(|why| why.raw_os_error().unwrap_or(0))
+    } else {
+        Ok(owned)
+    }
 }
 
 /// An eventfd: readable after [`ring`].
@@ -67,6 +74,25 @@ pub(crate) fn now_ns() -> u64 {
     // SAFETY: the call writes one timespec.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// Nanoseconds that a clock of processors' time says; none where it cannot be read.
+fn clock_ns(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes one timespec.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Nanoseconds that the threads of this process have run.
+pub(crate) fn process_ran_ns() -> u64 {
+    clock_ns(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+/// Nanoseconds that one of them has run.
+pub(crate) fn thread_ran_ns(thread: i32) -> u64 {
+    // As the kernel numbers the clocks of threads: clock_getres(2).
+    clock_ns(!thread << 3 | 6)
 }
 
 /// This thread's id.
@@ -141,6 +167,38 @@ impl Drop for Quiet {
             libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut())
         };
     }
+}
+
+/// Keeps the library that this code is in, if it is one, loaded for as long as the process lives:
+/// threads run in it, and memory of others lies in its hands. dlclose(3) then does nothing.
+pub(crate) fn stay_loaded() {
+    // SAFETY: the call takes its argument by value.
+    let program = unsafe { libc::getauxval(libc::AT_PHDR) } as usize;
+    if (&raw const __ehdr_start).addr().abs_diff(program) < HEADER_BYTES {
+        // It is in the program itself. To ask the loader could wait for a thread that it runs.
+        return;
+    }
+    let here: extern "C" fn() = here;
+    // SAFETY: plain pointers, filled by the next call.
+    let mut found: libc::Dl_info = unsafe { std::mem::zeroed() };
+    // SAFETY: writes one Dl_info.
+    if unsafe { libc::dladdr(here as *const c_void, &raw mut found) } == 0 {
+        return;
+    }
+    let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
+    // SAFETY: the name of a library that is loaded, of which nothing is run.
+    unsafe { libc::dlopen(found.dli_fname, flags) };
+}
+
+/// An address in this library.
+extern "C" fn here() {}
+
+/// The headers of a program follow the first by so many bytes at most.
+const HEADER_BYTES: usize = 4096;
+
+unsafe extern "C" {
+    /// The first byte of the program or library that this code is in; the linker makes it.
+    static __ehdr_start: u8;
 }
 
 /// Starts a thread that takes no signals. `main` runs with `argument`.

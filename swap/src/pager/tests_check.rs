@@ -16,7 +16,7 @@ impl Engine {
         }
         let count = |mask: Mask| u64::from(mask.count_ones());
         let (mut data, mut passing, mut limbo, mut ahead, mut present) = (0, 0, 0, 0, 0);
-        let mut packed = 0;
+        let (mut packed, mut fixed) = (0, 0);
         for chunk in 0..core.chunks.len() as u32 {
             let entry = *core.chunk(chunk);
             let resident = count(entry.mask(&[State::Resident]));
@@ -30,6 +30,8 @@ impl Engine {
             assert_eq!(framed, waiting > 0, "chunk {chunk} and its frame");
             assert_eq!(core.resident.list_of(chunk).is_some(), resident > 0);
             assert_eq!(core.limbo.list_of(chunk), list);
+            assert_eq!(entry.fixed & !entry.mask(&[State::Resident]), 0, "chunk {chunk} is fixed");
+            fixed += count(entry.fixed);
             ahead += count(entry.mask(&[State::Ahead]));
             data += resident;
             let passes = core.resident.list_of(chunk) == Some(PASSING);
@@ -41,6 +43,7 @@ impl Engine {
             present += count(core.frames[frame].present);
         }
         assert_eq!((data, passing), (core.in_data, core.in_passing));
+        assert_eq!(fixed, core.in_fixed);
         assert_eq!((limbo, ahead), (core.in_limbo, core.in_ahead));
         assert_eq!(present, limbo + core.spare);
         let shelves = core.shelves.count() + core.aside;

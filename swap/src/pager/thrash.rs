@@ -18,6 +18,7 @@
 //! Must never: divide by zero on a pager that did nothing.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::space::GRANULE_BYTES;
@@ -51,6 +52,56 @@ pub(crate) struct Counters {
     pub(crate) busy_retries: u64,
     pub(crate) stalled_ns: u64,
     distances: Distances,
+}
+
+/// What the program's threads have spent their time on, up to some moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spent {
+    /// Waiting for pages.
+    pub(crate) stalled_ns: u64,
+    /// Running, the pager's own threads left out.
+    pub(crate) worked_ns: u64,
+    /// When that was.
+    pub(crate) at_ns: u64,
+}
+
+impl Spent {
+    /// The time lost since `before`: what was waited for each processor, or the share of waiting in
+    /// all that threads did, if that is more. A program of one thread that only waits leaves all
+    /// processors but one alone, and has lost all of its time.
+    pub(crate) fn lost(self, before: Self, processors: u64) -> Duration {
+        let since = |now: u64, then: u64| now.saturating_sub(then);
+        let stalled = since(self.stalled_ns, before.stalled_ns);
+        let worked = since(self.worked_ns, before.worked_ns);
+        let passed = u128::from(since(self.at_ns, before.at_ns));
+        let share = passed * u128::from(stalled) / u128::from((stalled + worked).max(1));
+        Duration::from_nanos((stalled / processors.max(1)).max(share as u64))
+    }
+}
+
+/// A [`Spent`] that several threads replace.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    stalled_ns: AtomicU64,
+    worked_ns: AtomicU64,
+    at_ns: AtomicU64,
+}
+
+impl Told {
+    /// Replaces it, and returns what it was; `None` where another thread was first.
+    pub(crate) fn replace(&self, spent: Spent) -> Option<Spent> {
+        // Relaxed: numbers. Of two threads that replace it at once the second finds a time that is
+        // not before its own, or loses the exchange; what it then says of the rest is a look late.
+        let at_ns = self.at_ns.load(Relaxed);
+        if at_ns >= spent.at_ns
+            || self.at_ns.compare_exchange(at_ns, spent.at_ns, Relaxed, Relaxed).is_err()
+        {
+            return None;
+        }
+        let stalled_ns = self.stalled_ns.fetch_max(spent.stalled_ns, Relaxed);
+        let worked_ns = self.worked_ns.fetch_max(spent.worked_ns, Relaxed);
+        Some(Spent { stalled_ns, worked_ns, at_ns })
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -168,6 +219,20 @@ impl Default for FailFast {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_thread_that_only_waits_has_lost_its_time_on_any_machine() {
+        let at = |stalled_ns, worked_ns, at_ns| Spent { stalled_ns, worked_ns, at_ns };
+        let lost = |spent: Spent, processors| spent.lost(Spent::default(), processors).as_nanos();
+        assert_eq!(lost(at(90, 10, 100), 64), 90, "one thread of 64 that could be");
+        assert_eq!(lost(at(0, 100, 100), 2), 0);
+        assert_eq!(lost(at(800, 100, 100), 2), 400, "eight threads on two processors");
+        assert_eq!(lost(at(0, 0, 100), 2), 0);
+        let told = Told::default();
+        assert!(told.replace(at(5, 5, 10)).is_some_and(|before| before.at_ns == 0));
+        assert!(told.replace(at(6, 6, 10)).is_none(), "another thread was first");
+        assert!(told.replace(at(7, 7, 20)).is_some_and(|before| before.stalled_ns == 5));
+    }
 
     #[test]
     fn the_helpful_budget_covers_half_of_the_refaults() {

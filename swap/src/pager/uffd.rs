@@ -16,6 +16,7 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::libc;
+use plimsoll_arena::os::page_bytes;
 
 use super::sys::{die, errno, owned};
 
@@ -65,6 +66,7 @@ struct RangeArgs {
     bytes: u64,
 }
 
+/// `uffdio_move` and `uffdio_copy`, which are laid out alike.
 #[repr(C)]
 struct MoveArgs {
     to: u64,
@@ -74,6 +76,10 @@ struct MoveArgs {
     moved: i64,
 }
 
+/// `UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES`: a page that the origin has not got counts as moved, and is
+/// none at the destination. Only the program drops pages (`MADV_DONTNEED`), and then it reads zero.
+const ALLOW_HOLES: u64 = 2;
+
 /// `_IOC(direction, 0xAA, number, bytes)` of the kernel's ioctl.h.
 const fn ioctl_number(direction: u64, number: u64, bytes: usize) -> u64 {
     direction << 30 | (bytes as u64) << 16 | API << 8 | number
@@ -82,11 +88,13 @@ const fn ioctl_number(direction: u64, number: u64, bytes: usize) -> u64 {
 const UFFDIO_API: u64 = ioctl_number(3, 0x3F, size_of::<ApiArgs>());
 const UFFDIO_REGISTER: u64 = ioctl_number(3, 0x00, size_of::<RegisterArgs>());
 const UFFDIO_WAKE: u64 = ioctl_number(2, 0x02, size_of::<RangeArgs>());
+const UFFDIO_COPY: u64 = ioctl_number(3, 0x03, size_of::<MoveArgs>());
 const UFFDIO_MOVE: u64 = ioctl_number(3, 0x05, size_of::<MoveArgs>());
 const USERFAULTFD_IOC_NEW: u64 = ioctl_number(0, 0x00, 0);
 
 // As linux/userfaultfd.h gives them on x86-64 and arm64.
 const _: () = assert!(UFFDIO_API == 0xC018_AA3F && UFFDIO_MOVE == 0xC028_AA05);
+const _: () = assert!(UFFDIO_COPY == 0xC028_AA03);
 const _: () = assert!(UFFDIO_REGISTER == 0xC020_AA00 && UFFDIO_WAKE == 0x8010_AA02);
 
 /// How a userfaultfd was had.
@@ -187,12 +195,29 @@ impl Uffd {
         bytes: usize,
     ) -> (usize, Option<i32>) {
         let (to, from, bytes) = (to as u64, from as u64, bytes as u64);
-        let mut args = MoveArgs { to, from, bytes, mode: 0, moved: 0 };
+        let mut args = MoveArgs { to, from, bytes, mode: ALLOW_HOLES, moved: 0 };
         // SAFETY: the request reads and writes one MoveArgs; the caller owns the ranges.
         let failed =
             unsafe { libc::ioctl(self.fd.as_raw_fd(), UFFDIO_MOVE as _, &raw mut args) } != 0;
         let error = failed.then(errno);
         (usize::try_from(args.moved).unwrap_or(0), error)
+    }
+
+    /// Makes one page at `to`, where none is, with the contents of the one at `from`, and wakes who
+    /// waits for it. The error number says why not: `EEXIST` where there is one, `ENOENT` or
+    /// `EINVAL` where the address is not registered here.
+    ///
+    /// # Safety
+    ///
+    /// The page at `from` is readable, and nobody writes to it meanwhile; `to` lies in a range
+    /// that the caller registered.
+    pub(crate) unsafe fn copy_page(&self, to: usize, from: usize) -> Result<(), i32> {
+        let (to, from, bytes) = (to as u64, from as u64, page_bytes() as u64);
+        let mut args = MoveArgs { to, from, bytes, mode: 0, moved: 0 };
+        // SAFETY: the request reads and writes one MoveArgs; the caller owns the page.
+        let failed =
+            unsafe { libc::ioctl(self.fd.as_raw_fd(), UFFDIO_COPY as _, &raw mut args) } != 0;
+        if failed { Err(errno()) } else { Ok(()) }
     }
 
     /// Waits for messages and calls `each` with the faulting address of each; returns false when

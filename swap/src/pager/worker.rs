@@ -36,7 +36,7 @@ use super::space::{GRANULE_BYTES, GRANULES, Mask, run};
 use super::state::{Answer, State, answer};
 use super::streams::Streams;
 use super::sys::{self, die, now_ns};
-use super::thrash::{Advice, FailFast};
+use super::thrash::{Advice, FailFast, Spent};
 
 /// How often a worker looks around.
 const TICK: Duration = Duration::from_millis(50);
@@ -173,6 +173,7 @@ impl Engine {
         let state = core.chunk(chunk).states[granule];
         match answer(state) {
             Answer::Wake => {
+                self.give_hole(&mut core, offset);
                 drop(core);
                 self.wake(chunk, granule);
             }
@@ -184,6 +185,7 @@ impl Engine {
             }
             Answer::Rescue => self.rescue(&mut core, offset),
             Answer::Load if core.chunk(chunk).queued & 1 << granule != 0 => {}
+            Answer::Load if self.give_page(&mut core, offset) => {}
             Answer::Load => {
                 core.chunk(chunk).queued |= 1 << granule;
                 return Some(Demand { offset, since_ns: now_ns() });
@@ -245,11 +247,11 @@ impl Engine {
     /// Does what nobody waits for yet. Returns whether there was anything.
     fn background(&self, worker: usize, workers: usize) -> bool {
         let mut core = self.core.lock();
-        let over = core.held.saturating_sub(core.budget);
+        let over = core.over();
         core.release_spares(&self.space, over);
         let may_write = (core.writing as usize) < (workers / 2).max(1);
         let (available, target) = (core.available(), Self::reserve_target(&core));
-        let over = core.held > core.budget;
+        let over = core.over() > 0;
         if (over || available < target / 2) && may_write {
             return self.make_room(core, Some(worker)).1;
         }
@@ -271,14 +273,20 @@ struct Watch {
     processors: u64,
     /// When to end the process, and what finds that out.
     end: Option<(FailFast, ShareMeter)>,
-    /// What threads had waited in all when this one last looked.
-    stalled_ns: u64,
+    /// What was spent when this one last looked.
+    before: Spent,
 }
 
 impl Watch {
     fn new(engine: &Engine, start: &Start, tick: Duration) -> Self {
         let end = engine.fail_fast.map(|limit| (limit, ShareMeter::new(limit.stalled_percent)));
-        Self { tick, looked_ns: now_ns(), processors: start.processors, end, stalled_ns: 0 }
+        Self {
+            tick,
+            looked_ns: now_ns(),
+            processors: start.processors,
+            end,
+            before: Spent::default(),
+        }
     }
 
     fn look(&mut self, engine: &Engine) {
@@ -288,6 +296,7 @@ impl Watch {
         }
         self.looked_ns = now;
         engine.look_after_crew();
+        engine.tell_fixed();
         if self.end.is_some() || engine.following.is_some() {
             self.look_at_stalls(engine);
         }
@@ -299,27 +308,33 @@ impl Watch {
             let core = engine.core.lock();
             (core.counters.stalled_ns, core.counters.refaulted)
         };
-        let now = Instant::now();
-        let waited = |before| Duration::from_nanos((stalled_ns - before) / self.processors);
+        let (now, processors) = (Instant::now(), self.processors);
+        let spent = Spent::now(engine, stalled_ns);
         if let Some((limit, meter)) = &mut self.end
-            && let Some(lost) = meter.note(Duration::ZERO, waited(self.stalled_ns), now)
+            && let Some(lost) = meter.note(Duration::ZERO, spent.lost(self.before, processors), now)
             && lost.elapsed >= limit.window
         {
             die(format_args!("{lost}, and fail-fast is on; {}", engine.advice()));
         }
-        self.stalled_ns = stalled_ns;
+        self.before = spent;
         let Some(following) = &engine.following else { return };
-        // Relaxed: a number. Each nanosecond is told of by one thread.
-        let told = following.told_ns.fetch_max(stalled_ns, Ordering::Relaxed).min(stalled_ns);
+        let Some(told) = following.told.replace(spent) else { return };
         let guard = following.account.thrash();
         // A limit under which nothing is wanted again is not too small.
         if refaulted > 0
-            && let Some(lost) = guard.waited(waited(told), now)
+            && let Some(lost) = guard.waited(spent.lost(told, processors), now)
         {
             let advice = engine.advice();
             let helps = "PLIMSOLL_FAIL_FAST=1 ends a process that does little else";
             guard.tell(&lost, format_args!("{advice}; {helps}"));
         }
+    }
+}
+
+impl Spent {
+    fn now(engine: &Engine, stalled_ns: u64) -> Self {
+        let worked_ns = sys::process_ran_ns().saturating_sub(engine.crew.ran_ns());
+        Self { stalled_ns, worked_ns, at_ns: now_ns() }
     }
 }
 

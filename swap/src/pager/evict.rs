@@ -1,0 +1,168 @@
+//! From data to limbo: what is evicted, and what stays because the kernel does not move it.
+//!
+//! ```text
+//!   oldest of data -> moved to its frame           limbo
+//!                  -> in use by a system call      pinned: the last of its queue
+//!                  -> locked, protected            fixed: a queue of its own, tried now and then
+//! ```
+//!
+//! What is fixed counts as held and never leaves, until the program unlocks it. The rest then has
+//! a quarter of the budget at least, whatever the limit is: a program that locks more than its
+//! limit would otherwise move two pages back and forth for good. That is said once.
+//!
+//! Invariant: `in_fixed` = granules in data that were refused when they were last to leave.
+
+use super::core::{CHUNK, Core, End, FIXED, RESIDENT};
+use super::engine::{Engine, Evicted, GRACE_NS};
+use super::space::{ALL, GRANULE_BYTES, Mask};
+use super::state::{Event, State};
+use super::sys::{now_ns, say};
+
+/// Pinned chunks passed over in one look.
+const PINNED_MAX: u32 = 32;
+
+/// How often what is fixed is looked at again: unlocking is told nobody.
+const LOOK_AT_FIXED_NS: u64 = 100_000_000;
+
+/// Fixed chunks that are then tried again, each with 33 system calls.
+const FIXED_TRIES: u32 = 8;
+
+impl Engine {
+    /// Moves what is resident of `chunk` to its frame. Returns whether anything was.
+    pub(crate) fn evict(&self, core: &mut Core, chunk: u32) -> bool {
+        let resident = core.chunk(chunk).mask(&[State::Resident]);
+        if resident == 0 {
+            return false;
+        }
+        let frame = core.own_frame(&self.space, chunk);
+        let stale = core.frame(frame).present & resident;
+        if stale != 0 {
+            core.release_spare(&self.space, frame, stale);
+        }
+        if resident == ALL && core.frame(frame).tabled == 1 {
+            self.space.release(frame, ALL);
+            core.frame(frame).tabled = 0;
+        }
+        let left = self.space.leave(chunk, frame, resident);
+        core.note_fixed(chunk, left.refused);
+        let (left, refused) = (left.moved, left.refused);
+        let huge = core.chunk(chunk).huge == 1 && left == ALL;
+        let entry = core.frame(frame);
+        entry.present |= left;
+        entry.huge = u32::from(huge);
+        entry.tabled |= u32::from(!huge);
+        if left != 0 {
+            core.chunk(chunk).huge = 0;
+            core.chunk(chunk).step(left, Event::Evict);
+            let count = u64::from(left.count_ones());
+            core.in_limbo += count;
+            core.relist(chunk);
+            core.left(chunk, count);
+            let dead = left & core.chunk(chunk).dead;
+            if dead != 0 {
+                // Their pages are of use to others as they are.
+                core.counters.dead += u64::from(dead.count_ones());
+                core.discard(&self.space, chunk, dead);
+            }
+        }
+        if left != resident {
+            // The rest is pinned, or fixed: later.
+            let all_fixed = left | refused == resident;
+            core.counters.pinned += u64::from(!all_fixed);
+            core.enlist(if all_fixed { FIXED } else { RESIDENT }, chunk, End::Last);
+        }
+        core.settle(frame);
+        left != 0
+    }
+
+    /// Evicts the oldest that can be.
+    pub(crate) fn evict_oldest(&self, core: &mut Core) -> Evicted {
+        core.look_at_fixed();
+        for _ in 0..PINNED_MAX {
+            let Some(chunk) = core.victim() else { return Evicted::Nothing };
+            let entry = core.chunk(chunk);
+            let live = entry.mask(&[State::Resident]) & !entry.dead != 0;
+            if live && now_ns() < entry.entered_ns + GRACE_NS {
+                return Evicted::TooYoung;
+            }
+            if self.evict(core, chunk) {
+                return Evicted::Some;
+            }
+        }
+        Evicted::Nothing
+    }
+
+    /// Says once that something is fixed.
+    pub(crate) fn tell_fixed(&self) {
+        let granules = {
+            let mut core = self.core.lock();
+            if core.in_fixed == 0 || core.fixed_told {
+                return;
+            }
+            core.fixed_told = true;
+            core.in_fixed
+        };
+        say(format_args!(
+            "{} bytes of paged memory, or more, are locked or protected (mlock, mprotect) or \
+             mapped anew: they stay in memory and count against the limit; if the program waits \
+             for pages, raise the limit by as much",
+            granules * GRANULE_BYTES as u64,
+        ));
+    }
+}
+
+impl Core {
+    /// Granules that may be held: the budget, and more where what is fixed leaves too little of it.
+    fn allowed(&self) -> u64 {
+        if self.in_fixed == 0 {
+            return self.budget;
+        }
+        self.budget.max(self.in_fixed + (self.budget / 4).max(CHUNK))
+    }
+
+    /// Granules that may be made resident.
+    pub(crate) fn room(&self) -> u64 {
+        self.allowed().saturating_sub(self.held)
+    }
+
+    /// Granules that are held over what may be.
+    pub(crate) fn over(&self) -> u64 {
+        self.held.saturating_sub(self.allowed())
+    }
+
+    /// Whether other workers may make memory free.
+    pub(crate) fn others_work(&self) -> bool {
+        self.writing > 0 || self.loading > self.gaining
+    }
+
+    /// Whether waiting for memory is in vain: what cannot leave is fixed, and nobody is at work.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.in_fixed > 0 && !self.others_work()
+    }
+
+    /// Notes which granules of a chunk the kernel has refused to move, of all that are in data.
+    fn note_fixed(&mut self, chunk: u32, refused: Mask) {
+        let before = std::mem::replace(&mut self.chunk(chunk).fixed, refused);
+        self.in_fixed += u64::from(refused.count_ones());
+        self.in_fixed -= u64::from(before.count_ones());
+    }
+
+    /// Granules have left data, whatever they were.
+    pub(crate) fn unfix(&mut self, chunk: u32, mask: Mask) {
+        let fixed = self.chunk(chunk).fixed;
+        self.note_fixed(chunk, fixed & !mask);
+    }
+
+    /// Lets the fixed chunks that were tried longest ago be tried again.
+    fn look_at_fixed(&mut self) {
+        let now = now_ns();
+        if self.in_fixed == 0 || now < self.fixed_looked_ns + LOOK_AT_FIXED_NS {
+            return;
+        }
+        self.fixed_looked_ns = now;
+        for _ in 0..FIXED_TRIES {
+            let Some(chunk) = self.resident.front(FIXED) else { return };
+            self.enlist(RESIDENT, chunk, End::First);
+        }
+    }
+}
