@@ -70,6 +70,10 @@ pub struct Ulimits {
     pub core_bytes: Option<u64>,
     /// `RLIMIT_NOFILE`.
     pub open_files: Option<u64>,
+    /// `RLIMIT_FSIZE`, in bytes.
+    pub file_bytes: Option<u64>,
+    /// `RLIMIT_MEMLOCK`, in bytes.
+    pub locked_bytes: Option<u64>,
 }
 
 /// Everything that the checks look at.
@@ -298,6 +302,8 @@ fn ulimits(root: &Path) -> Reading<Ulimits> {
             data_bytes: soft("Max data size")?,
             core_bytes: soft("Max core file size")?,
             open_files: soft("Max open files")?,
+            file_bytes: soft("Max file size")?,
+            locked_bytes: soft("Max locked memory")?,
         })
     })
 }

@@ -33,6 +33,9 @@ const MAP_COUNT_MIN: u64 = 65_530;
 /// Open files that a prover needs: keys, witness, spill file, cgroup and meter files, with room.
 const OPEN_FILES_MIN: u64 = 256;
 
+/// The least a spill file takes, in bytes: 64 MiB.
+const FILE_BYTES_MIN: u64 = 64 << 20;
+
 pub(super) fn cgroup(machine: &Machine) -> Finding {
     const NAME: &str = "cgroup";
     let cgroup = match &machine.cgroup {
@@ -215,5 +218,23 @@ pub(super) fn ulimits(machine: &Machine) -> Vec<Finding> {
             "ulimit -c 0",
         ),
     };
-    vec![addresses, files, core]
+    vec![addresses, files, file_size(limits.file_bytes), locked(limits.locked_bytes), core]
+}
+
+/// The pager takes its spill file in steps of 64 MiB, and there is none below one.
+fn file_size(bytes: Option<u64>) -> Finding {
+    const NAME: &str = "file size";
+    let Some(bytes) = bytes else { return Finding::ok(NAME, "no ulimit on it") };
+    let (says, mend) = (format!("at most {}", size(bytes)), "ulimit -f unlimited");
+    if bytes < FILE_BYTES_MIN {
+        Finding::fail(NAME, format!("{says}: no spill file, so no pager"), mend)
+    } else {
+        Finding::warn(NAME, format!("{says}, and so of what can be spilled"), mend)
+    }
+}
+
+fn locked(bytes: Option<u64>) -> Finding {
+    let most =
+        bytes.map_or_else(|| "no ulimit on it".to_owned(), |b| format!("at most {}", size(b)));
+    Finding::ok("locked memory", format!("{most}; what a program locks is not paged"))
 }

@@ -52,7 +52,7 @@ mod tests_damage;
 
 pub use finding::{Finding, Level};
 pub use machine::{CgroupSetting, Machine, SwapArea, Ulimits, UserfaultDevice, ZramDevice};
-pub use plimsoll_swap::file::{Access, Naming};
+pub use plimsoll_swap::file::{Access, Naming, Taking};
 pub use plimsoll_swap::pager::{Door, Obstacle, Probe as PagerProbe};
 pub use probe::{Probe, SpillFolder, SpillSpeed};
 pub use reading::Reading;

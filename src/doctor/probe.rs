@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   folder -> SpillFile::open -> O_DIRECT or not, O_TMPFILE or not
+//!          -> fallocate       -> space at once, or by zeros
 //!          -> statvfs         -> bytes free
 //!          -> mountinfo       -> file system, by the longest mount point above it
 //!   Probe::On: blocks of 2 MiB, two threads, written, then read
@@ -19,7 +20,7 @@ use super::reading::{Reading, text};
 use plimsoll_swap::Error;
 use plimsoll_swap::backend::{AlignedBytes, Backend};
 use plimsoll_swap::extent::ExtentMap;
-use plimsoll_swap::file::{Access, Naming, RamDisk, SpillFile};
+use plimsoll_swap::file::{Access, Naming, RamDisk, SpillFile, Taking};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -36,10 +37,13 @@ const PROBE_TIME_MAX: Duration = Duration::from_secs(4);
 /// Requests under way at once in the probe: as many as a spill has I/O threads.
 const PROBE_THREADS: u64 = 2;
 
+/// Bytes of space that are tried: 1 MiB.
+const TAKEN_BYTES: u64 = 1 << 20;
+
 /// Whether the spill folder is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Probe {
-    /// It is opened and nothing is written beyond one block.
+    /// It is opened, 1 MiB of space is taken, and nothing else is written beyond one block.
     #[default]
     Off,
     /// Up to 256 MiB are written and read, for at most some eight seconds.
@@ -68,6 +72,8 @@ pub struct SpillFolder {
     pub free_bytes: Reading<u64>,
     /// How a spill file opened there, or why it did not.
     pub opened: Result<(Access, Naming), Error>,
+    /// How the file system takes space for a file, tried with 1 MiB; `None` without a file.
+    pub taking: Option<Result<Taking, Error>>,
     /// What the probe measured; `None` without one.
     pub speed: Option<Result<SpillSpeed, Error>>,
 }
@@ -79,6 +85,7 @@ pub(super) fn spill(root: &Path, folder: &Path, probe: Probe) -> SpillFolder {
     let path = if root == Path::new("/") { real.clone() } else { Path::new("/").join(below) };
     let file = SpillFile::open(&real, RamDisk::Accept);
     let free_bytes = free_bytes(&real);
+    let taking = file.as_ref().ok().map(take);
     let speed = match (&file, probe) {
         (Ok(file), Probe::On) => {
             Some(measure(file, free_bytes.clone().ok().flatten().unwrap_or(0)))
@@ -90,9 +97,16 @@ pub(super) fn spill(root: &Path, folder: &Path, probe: Probe) -> SpillFolder {
         file_system: file_system.and_then(|mounts| file_system_of(&mounts, &path)),
         path,
         free_bytes,
+        taking,
         opened: file.map(|file| (file.access(), file.naming())),
         speed,
     }
+}
+
+/// Takes a little space, as a pager takes more when it starts.
+fn take(file: &SpillFile) -> Result<Taking, Error> {
+    file.reserve(ExtentMap::new(TAKEN_BYTES).alloc(TAKEN_BYTES)?)?;
+    Ok(file.taking())
 }
 
 fn free_bytes(folder: &Path) -> Reading<u64> {

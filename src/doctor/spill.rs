@@ -6,7 +6,7 @@ use super::finding::{Finding, shell_word, size};
 use super::machine::Machine;
 use super::probe::SpillFolder;
 use plimsoll_swap::Error;
-use plimsoll_swap::file::{Access, Naming};
+use plimsoll_swap::file::{Access, Naming, Taking};
 
 /// File systems whose files are in RAM: spilling there frees nothing.
 const IN_RAM: [&str; 3] = ["tmpfs", "ramfs", "devtmpfs"];
@@ -29,6 +29,7 @@ pub(super) fn folder(machine: &Machine) -> Vec<Finding> {
         findings.push(room(machine, folder));
         findings.push(direct(opened.0));
         findings.push(nameless(opened.1));
+        findings.extend(taking(folder));
     }
     findings.extend(speed(folder));
     findings
@@ -113,6 +114,22 @@ fn nameless(naming: Naming) -> Finding {
         Naming::Nameless => Finding::ok(NAME, "works in the spill folder"),
         Naming::Unlinked => Finding::ok(NAME, "refused: the spill file has a name for a moment"),
     }
+}
+
+fn taking(folder: &SpillFolder) -> Option<Finding> {
+    const NAME: &str = "fallocate";
+    Some(match folder.taking.as_ref()? {
+        Ok(Taking::Fallocate) => Finding::ok(NAME, "works in the spill folder"),
+        Ok(Taking::Zeros) => Finding::warn(
+            NAME,
+            "refused: space is taken by writing zeros, so each byte is written twice",
+            "use ext4, XFS or Btrfs for the spill folder",
+        ),
+        Err(why) => {
+            let mend = "free some space or quota, or name another --spill-dir";
+            Finding::fail(NAME, why.to_string(), mend)
+        }
+    })
 }
 
 fn speed(folder: &SpillFolder) -> Option<Finding> {

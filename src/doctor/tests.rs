@@ -26,7 +26,9 @@ pub(super) const GOOD: [(&str, &str); 27] = [
         "proc/self/limits",
         "Limit                     Soft Limit           Hard Limit           Units     \n\
          Max data size             unlimited            unlimited            bytes     \n\
+         Max file size             unlimited            unlimited            bytes     \n\
          Max core file size        0                    unlimited            bytes     \n\
+         Max locked memory         8388608              8388608              bytes     \n\
          Max open files            1024                 524288               files     \n\
          Max address space         unlimited            unlimited            bytes     \n",
     ),
@@ -133,7 +135,7 @@ fn file(name: &'static str, text: &'static str) -> impl Fn(&Tree) {
 fn nothing_is_wrong_with_a_good_machine() {
     let findings = Tree::good().findings();
     assert_eq!(worst(&findings), Level::Ok, "{:#?}", bad(&findings));
-    assert_eq!(findings.len(), 20);
+    assert_eq!(findings.len(), 23);
     assert_eq!(worst(&[]), Level::Ok);
 }
 
@@ -363,6 +365,10 @@ fn ulimits() {
     one(line("1024  ", "64  "), "open files", Level::Warn, "64", "ulimit -n 256");
     let core = line("Max core file size        0  ", "Max core file size unlimited ");
     one(core, "core files", Level::Warn, "witness", "ulimit -c 0");
+    let files = line("Max file size             unlimited ", "Max file size  1048576 ");
+    one(files, "file size", Level::Fail, "1.00 MiB", "ulimit -f unlimited");
+    let files = line("Max file size             unlimited ", "Max file size  536870912 ");
+    one(files, "file size", Level::Warn, "512.00 MiB", "ulimit -f unlimited");
 }
 
 #[test]
@@ -379,7 +385,7 @@ fn spill_folders() {
     one(on("nfs4"), "spill folder", Warn, "network", "local disk");
     one(on("fuse.sshfs"), "spill folder", Warn, "fuse.sshfs", "local disk");
     one(|tree| tree.remove("var/tmp"), "spill folder", Fail, "No such file", "mkdir -p /var/tmp");
-    let judged = |change: fn(&mut Machine), name: &str, level: Level, says: &str| {
+    let judged = |change: &dyn Fn(&mut Machine), name: &str, level: Level, says: &str| {
         let mut machine = Tree::good().machine();
         change(&mut machine);
         let findings = examine(&machine);
@@ -388,11 +394,26 @@ fn spill_folders() {
         assert!(bad.len() == 1 && (bad[0].name, bad[0].level) == (name, level), "{bad:?}");
         assert!(bad[0].says.contains(says), "{bad:?}");
     };
-    judged(|m| m.spill.free_bytes = Ok(Some(1 << 20)), "spill room", Fail, "1.00 MiB free");
-    judged(|m| m.spill.free_bytes = Ok(Some(2 << 30)), "spill room", Warn, "memory (8.00 GiB)");
-    judged(|m| m.spill.free_bytes = Ok(None), "spill room", Warn, "not shown");
+    judged(
+        &|m: &mut Machine| m.spill.free_bytes = Ok(Some(1 << 20)),
+        "spill room",
+        Fail,
+        "1.00 MiB free",
+    );
+    judged(
+        &|m: &mut Machine| m.spill.free_bytes = Ok(Some(2 << 30)),
+        "spill room",
+        Warn,
+        "memory (8.00 GiB)",
+    );
+    judged(&|m: &mut Machine| m.spill.free_bytes = Ok(None), "spill room", Warn, "not shown");
     let buffered = |m: &mut Machine| m.spill.opened = Ok((Access::Buffered, Naming::Unlinked));
-    judged(buffered, "O_DIRECT", Warn, "page cache");
+    judged(&buffered, "O_DIRECT", Warn, "page cache");
+    let zeros = |m: &mut Machine| m.spill.taking = Some(Ok(Taking::Zeros));
+    judged(&zeros, "fallocate", Warn, "written twice");
+    let full = plimsoll_swap::Error::DiskFull { asked_bytes: 1 << 20 };
+    let full = |m: &mut Machine| m.spill.taking = Some(Err(full.clone()));
+    judged(&full, "fallocate", Fail, "full");
     let slow = |m: &mut Machine| {
         m.spill.speed = Some(Ok(SpillSpeed {
             write_bytes_per_second: 120_000_000,
@@ -400,11 +421,11 @@ fn spill_folders() {
             measured_bytes: 256 << 20,
         }));
     };
-    judged(slow, "spill speed", Warn, "writes 0.12 GB/s, reads 1.34 GB/s");
+    judged(&slow, "spill speed", Warn, "writes 0.12 GB/s, reads 1.34 GB/s");
     let broken = |m: &mut Machine| {
         m.spill.speed = Some(Err(plimsoll_swap::Error::DiskFull { asked_bytes: 4096 }));
     };
-    judged(broken, "spill speed", Warn, "full");
+    judged(&broken, "spill speed", Warn, "full");
 }
 
 #[test]
