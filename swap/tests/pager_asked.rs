@@ -299,6 +299,18 @@ fn lock_all_first(flags: i32) {
     assert!(ALLOC.pages().pager().is_none());
 }
 
+/// A thread with the least stack there is makes the first block.
+fn small_stack() {
+    let thread = std::thread::Builder::new().stack_size(16 << 10).spawn(|| {
+        let block = vec![1u8; MIB];
+        assert!(std::hint::black_box(&block)[77] == 1 && ALLOC.pages().pager().is_some());
+    });
+    thread.expect("a thread").join().expect("the first block");
+    let mut vector = Vector::new();
+    vector.churn();
+    vector.check(0, 0, |_, _| false);
+}
+
 /// Words far apart: what is not touched is not there.
 fn sparse() {
     let mut words = vec![0u64; 256 * MIB];
@@ -338,6 +350,7 @@ fn program() {
         "lock all on fault" => {
             return lock_all_first(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT);
         }
+        "small stack" => small_stack(),
         "sparse" => return sparse(),
         other => panic!("no program {other}"),
     }
@@ -414,6 +427,11 @@ fn mlockall_is_refused_beside_a_pager_and_before_it_there_is_none() {
         let skipped = text.contains("SKIPPED");
         assert!(skipped || times(&text, "no paging") == 1 && text.contains("mlockall"), "{text}");
     }
+}
+
+#[test]
+fn the_first_block_may_be_of_a_thread_with_a_small_stack() {
+    said("small stack", LIMIT);
 }
 
 #[test]

@@ -42,7 +42,7 @@ use super::builder::PagerBuilder;
 use super::face::Pager;
 use super::hints;
 use super::space::{CHUNK_BYTES, GRANULE_BYTES};
-use super::sys::stay_loaded;
+use super::sys::{stay_loaded, with_stack};
 use super::thrash::FailFast;
 use crate::store::Encryption;
 
@@ -113,7 +113,7 @@ impl Paged {
         let pager = loop {
             // A limit may be raised later: all of the range may be resident then.
             let builder = asked.builder().range_bytes(bytes).budget_bytes(bytes);
-            let why = match builder.build() {
+            let why = match with_stack(|| builder.build()) {
                 Ok(pager) => break pager,
                 Err(why) => why,
             };

@@ -23,6 +23,12 @@ pub(crate) use plimsoll_arena::process::say;
 /// The nice value of the pager's threads.
 const PRIORITY: libc::c_int = -10;
 
+/// Stack of a thread of the pager, whatever `ulimit -s` says: some 20 KiB are used.
+const STACK_BYTES: usize = 512 << 10;
+
+/// Stack that making a pager may take.
+const STACK_LEFT_MIN: usize = 256 << 10;
+
 /// The number of the last failed call of this thread.
 pub(crate) fn errno() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
@@ -223,11 +229,73 @@ pub(crate) unsafe fn start_thread(
     // SAFETY: both sets outlive the call; a new thread inherits the mask.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut old) };
     let mut thread = 0;
+    // SAFETY: plain bits, filled by the next call.
+    let mut how: libc::pthread_attr_t = unsafe { std::mem::zeroed() };
+    // SAFETY: writes one set of attributes.
+    unsafe { libc::pthread_attr_init(&raw mut how) };
+    // SAFETY: the attributes were made by the line above; a size that is refused leaves the usual.
+    unsafe { libc::pthread_attr_setstacksize(&raw mut how, STACK_BYTES) };
     // SAFETY: the thread's id is written to `thread`; `main` fits the argument, says the caller.
-    let error = unsafe { libc::pthread_create(&raw mut thread, std::ptr::null(), main, argument) };
+    let error = unsafe { libc::pthread_create(&raw mut thread, &raw const how, main, argument) };
+    // SAFETY: made above, and used by nobody any more.
+    unsafe { libc::pthread_attr_destroy(&raw mut how) };
     // SAFETY: the mask that was there before.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const old, std::ptr::null_mut()) };
     if error == 0 { Ok(thread) } else { Err(error) }
+}
+
+/// Bytes of this thread's stack that are left, as far as that is known.
+fn stack_left() -> Option<usize> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    if thread_id() == std::process::id() as i32 {
+        // SAFETY: writes one rlimit.
+        let failed = unsafe { libc::getrlimit(libc::RLIMIT_STACK, &raw mut limit) } != 0;
+        return (!failed).then_some(limit.rlim_cur as usize);
+    }
+    // SAFETY: plain bits, filled by the next call.
+    let mut how: libc::pthread_attr_t = unsafe { std::mem::zeroed() };
+    // SAFETY: no preconditions.
+    let this = unsafe { libc::pthread_self() };
+    // SAFETY: writes one set of attributes.
+    if unsafe { libc::pthread_getattr_np(this, &raw mut how) } != 0 {
+        return None;
+    }
+    let (mut start, mut bytes) = (std::ptr::null_mut(), 0);
+    // SAFETY: the attributes were made above; writes an address and a size.
+    unsafe { libc::pthread_attr_getstack(&raw const how, &raw mut start, &raw mut bytes) };
+    // SAFETY: made above, and used by nobody any more.
+    unsafe { libc::pthread_attr_destroy(&raw mut how) };
+    Some((&raw const limit).addr().saturating_sub(start.addr()))
+}
+
+/// Runs `act`: here, or where little of this thread's stack is left, on a thread of its own, which
+/// is waited for.
+pub(crate) fn with_stack<R: Send>(act: impl FnOnce() -> R + Send) -> R {
+    struct Task<F, R>(Option<F>, Option<R>);
+    extern "C" fn run<F: FnOnce() -> R, R>(raw: *mut c_void) -> *mut c_void {
+        // SAFETY: the task of the thread that waits, which touches it only afterwards.
+        let task = unsafe { &mut *raw.cast::<Task<F, R>>() };
+        task.1 = task.0.take().map(|act| act());
+        std::ptr::null_mut()
+    }
+    fn main_of<F: FnOnce() -> R, R>(_: &Task<F, R>) -> extern "C" fn(*mut c_void) -> *mut c_void {
+        run::<F, R>
+    }
+    let mut task = Task(Some(act), None);
+    if stack_left().is_some_and(|left| left < STACK_LEFT_MIN) {
+        let main = main_of(&task);
+        // SAFETY: `main` is for such a task, which outlives the thread: it is joined below.
+        if let Ok(thread) = unsafe { start_thread(main, (&raw mut task).cast()) } {
+            // SAFETY: of the line above, and joined once.
+            unsafe { join_thread(thread) };
+        }
+    }
+    match task {
+        Task(_, Some(result)) => result,
+        // There is stack enough, or no thread to be had.
+        Task(Some(act), None) => act(),
+        Task(None, None) => die(format_args!("a thread that was to make the pager is gone")),
+    }
 }
 
 /// Waits until a thread of [`start_thread`] has ended.
