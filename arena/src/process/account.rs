@@ -499,7 +499,8 @@ impl Account {
             pager_bytes: held(Owner::Pager),
             heap_bytes: 0,
             file_bytes: file.unwrap_or(0),
-            locked_bytes: locked.unwrap_or(0),
+            // Addresses without memory count there, too.
+            locked_bytes: locked.unwrap_or(0).min(resident.unwrap_or(0)),
         };
         let known = parts.vector_bytes + parts.block_bytes + parts.pager_bytes + parts.file_bytes;
         parts.heap_bytes = parts.resident_bytes.saturating_sub(known);
