@@ -199,3 +199,19 @@ fn too_few_descriptors_are_said_once_with_what_helps() {
     let (printed, said) = output(under(Resource::RLIMIT_NOFILE, 16));
     assert!(printed.contains("a pager") && !said.contains("plimsoll: "), "{said}");
 }
+
+#[test]
+fn a_larger_limit_on_addresses_is_never_worse_and_leaves_room_for_the_rest() {
+    if !has_pager() {
+        return;
+    }
+    let mut paged_before = false;
+    for mebibytes in [300, 450, 600, 800, 1200, 2500, 6000] {
+        let (printed, said) = output(under(Resource::RLIMIT_AS, mebibytes << 20));
+        let paged = printed.contains("a pager");
+        assert!(paged || !paged_before, "{mebibytes} MiB of addresses: {said}");
+        assert!(paged || refusal(&said).contains("`ulimit -v unlimited`"), "{said}");
+        paged_before = paged;
+    }
+    assert!(paged_before);
+}
