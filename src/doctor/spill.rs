@@ -122,7 +122,7 @@ fn taking(folder: &SpillFolder) -> Option<Finding> {
         Ok(Taking::Fallocate) => Finding::ok(NAME, "works in the spill folder"),
         Ok(Taking::Zeros) => Finding::warn(
             NAME,
-            "refused: space is taken by writing zeros, so each byte is written twice",
+            "refused in the spill folder: space is taken by zeros, and each byte is written twice",
             "use ext4, XFS or Btrfs for the spill folder",
         ),
         Err(why) => {
