@@ -326,6 +326,31 @@ fn sparse() {
     }
 }
 
+/// Blocks of any alignment are paged, and those that are zeroed are not written.
+fn aligned() {
+    use std::alloc::{Layout, alloc_zeroed, dealloc};
+    for shift in [12, 20, 21, 22, 25, 30] {
+        let layout = Layout::from_size_align(32 * MIB, 1 << shift).expect("sound");
+        let before = resident_bytes();
+        for round in 0..2 {
+            // SAFETY: the layout has a size.
+            let start = unsafe { alloc_zeroed(layout) };
+            assert!(!start.is_null() && start.addr().is_multiple_of(1 << shift));
+            assert!(ALLOC.owns(start), "aligned to 2^{shift}: paged");
+            let grown = resident_bytes().saturating_sub(before);
+            assert!(round > 0 || grown < 4 * MIB, "aligned to 2^{shift}: {grown} bytes came");
+            // SAFETY: the block is this program's, and zero.
+            let words = unsafe { std::slice::from_raw_parts_mut(start.cast::<u64>(), 4 * MIB) };
+            assert!(words.iter().step_by(512).all(|x| *x == 0));
+            (0..words.len()).step_by(64).for_each(|i| words[i] = word(i, shift));
+            Vector { words: Vec::new(), others: Vec::new() }.churn();
+            assert!((0..words.len()).step_by(64).all(|i| words[i] == word(i, shift)));
+            // SAFETY: allocated above with this layout.
+            unsafe { dealloc(start, layout) };
+        }
+    }
+}
+
 fn resident_bytes() -> usize {
     let text = std::fs::read_to_string("/proc/self/status").expect("/proc");
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
@@ -350,6 +375,7 @@ fn program() {
         "lock all on fault" => {
             return lock_all_first(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT);
         }
+        "aligned" => aligned(),
         "small stack" => small_stack(),
         "sparse" => return sparse(),
         other => panic!("no program {other}"),
@@ -427,6 +453,11 @@ fn mlockall_is_refused_beside_a_pager_and_before_it_there_is_none() {
         let skipped = text.contains("SKIPPED");
         assert!(skipped || times(&text, "no paging") == 1 && text.contains("mlockall"), "{text}");
     }
+}
+
+#[test]
+fn blocks_of_any_alignment_are_paged_and_not_written() {
+    said("aligned", LIMIT);
 }
 
 #[test]

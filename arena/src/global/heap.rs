@@ -235,8 +235,11 @@ impl Heap {
         let units = self.units(bytes)?;
         let (placement, prefer) = match place {
             Place::Aligned(align) => {
+                // The range starts at a huge page, which may be no multiple of more.
+                let before = (self.base.load(Relaxed) as usize).wrapping_neg() & (align - 1);
+                let phase = u32::try_from(before >> self.unit_log2()).ok()?;
                 let align = u32::try_from((align >> self.unit_log2()).max(1)).ok()?;
-                (Placement { align, phase: 0 }, Prefer::Cached)
+                (Placement { align, phase }, Prefer::Cached)
             }
             Place::LikeForMove(origin) => {
                 let align = (HUGE_BYTES >> self.unit_log2()) as u32;

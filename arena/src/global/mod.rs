@@ -283,10 +283,10 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
     /// The heap for a request, or `None` when it is the inner allocator's.
     #[inline]
     fn heap_for(&self, layout: Layout) -> Option<&Heap> {
-        if layout.size() < BLOCK_BYTES_MIN || layout.align() > HUGE_BYTES {
+        if layout.size() < BLOCK_BYTES_MIN {
             return None;
         }
-        let huge = layout.size() >= HUGE_BLOCK_BYTES_MIN;
+        let huge = layout.size() >= HUGE_BLOCK_BYTES_MIN || layout.align() > HUGE_BYTES;
         Some(if huge { &self.huge } else { &self.small })
     }
 

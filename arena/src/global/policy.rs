@@ -174,7 +174,7 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
     }
 
     /// The inner allocator handed out a block that it may have filled with zeroes: a large one,
-    /// such as one whose alignment is above a huge page, is there at once.
+    /// such as one that the range has no room for, is there at once.
     #[inline]
     pub(super) fn zeroed_elsewhere(&self, bytes: usize) {
         if bytes >= BLOCK_BYTES_MIN && self.limit() != usize::MAX {
