@@ -261,3 +261,30 @@ fn counts_are_read_as_people_write_them() {
     let output = plimsoll(&["plan", "--constraints", "1.5"]);
     assert!(code(&output) == Some(2) && stderr(&output).contains("2^20"), "{}", stderr(&output));
 }
+
+/// Under `ulimit -v` a proof is made, or an error says that there are too few addresses; and a
+/// larger limit is never worse than a smaller one.
+#[test]
+fn a_bounded_address_space_ends_in_a_proof_or_an_error_that_names_it() {
+    let (zkey, wtns) = (fixture("multiplier.zkey"), fixture("multiplier.wtns"));
+    let (_folder, proof, public) = folder();
+    let mut made_with = None;
+    for kib in [200_000, 350_000, 450_000, 500_000, 600_000, 700_000, 800_000, 850_000, 3_000_000] {
+        let output = Command::new("sh")
+            .args(["-c", &format!("ulimit -c 0; ulimit -v {kib}; exec \"$@\""), "sh"])
+            .args([env!("CARGO_BIN_EXE_plimsoll"), "prove", "-q", "--threads", "2"])
+            .args([&zkey, &wtns, &proof, &public])
+            .output()
+            .expect("a shell");
+        let said = stderr(&output);
+        match code(&output) {
+            Some(0) => made_with = made_with.or(Some(kib)),
+            Some(1 | 2) => {
+                assert_eq!(made_with, None, "{kib} KiB: {said}");
+                assert!(said.contains("ulimit -v"), "{kib} KiB: {said}");
+            }
+            other => panic!("{kib} KiB: {other:?}: {said}"),
+        }
+    }
+    assert!(made_with.is_some_and(|kib| kib <= 800_000), "{made_with:?}");
+}

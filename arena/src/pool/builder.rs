@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::free_list::FreeList;
 use crate::ledger::Ledger;
 use crate::os::{Linux, Os, physical_bytes};
+use crate::process::addresses_left;
 use crate::region::Region;
 use crate::size::CLASS_COUNT;
 use crate::stats::Gauges;
@@ -54,8 +55,9 @@ impl PoolBuilder {
         self
     }
 
-    /// Reserves `bytes` of addresses (no memory). The default is 64 times the machine's memory,
-    /// at most 8 TiB. Half is tried, and half of that, where the machine allows less.
+    /// Reserves `bytes` of addresses (no memory). The default is 64 times the machine's memory, at
+    /// most 8 TiB, and at most a quarter of what `ulimit -v` leaves. Half is tried, and half of
+    /// that, where the machine allows less.
     #[must_use]
     pub fn reserve_bytes(mut self, bytes: usize) -> Self {
         self.reserve_bytes = Some(bytes);
@@ -113,6 +115,12 @@ const RESERVE_BYTES_MIN: usize = 64 << 20;
 /// Half of what 47 bits of user addresses leave is plenty for several pools.
 const RESERVE_BYTES_MAX: usize = 8 << 40;
 
+/// Of the addresses that the process may still map, a pool takes this part: stacks, the heap and
+/// other pools need some, too.
+const ADDRESSES_LEFT_DIVISOR: usize = 4;
+
 fn default_reserve_bytes() -> usize {
-    physical_bytes().saturating_mul(64).clamp(64 << 30, RESERVE_BYTES_MAX)
+    let of_machine = physical_bytes().saturating_mul(64).clamp(64 << 30, RESERVE_BYTES_MAX);
+    let left = addresses_left().map_or(usize::MAX, |left| left / ADDRESSES_LEFT_DIVISOR);
+    of_machine.min(left.max(RESERVE_BYTES_MIN))
 }
