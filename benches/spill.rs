@@ -3,6 +3,8 @@
 //! ```text
 //!   write/Tt, read/Tt     uniform vectors, T threads, through the store; B/s
 //!   write-unhinted/Tt, .. the same, and nobody told the store that they are uniform
+//!   write-mapped/Tt, ..   the same in the mapped tier, whose pages the kernel may still have: read
+//!                         figures are of RAM unless a cap leaves none; no target
 //!   write-sealed/Tt, ..   the same, encrypted: what that costs; no target
 //!                         peer of all: o-direct, the same bytes in blocks of one frame's size, by
 //!                         as many threads, in the same rounds
@@ -33,7 +35,7 @@ use common::{Effort, Figure, Unit};
 use plimsoll::spill::{Hint, SpillOptions, Spillable};
 use plimsoll::{Pool, PoolVec, Runtime};
 use plimsoll_swap::codec::LaneSpec;
-use plimsoll_swap::store::{Content, Encryption, Saved, Store, Tier, Tiers};
+use plimsoll_swap::store::{Content, Encryption, Saved, SpillTier, Store, Tier, Tiers};
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use raw::{DiskRates, Memory, RawFile};
@@ -65,6 +67,8 @@ enum Way {
     Unhinted,
     /// Known to be uniform, and encrypted.
     Sealed,
+    /// Known to be uniform, in the mapped tier.
+    Mapped,
 }
 
 impl Way {
@@ -73,6 +77,7 @@ impl Way {
             Self::Hinted => "",
             Self::Unhinted => "-unhinted",
             Self::Sealed => "-sealed",
+            Self::Mapped => "-mapped",
         }
     }
 
@@ -82,6 +87,10 @@ impl Way {
 
     fn encryption(self) -> Encryption {
         if self == Self::Sealed { Encryption::On } else { Encryption::Off }
+    }
+
+    fn tier(self) -> SpillTier {
+        if self == Self::Mapped { SpillTier::Mapped } else { SpillTier::File }
     }
 }
 
@@ -127,7 +136,7 @@ impl Bench {
 
     /// The store against the bare disk, on `threads` threads.
     fn disk(&self, threads: usize, way: Way) {
-        let store = store(&self.folder, way.encryption());
+        let store = store(&self.folder, way);
         let content = way.content();
         let frame_bytes = self.frame_bytes(&store, content);
         let raw = RawFile::new(
@@ -153,7 +162,9 @@ impl Bench {
             let case = format!("{verb}{}/{threads}t", way.suffix());
             let figures = (median(at), median(at + 1));
             match way {
-                Way::Sealed => print(&case, Unit::BytesPerSecond, figures, "o-direct"),
+                Way::Sealed | Way::Mapped => {
+                    print(&case, Unit::BytesPerSecond, figures, "o-direct")
+                }
                 Way::Hinted | Way::Unhinted => print_against_disk(&case, figures.0, figures.1),
             }
         }
@@ -299,7 +310,7 @@ impl Bench {
 
     /// A column that packs: it never reaches the file.
     fn packed(&self) {
-        let store = store(&self.folder, Encryption::Off);
+        let store = store(&self.folder, Way::Unhinted);
         let mut rng = ChaCha8Rng::seed_from_u64(SEED);
         let mut column = self.pool.try_zeroed::<u8>(VECTOR_BYTES).expect("memory");
         for lane in column.chunks_exact_mut(8) {
@@ -361,12 +372,13 @@ impl Bench {
     }
 }
 
-fn store(folder: &Path, encryption: Encryption) -> Store {
-    Store::builder().folder(folder).encryption(encryption).build().expect("a folder on a disk")
+fn store(folder: &Path, way: Way) -> Store {
+    let builder = Store::builder().folder(folder).spill_tier(way.tier());
+    builder.encryption(way.encryption()).build().expect("a folder on a disk")
 }
 
 fn save(store: &Store, vector: &[u8], content: Content) -> Saved {
-    store.save(LaneSpec::Bytes, vector, content, Tiers::FileOnly).expect("room on the disk")
+    store.save(LaneSpec::Bytes, vector, content, Tiers::SpilledOnly).expect("room on the disk")
 }
 
 /// A vector that was not written since it was saved leaves without being written.
@@ -417,7 +429,7 @@ fn main() {
         bench.folder.display()
     );
     for threads in [1, 2] {
-        for way in [Way::Hinted, Way::Unhinted, Way::Sealed] {
+        for way in [Way::Hinted, Way::Mapped, Way::Unhinted, Way::Sealed] {
             if common::wanted(&format!("disk{}", way.suffix())) {
                 bench.disk(threads, way);
             }

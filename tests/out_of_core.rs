@@ -20,7 +20,7 @@ use plimsoll::groth16::key::KeyFile;
 use plimsoll::groth16::plan::{CHUNK_LEN_MIN, ProofPlan, Shape};
 use plimsoll::groth16::prover::{Progress, Prover};
 use plimsoll::meter::Meter;
-use plimsoll::spill::{SpillOptions, SpillStats};
+use plimsoll::spill::{SpillOptions, SpillStats, SpillTier};
 use plimsoll::{Error, Runtime};
 use plimsoll_swap::backend::{FaultPlan, Faulty};
 use plimsoll_swap::file::{RamDisk, SpillFile};
@@ -138,11 +138,14 @@ fn bytes_are_the_same_at_every_limit_for_a_witness_that_does_not_pack() {
     let _alone = alone();
     let keys = uniform_keys();
     let folder = folder();
-    let stats = sweep(keys, &uniform(), &SpillOptions::new(folder.path()));
-    assert!(stats.iter().all(|s| s.spilled_total > 0 && s.loaded_total > 0), "{stats:?}");
-    assert!(stats.iter().any(|s| s.read_ahead_hits > 0), "{stats:?}");
-    let left = std::fs::read_dir(folder.path()).expect("the folder").count();
-    assert_eq!(left, 0, "the spill file has no name");
+    for tier in SpillTier::ALL {
+        let stats = sweep(keys, &uniform(), &SpillOptions::new(folder.path()).tier(tier));
+        let moved = stats.iter().all(|s| s.spilled_total > 0 && s.loaded_total > 0);
+        assert!(moved, "{tier:?}: {stats:?}");
+        assert!(stats.iter().any(|s| s.read_ahead_hits > 0), "{tier:?}: {stats:?}");
+        let left = std::fs::read_dir(folder.path()).expect("the folder").count();
+        assert_eq!(left, 0, "{tier:?}: the spill file has no name");
+    }
 }
 
 #[test]

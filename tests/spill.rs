@@ -6,7 +6,7 @@
 mod settled;
 
 use plimsoll::Runtime;
-use plimsoll::spill::{Hint, SpillOptions, SpillStats, Spillable};
+use plimsoll::spill::{Hint, SpillOptions, SpillStats, SpillTier, Spillable};
 use plimsoll_swap::backend::{FaultPlan, Faulty};
 use plimsoll_swap::file::{RamDisk, SpillFile};
 use rand::{Rng, SeedableRng};
@@ -72,9 +72,10 @@ fn vector(runtime: &Runtime, seed: u64) -> (Spillable<u64>, Model) {
     (runtime.spillable(vector), model)
 }
 
-fn program(seed: u64) -> SpillStats {
+fn program(seed: u64, tier: SpillTier) -> SpillStats {
     let folder = folder();
-    let runtime = runtime(24 * MIB, SpillOptions::new(folder.path()).packed_limit_bytes(MIB));
+    let options = SpillOptions::new(folder.path()).tier(tier).packed_limit_bytes(MIB);
+    let runtime = runtime(24 * MIB, options);
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let mut live: Vec<(Spillable<u64>, Model)> = Vec::new();
     let mut packed_max = 0;
@@ -125,10 +126,16 @@ fn program(seed: u64) -> SpillStats {
 #[test]
 fn programs_agree_with_plain_copies() {
     let _alone = alone();
+    for tier in SpillTier::ALL {
+        programs_of(tier);
+    }
+}
+
+fn programs_of(tier: SpillTier) {
     let mut sum = SpillStats::default();
     for seed in seeds(12) {
-        println!("SEED={seed}");
-        let stats = program(seed);
+        println!("SEED={seed} {tier:?}");
+        let stats = program(seed, tier);
         sum.packed_total += stats.packed_total;
         sum.spilled_total += stats.spilled_total;
         sum.evicted += stats.evicted;
@@ -173,7 +180,9 @@ fn threads_share_vectors(options: SpillOptions) {
 #[test]
 fn threads_share_vectors_under_pressure() {
     let _alone = alone();
-    threads_share_vectors(SpillOptions::new(folder().path()));
+    for tier in SpillTier::ALL {
+        threads_share_vectors(SpillOptions::new(folder().path()).tier(tier));
+    }
 }
 
 #[test]

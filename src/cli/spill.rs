@@ -2,10 +2,11 @@
 
 use super::failure::Failure;
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use plimsoll::Runtime;
 use plimsoll::error::Error;
 use plimsoll::limit::{LimitSpec, parse_bytes};
-use plimsoll::spill::{Encryption, SpillOptions};
+use plimsoll::spill::{Encryption, SpillOptions, SpillTier};
 use plimsoll_arena::process::{LIMIT_VARIABLE, SPILL_DIR_VARIABLE, variable};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -33,6 +34,12 @@ pub(super) struct SpillArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "no_spill")]
     spill_dir: Option<PathBuf>,
 
+    /// How vectors are spilled. file: around the page cache, where the file system can. mapped: for
+    /// file systems without O_DIRECT, and for persistent memory; an error of the disk then ends the
+    /// command with SIGBUS. Default: file.
+    #[arg(long, value_name = "TIER", value_parser = tiers(), conflicts_with = "no_spill")]
+    spill_tier: Option<SpillTier>,
+
     /// Most that the spill file may take of the disk; all that is free by default.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes, conflicts_with = "no_spill")]
     spill_quota: Option<u64>,
@@ -50,6 +57,13 @@ pub(super) struct SpillArgs {
     no_spill: bool,
 }
 
+/// Reads a tier by its name.
+fn tiers() -> impl TypedValueParser<Value = SpillTier> {
+    let named = |word: String| SpillTier::ALL.into_iter().find(|tier| tier.name() == word);
+    PossibleValuesParser::new(SpillTier::ALL.map(SpillTier::name))
+        .try_map(move |word| named(word).ok_or("no such tier"))
+}
+
 impl SpillArgs {
     /// Whether packed vectors may take any memory.
     pub(super) fn can_pack(&self) -> bool {
@@ -60,6 +74,7 @@ impl SpillArgs {
         let options = folder.map_or_else(SpillOptions::packed_only, SpillOptions::new);
         let packed = self.packed_limit.map_or(usize::MAX, |bytes| bytes as usize);
         options
+            .tier(self.spill_tier.unwrap_or_default())
             .quota_bytes(self.spill_quota.unwrap_or(u64::MAX))
             .packed_limit_bytes(packed)
             .encryption(if self.encrypt_spill { Encryption::On } else { Encryption::Off })
@@ -67,8 +82,8 @@ impl SpillArgs {
 
     /// Makes the runtime that a command runs under.
     ///
-    /// A folder that was asked for must do. The default one need not: without it, a proof that
-    /// fits in memory is made all the same.
+    /// A folder or a tier that was asked for must do. The default one need not: without it, a proof
+    /// that fits in memory is made all the same.
     pub(super) fn runtime(&self, limit: Option<LimitSpec>) -> Result<Runtime, Failure> {
         let build = |options| {
             let builder = Runtime::builder().spill(options);
@@ -80,11 +95,10 @@ impl SpillArgs {
         if self.no_spill {
             return Ok(build(self.options(None))?);
         }
-        if let Some(folder) = &self.spill_dir {
-            return Ok(build(self.options(Some(folder.clone())))?);
-        }
-        match build(self.options(Some(default_folder()))) {
-            Err(Error::Spill(why)) => {
+        let folder = self.spill_dir.clone().unwrap_or_else(default_folder);
+        let asked = self.spill_dir.is_some() || self.spill_tier.is_some();
+        match build(self.options(Some(folder))) {
+            Err(Error::Spill(why)) if !asked => {
                 eprintln!("note: no spill file: {why}; choose a folder with --spill-dir");
                 Ok(build(self.options(None))?)
             }
@@ -97,6 +111,7 @@ impl SpillArgs {
 mod tests {
     use crate::args::{Arguments, Command};
     use clap::Parser;
+    use clap::error::ErrorKind;
 
     #[test]
     fn what_is_spilled_is_encrypted_if_asked_for() {
@@ -106,5 +121,24 @@ mod tests {
             let options = format!("{:?}", args.spill.options(Some("/var/tmp".into())));
             assert!(options.contains(expected), "{word}: {options}");
         }
+    }
+
+    #[test]
+    fn the_tier_is_the_one_that_was_named_and_a_file_otherwise() {
+        let tier = |words: &[&str]| {
+            let words = [&["plimsoll", "prove"], words].concat();
+            let arguments = Arguments::try_parse_from(words).map_err(|why| why.kind())?;
+            let Command::Prove(args) = arguments.command else { unreachable!("it says prove") };
+            Ok(format!("{:?}", args.spill.options(Some("/var/tmp".into()))))
+        };
+        for (words, expected) in [
+            (&[][..], "tier: File"),
+            (&["--spill-tier", "file"], "tier: File"),
+            (&["--spill-tier", "mapped"], "tier: Mapped"),
+        ] {
+            let options = tier(words).unwrap();
+            assert!(options.contains(expected), "{words:?}: {options}");
+        }
+        assert_eq!(tier(&["--spill-tier", "floppy"]), Err(ErrorKind::InvalidValue));
     }
 }

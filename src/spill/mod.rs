@@ -53,7 +53,7 @@ pub use plimsoll_swap::codec::LaneSpec;
 pub use plimsoll_swap::codec::field::{Field32Spec, FieldSpec};
 pub use plimsoll_swap::extent::Extent;
 pub use plimsoll_swap::file::RamDisk;
-pub use plimsoll_swap::store::Encryption;
+pub use plimsoll_swap::store::{Encryption, SpillTier};
 
 use crate::error::Error;
 use crate::reclaim::unclimbing;

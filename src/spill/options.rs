@@ -4,7 +4,7 @@ use crate::error::Error;
 use plimsoll_arena::Ledger;
 use plimsoll_swap::backend::Backend;
 use plimsoll_swap::file::RamDisk;
-use plimsoll_swap::store::{Encryption, Store};
+use plimsoll_swap::store::{Encryption, SpillTier, Store};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ pub(super) const IO_THREADS: usize = 2;
 pub struct SpillOptions {
     backend: Option<Arc<dyn Backend>>,
     folder: Option<PathBuf>,
+    tier: SpillTier,
     quota_bytes: u64,
     packed_limit_bytes: usize,
     encryption: Encryption,
@@ -27,6 +28,7 @@ impl std::fmt::Debug for SpillOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SpillOptions")
             .field("folder", &self.folder)
+            .field("tier", &self.tier)
             .field("quota_bytes", &self.quota_bytes)
             .field("packed_limit_bytes", &self.packed_limit_bytes)
             .field("encryption", &self.encryption)
@@ -48,6 +50,7 @@ impl SpillOptions {
         Self {
             backend: None,
             folder: None,
+            tier: SpillTier::File,
             quota_bytes: u64::MAX,
             packed_limit_bytes: usize::MAX,
             encryption: Encryption::Off,
@@ -60,6 +63,13 @@ impl SpillOptions {
     #[must_use]
     pub fn backend(mut self, backend: Arc<dyn Backend>) -> Self {
         self.backend = Some(backend);
+        self
+    }
+
+    /// Sets how vectors are spilled to the folder; [`SpillTier::File`] by default.
+    #[must_use]
+    pub fn tier(mut self, tier: SpillTier) -> Self {
+        self.tier = tier;
         self
     }
 
@@ -110,6 +120,7 @@ impl SpillOptions {
             .packed_limit_bytes(self.packed_limit_bytes)
             .encryption(self.encryption)
             .io_threads(self.io_threads)
+            .spill_tier(self.tier)
             .ram_disk(self.ram_disk);
         if let Some(backend) = &self.backend {
             builder = builder.backend(Arc::clone(backend));

@@ -352,7 +352,7 @@ impl<T: Lanes> Evict for Slot<T> {
         let Some(body) = self.exclusive(Busy::GiveUp) else { return 0 };
         let Ok(mut copy) = self.copy.try_lock() else { return 0 };
         let (Some(saved), Some(store)) = (copy.take(), self.spill.store()) else { return 0 };
-        if saved.tier() == Tier::File {
+        if saved.tier() == Tier::Spilled {
             *copy = Some(saved);
             return 0;
         }

@@ -4,7 +4,7 @@
 //!   reserve(extent) -> write_at* -> read_at* -> release(extent)
 //! ```
 //!
-//! | | [`Memory`] | `SpillFile` | [`Faulty`] |
+//! | | [`Memory`] | `SpillFile`, `MappedFile` | [`Faulty`] |
 //! |---|---|---|---|
 //! | keeps bytes | in RAM, up to a capacity | in a file without a name | in another backend |
 //! | for | tests | spilling | tests: what goes wrong, by seed |
@@ -18,7 +18,7 @@
 //!   disk that is not honest is what frames have checksums for.
 //! * after an error from `write_at` the range holds anything.
 //! * offsets, lengths and buffers are multiples of 4 KiB in length and address: [`AlignedBytes`].
-//!   `SpillFile` checks; the others need not.
+//!   The files check; the others need not.
 //! * bytes that were never written, or were released, read as something, or as an error.
 //!
 //! Must never: panic on a disk's answer, or leave bytes in a log or an error text.

@@ -10,9 +10,11 @@
 //!   extents   Quota, NotLive       no room under the quota; an extent given back wrongly
 //!   disk      DiskFull             no space; before any byte is lost, if from a reservation
 //!             Io, Short            a request failed, or ended early
+//!             Map                  a window of the file cannot be mapped
 //!             Unaligned            the caller's buffer or range is not made of whole blocks
 //!             FileLimit            the process may write no file as long
 //!             Open, RamDisk        no spill file can be made in this folder
+//!             NoMapping            it can, and cannot be mapped
 //!             NoKey                no random bytes to encrypt with
 //!   codecs    Modulus              the caller's field is outside what can be packed
 //! ```
@@ -150,6 +152,21 @@ pub enum Error {
         os_error: i32,
     },
 
+    /// The operating system refused to map a part of the spill file.
+    #[error(
+        "cannot map {bytes} bytes at {offset_bytes} of the spill file: {}; raise vm.max_map_count, \
+         or take the spill tier `file`",
+        std::io::Error::from_raw_os_error(*os_error)
+    )]
+    Map {
+        /// Where.
+        offset_bytes: u64,
+        /// How many.
+        bytes: u64,
+        /// The number of errno(3).
+        os_error: i32,
+    },
+
     /// A request was done in part and cannot be finished.
     #[error(
         "the {what} of {bytes} bytes at {offset_bytes} of the spill file ended early; reserve an \
@@ -179,6 +196,19 @@ pub enum Error {
         std::io::Error::from_raw_os_error(*os_error)
     )]
     Open {
+        /// The folder.
+        folder: String,
+        /// The number of errno(3).
+        os_error: i32,
+    },
+
+    /// Files of this folder cannot be mapped.
+    #[error(
+        "a file in {folder} cannot be mapped: {}; take the spill tier `file`, or name a folder on \
+         another file system",
+        std::io::Error::from_raw_os_error(*os_error)
+    )]
+    NoMapping {
         /// The folder.
         folder: String,
         /// The number of errno(3).

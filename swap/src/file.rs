@@ -120,40 +120,63 @@ impl SpillFile {
     /// [`Error::Open`] if the folder is missing, read-only or not writable for this user;
     /// [`Error::RamDisk`] if it is in RAM and that is refused.
     pub fn open(folder: &Path, ram_disk: RamDisk) -> Result<Self, Error> {
-        let open = |access| match nameless(folder, access) {
-            Ok(file) => Ok((file, Naming::Nameless)),
+        check_file_limit(BLOCK_BYTES)?;
+        let opened = Self::open_for(folder, Access::Direct).and_then(|opened| {
+            // Some file systems take the flag and refuse the request.
+            opened.file.write_all_at(&AlignedBytes::zeroed(BLOCK_BYTES as usize), 0)?;
+            opened.file.set_len(0)?;
+            Ok(opened)
+        });
+        let opened = match opened {
+            Err(why) if is_one_of(&why, &[Errno::EINVAL]) => {
+                Self::open_for(folder, Access::Buffered)
+            }
+            opened => opened,
+        };
+        opened.map_err(|why| open_error(folder, &why))?.accepted(folder, ram_disk)
+    }
+
+    /// As [`SpillFile::open`], and every request goes through the page cache.
+    ///
+    /// # Errors
+    ///
+    /// As [`SpillFile::open`].
+    pub(crate) fn open_buffered(folder: &Path, ram_disk: RamDisk) -> Result<Self, Error> {
+        check_file_limit(BLOCK_BYTES)?;
+        let opened = Self::open_for(folder, Access::Buffered);
+        opened.map_err(|why| open_error(folder, &why))?.accepted(folder, ram_disk)
+    }
+
+    fn open_for(folder: &Path, access: Access) -> io::Result<Self> {
+        let (file, naming) = match nameless(folder, access) {
+            Ok(file) => (file, Naming::Nameless),
             // EISDIR: a kernel or file system that does not know O_TMPFILE opens the folder.
             Err(why) if is_one_of(&why, &[Errno::EOPNOTSUPP, Errno::EISDIR]) => {
-                unlinked(folder, access).map(|file| (file, Naming::Unlinked))
+                (unlinked(folder, access)?, Naming::Unlinked)
             }
-            Err(why) => Err(why),
+            Err(why) => return Err(why),
         };
-        let failed = |why: io::Error| open_error(folder, &why);
-        check_file_limit(BLOCK_BYTES)?;
-        let direct = open(Access::Direct).and_then(|(file, naming)| {
-            // Some file systems take the flag and refuse the request.
-            file.write_all_at(&AlignedBytes::zeroed(BLOCK_BYTES as usize), 0)?;
-            file.set_len(0)?;
-            Ok((file, naming))
-        });
-        let ((file, naming), access) = match direct {
-            Ok(opened) => (opened, Access::Direct),
-            Err(why) if is_one_of(&why, &[Errno::EINVAL]) => {
-                (open(Access::Buffered).map_err(failed)?, Access::Buffered)
-            }
-            Err(why) => return Err(failed(why)),
-        };
+        // By another number than the first three: what a program writes to standard error, where
+        // that is closed, must not end up in here.
+        let file = file.try_clone()?;
+        let (takes_zeros, len_bytes) = (AtomicBool::new(false), AtomicU64::new(0));
+        Ok(Self { file, access, naming, takes_zeros, len_bytes, queues: Queues::default() })
+    }
+
+    /// The file, unless it is in RAM and that is refused.
+    fn accepted(self, folder: &Path, ram_disk: RamDisk) -> Result<Self, Error> {
         if ram_disk == RamDisk::Refuse {
-            let kind = fstatfs(&file).map_err(|why| failed(why.into()))?.filesystem_type().0;
-            if let Some(&(_, name)) = RAM_FILE_SYSTEMS.iter().find(|ram| ram.0 == kind as u32) {
+            let found = fstatfs(&self.file).map_err(|why| open_error(folder, &why.into()))?;
+            let kind = found.filesystem_type().0 as u32;
+            if let Some(&(_, name)) = RAM_FILE_SYSTEMS.iter().find(|ram| ram.0 == kind) {
                 return Err(Error::RamDisk { folder: shown(folder), file_system: name });
             }
         }
-        // By another number than the first three: what a program writes to standard error, where
-        // that is closed, must not end up in here.
-        let file = file.try_clone().map_err(failed)?;
-        let (takes_zeros, len_bytes) = (AtomicBool::new(false), AtomicU64::new(0));
-        Ok(Self { file, access, naming, takes_zeros, len_bytes, queues: Queues::default() })
+        Ok(self)
+    }
+
+    pub(crate) fn as_file(&self) -> &File {
+        &self.file
     }
 
     /// Whether requests go around the page cache.
@@ -346,7 +369,7 @@ fn is_one_of(why: &io::Error, errors: &[Errno]) -> bool {
     errors.iter().any(|&error| why.raw_os_error() == Some(error as i32))
 }
 
-fn shown(folder: &Path) -> String {
+pub(crate) fn shown(folder: &Path) -> String {
     folder.display().to_string()
 }
 
@@ -381,7 +404,7 @@ fn io_error(what: &'static str, offset_bytes: u64, bytes: u64, why: &io::Error) 
     }
 }
 
-fn check_aligned(offset_bytes: u64, bytes: &[u8]) -> Result<(), Error> {
+pub(crate) fn check_aligned(offset_bytes: u64, bytes: &[u8]) -> Result<(), Error> {
     let parts = [
         ("offset", offset_bytes),
         ("length", bytes.len() as u64),
@@ -395,4 +418,4 @@ fn check_aligned(offset_bytes: u64, bytes: &[u8]) -> Result<(), Error> {
 
 #[cfg(test)]
 #[path = "file_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -1,4 +1,5 @@
-//! The spill file on a real disk, and frames over a failing one.
+//! The spill file on a real disk, and frames over a failing one. What every file must pass is a
+//! function of a backend.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -12,11 +13,11 @@ use crate::extent::ExtentMap;
 use crate::frame::{Header, Placement, Stamp, restore};
 
 /// An empty folder, on a disk or in RAM.
-fn folder() -> tempfile::TempDir {
+pub(crate) fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-fn pattern(bytes: usize, seed: u64) -> AlignedBytes {
+pub(crate) fn pattern(bytes: usize, seed: u64) -> AlignedBytes {
     let mut filled = AlignedBytes::zeroed(bytes);
     ChaCha8Rng::seed_from_u64(seed).fill_bytes(&mut filled);
     filled
@@ -28,7 +29,13 @@ fn a_file_keeps_bytes_and_takes_and_gives_space() {
     let file = SpillFile::open(folder.path(), RamDisk::Accept).unwrap();
     println!("{:?} {:?}", file.access(), file.naming());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a name is left");
-    assert_eq!(file.file.metadata().unwrap().mode() & 0o777, MODE);
+    keeps_bytes_and_takes_and_gives_space(&file, &file.file);
+}
+
+pub(crate) fn keeps_bytes_and_takes_and_gives_space(file: &impl Backend, of_disk: &File) {
+    assert_eq!(of_disk.metadata().unwrap().nlink(), 0, "a name is left");
+    assert_eq!(of_disk.metadata().unwrap().mode() & 0o777, MODE);
+    assert_eq!((file.len_bytes(), of_disk.metadata().unwrap().len()), (0, 0));
     let mut map = ExtentMap::new(1 << 30);
     let extents = [map.alloc(1 << 20).unwrap(), map.alloc(3 << 20).unwrap()];
     for (seed, &extent) in extents.iter().enumerate() {
@@ -38,21 +45,42 @@ fn a_file_keeps_bytes_and_takes_and_gives_space() {
         file.write_at(extent.offset_bytes(), &bytes).unwrap();
     }
     assert_eq!(file.len_bytes(), map.end_bytes());
-    let full = file.file.metadata().unwrap().blocks();
+    let full = of_disk.metadata().unwrap().blocks();
     assert!(full * 512 >= 4 << 20);
     file.release(extents[0]).unwrap();
-    assert!(file.file.metadata().unwrap().blocks() * 512 <= full * 512 - (1 << 20));
+    assert!(of_disk.metadata().unwrap().blocks() * 512 <= full * 512 - (1 << 20));
     let mut back = AlignedBytes::zeroed(3 << 20);
     file.read_at(extents[1].offset_bytes(), &mut back).unwrap();
     assert!(back[..] == pattern(3 << 20, 1)[..]);
+    in_parts_and_meanwhile(file, extents[1]);
     let past = file.read_at(map.end_bytes(), &mut back);
     assert!(matches!(past, Err(Error::Short { what: "read", .. })), "{past:?}");
+}
+
+/// The requests that a backend may do in a way of its own, in an extent of 3 MiB.
+fn in_parts_and_meanwhile(file: &impl Backend, extent: Extent) {
+    let (at, new) = (extent.offset_bytes(), pattern(3 << 20, 2));
+    let mut runs = 0;
+    file.write_both_at(at, &new[..4096], &new[4096..1 << 20]).unwrap();
+    file.write_while(at + (1 << 20), &new[1 << 20..], &mut || runs += 1).unwrap();
+    let (mut head, mut back) = (AlignedBytes::zeroed(8192), AlignedBytes::zeroed(3 << 20));
+    file.read_both_at(at, &mut head, &mut back[8192..]).unwrap();
+    back[..8192].copy_from_slice(&head);
+    assert!(back[..] == new[..]);
+    back.fill(0);
+    file.read_while(at, &mut back, &mut || runs += 1).unwrap();
+    assert!(back[..] == new[..]);
+    file.read_at(at, &mut back[..0]).unwrap();
+    assert_eq!(runs, 2);
 }
 
 #[test]
 fn requests_that_are_not_whole_blocks_are_refused() {
     let folder = folder();
-    let file = SpillFile::open(folder.path(), RamDisk::Accept).unwrap();
+    refuses_what_is_not_whole_blocks(&SpillFile::open(folder.path(), RamDisk::Accept).unwrap());
+}
+
+pub(crate) fn refuses_what_is_not_whole_blocks(file: &impl Backend) {
     let mut bytes = AlignedBytes::zeroed(8192);
     assert_eq!(bytes.as_ptr().addr() % 4096, 0);
     let refused = |what, found| match found {
@@ -81,7 +109,13 @@ fn the_fallback_leaves_no_name() {
 
 #[test]
 fn folders_that_cannot_hold_a_file_are_errors() {
-    let missing = SpillFile::open(Path::new("/nowhere/at/all"), RamDisk::Refuse);
+    refuses_folders(SpillFile::open);
+}
+
+pub(crate) fn refuses_folders<B: Backend + std::fmt::Debug>(
+    open: impl Fn(&Path, RamDisk) -> Result<B, Error>,
+) {
+    let missing = open(Path::new("/nowhere/at/all"), RamDisk::Refuse);
     assert!(matches!(missing, Err(Error::Open { os_error: 2, .. })), "{missing:?}");
     let shm = Path::new("/dev/shm");
     let is_tmpfs = nix::sys::statfs::statfs(shm)
@@ -90,9 +124,9 @@ fn folders_that_cannot_hold_a_file_are_errors() {
         println!("SKIPPED: /dev/shm is not tmpfs");
         return;
     }
-    let refused = SpillFile::open(shm, RamDisk::Refuse);
+    let refused = open(shm, RamDisk::Refuse);
     assert!(matches!(refused, Err(Error::RamDisk { file_system: "tmpfs", .. })), "{refused:?}");
-    assert!(SpillFile::open(shm, RamDisk::Accept).is_ok());
+    assert!(open(shm, RamDisk::Accept).is_ok());
 }
 
 /// Frames over a backend that fails; a success that was read back wrong would be the end.
@@ -155,10 +189,16 @@ fn run_calls(plan: FaultPlan, seed: u64) -> u64 {
 
 #[test]
 fn each_fault_at_each_call_is_found_on_a_real_file() {
+    finds_each_fault_at_each_call(SpillFile::open);
+}
+
+pub(crate) fn finds_each_fault_at_each_call<B: Backend>(
+    open: impl Fn(&Path, RamDisk) -> Result<B, Error>,
+) {
     let folder = folder();
     for fault in FAULTS {
         for call in 0..8 {
-            let file = SpillFile::open(folder.path(), RamDisk::Accept).unwrap();
+            let file = open(folder.path(), RamDisk::Accept).expect("a folder that will do");
             let backend = Faulty::new(file, FaultPlan::At { call, fault });
             let (_, failed) = run(&backend, 5);
             // Calls 3 and 7 release, where a failure loses space, not bytes.

@@ -31,7 +31,7 @@ mod saved;
 
 pub use builder::StoreBuilder;
 pub use hands::Hands;
-pub use inner::{Content, Encryption, Tier, Tiers};
+pub use inner::{Content, Encryption, SpillTier, Tier, Tiers};
 pub use saved::Saved;
 
 use crate::Error;

@@ -5,7 +5,7 @@ use plimsoll_swap::Error;
 use plimsoll_swap::backend::AlignedBytes;
 use plimsoll_swap::codec::LaneSpec;
 use plimsoll_swap::file::RamDisk;
-use plimsoll_swap::store::{Content, Encryption, Store, Tiers};
+use plimsoll_swap::store::{Content, Encryption, SpillTier, Store, Tiers};
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::fs::File;
@@ -43,10 +43,16 @@ fn holds(path: &Path, window: &[u8]) -> bool {
 
 #[test]
 fn the_file_holds_the_witness_only_without_encryption() {
+    for tier in SpillTier::ALL {
+        shows_the_witness_only_without_encryption(tier);
+    }
+}
+
+fn shows_the_witness_only_without_encryption(tier: SpillTier) {
     for (encryption, readable) in [(Encryption::Off, true), (Encryption::On, false)] {
         let folder = folder();
-        let store =
-            Store::builder().folder(folder.path()).encryption(encryption).build().expect("a store");
+        let builder = Store::builder().folder(folder.path()).spill_tier(tier);
+        let store = builder.encryption(encryption).build().expect("a store");
         let witness = random(600_000, 5);
         let uniform = store.save(LaneSpec::U64, &witness, Content::Uniform, Tiers::Any);
         let uniform = uniform.expect("there is room");
@@ -55,7 +61,7 @@ fn the_file_holds_the_witness_only_without_encryption() {
             .chunks_mut(8)
             .zip(witness.chunks(2))
             .for_each(|(lane, w)| lane[..2].copy_from_slice(w));
-        let packed = store.save(LaneSpec::U64, &small, Content::Unknown, Tiers::FileOnly);
+        let packed = store.save(LaneSpec::U64, &small, Content::Unknown, Tiers::SpilledOnly);
         let packed = packed.expect("there is room");
         let file = spill_file(folder.path());
         assert_eq!(holds(&file, &witness[300_000..300_016]), readable, "{encryption:?}");
@@ -134,6 +140,43 @@ fn folders_that_will_not_do_are_typed_errors() {
     }
     let accepted = Store::builder().folder(Path::new("/dev/shm")).ram_disk(RamDisk::Accept).build();
     assert!(accepted.is_ok() || !Path::new("/dev/shm").is_dir());
+}
+
+/// `VmRSS` and `RssFile` of this process.
+fn rss_bytes() -> [u64; 2] {
+    let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
+    ["VmRSS:", "RssFile:"].map(|name| {
+        let field = status.lines().find_map(|line| line.strip_prefix(name)).expect("a field");
+        field.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+    })
+}
+
+#[test]
+fn what_is_spilled_is_in_memory_no_more_in_any_tier() {
+    const VECTORS: usize = 64;
+    for tier in SpillTier::ALL {
+        let folder = folder();
+        let store = Store::builder().folder(folder.path()).spill_tier(tier).build().expect("open");
+        let bytes = random(4 << 20, 3);
+        let mut out = AlignedBytes::zeroed(bytes.len());
+        out.fill(1);
+        let before = rss_bytes();
+        let save = |_| store.save(LaneSpec::U64, &bytes, Content::Uniform, Tiers::SpilledOnly);
+        let saved: Vec<_> = (0..VECTORS).map(|at| save(at).expect("room on the disk")).collect();
+        for saved in &saved {
+            store.load(saved, &mut out).expect("it is there");
+            assert!(*out == *bytes, "{tier:?}");
+        }
+        let spilled = store.stats().file_bytes;
+        assert!(spilled >= (VECTORS * bytes.len()) as u64, "{tier:?}: {spilled}");
+        // The other tests of this process hold a few MiB, and so do the store's threads.
+        for (before, after) in before.into_iter().zip(rss_bytes()) {
+            assert!(after < before + spilled / 4, "{tier:?}: {before} bytes before, {after} after");
+        }
+        let mappings = std::fs::read_to_string("/proc/self/maps").expect("procfs");
+        let folder = folder.path().to_str().expect("UTF-8");
+        assert!(!mappings.contains(folder), "{tier:?}: a mapping stays");
+    }
 }
 
 #[test]

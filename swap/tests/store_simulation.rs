@@ -5,6 +5,8 @@
 
 use plimsoll_swap::backend::{AlignedBytes, Backend, FAULTS, Fault, FaultPlan, Faulty, Memory};
 use plimsoll_swap::codec::LaneSpec;
+use plimsoll_swap::file::RamDisk;
+use plimsoll_swap::mapped::MappedFile;
 use plimsoll_swap::store::{Content, Encryption, Hands, Saved, Store, Tier, Tiers};
 use plimsoll_swap::{Error, codec::field::BN254_FR, codec::field::FieldSpec};
 use rand::{Rng, RngCore, SeedableRng};
@@ -15,6 +17,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 const PROGRAMS: u64 = 2_000;
+
+const PROGRAMS_ON_A_DISK: u64 = 400;
 
 fn seeds(count: u64) -> Vec<u64> {
     match std::env::var("SEED").ok().and_then(|text| text.parse().ok()) {
@@ -61,7 +65,7 @@ struct Reached {
 
 fn save(store: &Store, rng: &mut ChaCha8Rng, bytes: &[u8]) -> Result<Saved, Error> {
     let content = [Content::Unknown, Content::Uniform][rng.gen_range(0..2)];
-    let tiers = [Tiers::Any, Tiers::FileOnly][usize::from(rng.gen_ratio(1, 4))];
+    let tiers = [Tiers::Any, Tiers::SpilledOnly][usize::from(rng.gen_ratio(1, 4))];
     // From pages of their own, as a pool's vectors are, or from anywhere.
     if rng.r#gen() {
         let mut aligned = AlignedBytes::zeroed(bytes.len());
@@ -81,10 +85,10 @@ fn note(error: &Error, reached: &mut Reached) {
     }
 }
 
-fn program(seed: u64, reached: &mut Reached) -> u64 {
+fn program<B: Backend + 'static>(seed: u64, disk: B, reached: &mut Reached) -> u64 {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let one_in = [0, 4, 20, 100][seed as usize % 4];
-    let disk = Arc::new(Faulty::new(Memory::new(8 << 20), FaultPlan::Seeded { seed, one_in }));
+    let disk = Arc::new(Faulty::new(disk, FaultPlan::Seeded { seed, one_in }));
     let encryption = [Encryption::Off, Encryption::On][usize::from(seed.is_multiple_of(3))];
     let packed_limit = [usize::MAX, 20_000][usize::from(seed.is_multiple_of(7))];
     let store = Store::builder()
@@ -107,7 +111,7 @@ fn program(seed: u64, reached: &mut Reached) -> u64 {
                     Ok(saved) => {
                         assert_eq!(saved.raw_bytes(), bytes.len(), "seed {seed} step {step}");
                         reached.packed += u64::from(saved.packed_bytes() > 0);
-                        reached.written += u64::from(saved.tier() == Tier::File);
+                        reached.written += u64::from(saved.tier() == Tier::Spilled);
                         live.insert(at, (saved, bytes));
                     }
                     Err(error) => {
@@ -153,12 +157,24 @@ fn program(seed: u64, reached: &mut Reached) -> u64 {
 
 #[test]
 fn programs_give_the_bytes_back_or_an_error() {
+    run_programs(PROGRAMS, || Memory::new(8 << 20));
+}
+
+#[test]
+fn programs_over_a_mapped_file_give_the_bytes_back_or_an_error() {
+    let folder = tempfile::tempdir_in("/var/tmp").expect("a folder on a disk");
+    run_programs(PROGRAMS_ON_A_DISK, || {
+        MappedFile::open(folder.path(), RamDisk::Refuse).expect("a folder on a disk")
+    });
+}
+
+fn run_programs<B: Backend + 'static>(count: u64, disk: impl Fn() -> B) {
     let (mut reached, mut faults) = (Reached::default(), 0);
-    let seeds = seeds(PROGRAMS);
-    let all = seeds.len() as u64 == PROGRAMS;
+    let seeds = seeds(count);
+    let all = seeds.len() as u64 == count;
     for seed in seeds {
         println!("SEED={seed}"); // shown when a program fails, or the store panics
-        faults += program(seed, &mut reached);
+        faults += program(seed, disk(), &mut reached);
     }
     let counts = [
         reached.packed,
@@ -284,7 +300,8 @@ fn a_flipped_bit_in_any_byte_of_any_frame_is_found() {
             let mut bytes = AlignedBytes::zeroed(2 * 4096);
             rng.fill_bytes(&mut bytes);
             bytes.iter_mut().for_each(|byte| *byte &= mask);
-            let saved = store.save(LaneSpec::U64, &bytes, content, Tiers::FileOnly).expect("saved");
+            let saved =
+                store.save(LaneSpec::U64, &bytes, content, Tiers::SpilledOnly).expect("saved");
             let mut out = AlignedBytes::zeroed(bytes.len());
             for at in 0..saved.stored_bytes() {
                 let bit = (at % 8) as u8;
@@ -341,7 +358,7 @@ fn a_fault_in_either_part_of_a_long_piece_is_an_error_or_right_bytes() {
         let disk = Arc::new(Faulty::new(Memory::new(8 << 20), plan));
         let backend = Arc::clone(&disk) as Arc<dyn Backend>;
         let store = Store::builder().backend(backend).build().expect("a store");
-        let saved = store.save(LaneSpec::U64, &bytes, Content::Uniform, Tiers::FileOnly);
+        let saved = store.save(LaneSpec::U64, &bytes, Content::Uniform, Tiers::SpilledOnly);
         let told = [Fault::Eio, Fault::DiskFull, Fault::ShortWrite].map(|fault| disk.count(fault));
         assert_eq!(saved.is_err(), told != [0; 3], "{plan:?}: what was told while saving");
         let mut out = AlignedBytes::zeroed(len);
@@ -413,7 +430,7 @@ fn who_waits_for_bytes_does_not_wait_for_what_io_threads_write() {
         let store = store.expect("a store");
         let bytes = vec![7; 100_000];
         let save = |store: &Store| {
-            let tiers = Tiers::FileOnly;
+            let tiers = Tiers::SpilledOnly;
             store.save(LaneSpec::U64, &bytes, Content::Uniform, tiers).expect("there is room")
         };
         let saved = save(&store);

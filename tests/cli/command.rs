@@ -191,7 +191,12 @@ fn where_cold_memory_goes_is_what_the_options_say() {
     for column in ["packed", "spilled", "brought back", "ahead of use", "stalls", "stalled"] {
         assert!(text.contains(column), "{column} is missing:\n{text}");
     }
-    for options in [&["--packed-limit", "0"][..], &["--packed-limit", "0", "--encrypt-spill"]] {
+    for options in [
+        &["--packed-limit", "0"][..],
+        &["--packed-limit", "0", "--encrypt-spill"],
+        &["--packed-limit", "0", "--spill-tier", "mapped"],
+        &["--packed-limit", "0", "--spill-tier", "mapped", "--encrypt-spill"],
+    ] {
         let file_only = json(&prove(options));
         assert_eq!(sum(&file_only, "packed_bytes"), 0, "{file_only}");
         assert!(sum(&file_only, "spilled_bytes") > sum(&both, "spilled_bytes"), "{file_only}");
@@ -200,6 +205,10 @@ fn where_cold_memory_goes_is_what_the_options_say() {
     for (options, exit, word) in [
         (&["--packed-limit", "0", "--spill-quota", "1MiB"][..], 1, "spill quota of 1048576"),
         (&["--no-spill"], 1, "nowhere to go"),
+        (&["--spill-tier", "mapped", "--spill-quota", "1MiB"], 1, "spill quota of 1048576"),
+        (&["--spill-tier", "mapped", "--spill-dir", "/dev/shm"], 2, "which is RAM"),
+        (&["--spill-tier", "mapped", "--no-spill"], 2, "cannot be used with"),
+        (&["--spill-tier", "floppy"], 2, "file, mapped"),
         (&["--spill-dir", "/dev/shm"], 2, "which is RAM"),
         (&["--spill-dir", "/nowhere"], 2, "/nowhere"),
         (&["--spill-dir", "/sys"], 2, "/sys"),

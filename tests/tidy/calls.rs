@@ -3,6 +3,7 @@
 //! ```text
 //!   rule         breach                                                      room
 //!   MAPPING      libc::mmap and its kin, by name or SYS_ number, nix's mman  arena/src/os/
+//!   FILE_MAPPING memmap2, by its name                                        swap/src/mapped/
 //!   KERNEL       a string that is such a file's path, or a field of one      arena/src/process/
 //!   ENVIRONMENT  getenv, environ, env::var and its kin                       arena/src/process/
 //! ```
@@ -50,6 +51,9 @@ pub(crate) struct Rule {
 
 pub(crate) const MAPPING: Rule = Rule { room: "arena/src/os/", breaches: mappings };
 
+/// The one other room that maps: windows of the spill file, by a crate that unmaps what it mapped.
+pub(crate) const FILE_MAPPING: Rule = Rule { room: "swap/src/mapped/", breaches: file_mappings };
+
 pub(crate) const KERNEL: Rule = Rule { room: "arena/src/process/", breaches: kernel_reads };
 
 pub(crate) const ENVIRONMENT: Rule = Rule { room: "arena/src/process/", breaches: variables };
@@ -92,6 +96,11 @@ fn mappings(source: &Source) -> Vec<(usize, String)> {
     let numbers = source.words.iter().filter(|(word, _)| is_number(word));
     let calls = calls.map(|named| (named.line, named.path.join("::")));
     calls.chain(numbers.map(|(word, line)| (*line, word.clone()))).collect()
+}
+
+fn file_mappings(source: &Source) -> Vec<(usize, String)> {
+    let named = source.words.iter().filter(|(word, _)| word == "memmap2");
+    named.map(|(word, line)| (*line, word.clone())).collect()
 }
 
 fn kernel_reads(source: &Source) -> Vec<(usize, String)> {

@@ -23,6 +23,9 @@ pub(crate) fn of_imports(folder: &str) -> Known<'static> {
 /// Files that map memory.
 pub(crate) const MAPPING: &[&str] = &[];
 
+/// Files that map files.
+pub(crate) const FILE_MAPPING: &[&str] = &[];
+
 /// Files that name the kernel's files for something else than what this process holds or may take:
 /// a cap that is set for a command, a command that is watched, words to people.
 pub(crate) const KERNEL: &[&str] = &[

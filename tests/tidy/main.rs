@@ -92,6 +92,11 @@ fn memory_is_mapped_in_one_room_only() {
 }
 
 #[test]
+fn files_are_mapped_in_one_room_only() {
+    one_room_only(&calls::FILE_MAPPING, known::FILE_MAPPING);
+}
+
+#[test]
 fn the_kernel_is_read_in_one_room_only() {
     one_room_only(&calls::KERNEL, known::KERNEL);
 }

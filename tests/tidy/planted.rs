@@ -1,6 +1,6 @@
 //! Faults planted in texts: every rule of `rooms` and `calls` finds its own, and nothing else.
 
-use crate::calls::{ENVIRONMENT, KERNEL, MAPPING, Rule};
+use crate::calls::{ENVIRONMENT, FILE_MAPPING, KERNEL, MAPPING, Rule};
 use crate::rooms::{Known, Ladder};
 use crate::source::Source;
 
@@ -170,6 +170,24 @@ fn a_mapping_call_is_found_by_name_and_by_number() {
         "fn f(source: &PageSource) { source.madvise(at); libc::SYS_io_setup }",
     ] {
         assert_kept(&MAPPING, text);
+    }
+}
+
+#[test]
+fn a_second_room_that_maps_files_is_found() {
+    for text in [
+        "use memmap2::MmapOptions;",
+        "use memmap2 as maps;",
+        "fn f(file: &File) { unsafe { memmap2::MmapMut::map_mut(file) }; }",
+        "use ::memmap2::{MmapOptions, MmapRaw};",
+    ] {
+        assert_breach(&FILE_MAPPING, text);
+    }
+    for text in [
+        "//! As memmap2 does.\nfn f() { say(\"memmap2 failed\"); }",
+        "#[cfg(test)] mod tests { use memmap2::Mmap; }",
+    ] {
+        assert_kept(&FILE_MAPPING, text);
     }
 }
 

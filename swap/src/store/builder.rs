@@ -1,10 +1,10 @@
 //! Settings of a store.
 
 use super::Store;
-use super::inner::{Counters, Encryption, Inner};
+use super::inner::{Counters, Encryption, Inner, SpillTier};
 use crate::Error;
 use crate::backend::Backend;
-use crate::file::{RamDisk, SpillFile};
+use crate::file::RamDisk;
 use crate::scratch::Scratches;
 use crate::seal::Key;
 use crate::space::Space;
@@ -21,7 +21,8 @@ const IO_THREADS: usize = 2;
 pub struct StoreBuilder {
     folder: Option<PathBuf>,
     backend: Option<Arc<dyn Backend>>,
-    ram_disk: Option<RamDisk>,
+    spill_tier: SpillTier,
+    ram_disk: RamDisk,
     quota_bytes: Option<u64>,
     packed_limit_bytes: Option<usize>,
     ledger: Option<Arc<Ledger>>,
@@ -59,10 +60,17 @@ impl StoreBuilder {
         self
     }
 
+    /// Sets how bytes are spilled to the folder; [`SpillTier::File`] by default.
+    #[must_use]
+    pub fn spill_tier(mut self, tier: SpillTier) -> Self {
+        self.spill_tier = tier;
+        self
+    }
+
     /// Says whether a folder in RAM will do; it is refused by default.
     #[must_use]
     pub fn ram_disk(mut self, ram_disk: RamDisk) -> Self {
-        self.ram_disk = Some(ram_disk);
+        self.ram_disk = ram_disk;
         self
     }
 
@@ -106,14 +114,12 @@ impl StoreBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::Open`] or [`Error::RamDisk`] when the folder will not do; [`Error::NoKey`].
+    /// [`Error::Open`], [`Error::RamDisk`] or [`Error::NoMapping`] when the folder will not do;
+    /// [`Error::NoKey`].
     pub fn build(self) -> Result<Store, Error> {
         let backend = match (self.backend, self.folder) {
             (Some(backend), _) => Some(backend),
-            (None, Some(folder)) => {
-                let file = SpillFile::open(&folder, self.ram_disk.unwrap_or(RamDisk::Refuse))?;
-                Some(Arc::new(file) as Arc<dyn Backend>)
-            }
+            (None, Some(folder)) => Some(self.spill_tier.open(&folder, self.ram_disk)?),
             (None, None) => None,
         };
         let inner = Inner {

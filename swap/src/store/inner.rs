@@ -4,10 +4,13 @@
 
 use crate::Error;
 use crate::backend::Backend;
+use crate::file::{RamDisk, SpillFile};
+use crate::mapped::MappedFile;
 use crate::scratch::Scratches;
 use crate::seal::Key;
 use crate::space::Space;
 use plimsoll_arena::Ledger;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
@@ -23,10 +26,10 @@ pub enum Content {
 /// Where bytes may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tiers {
-    /// Packed in RAM, or to the file.
+    /// Packed in RAM, or spilled.
     Any,
-    /// To the file.
-    FileOnly,
+    /// Spilled.
+    SpilledOnly,
 }
 
 /// Where bytes are.
@@ -34,8 +37,42 @@ pub enum Tiers {
 pub enum Tier {
     /// All of them packed in RAM.
     Packed,
-    /// Some or all of them in the file.
+    /// Some or all of them spilled, in the way of the store's [`SpillTier`](super::SpillTier).
+    Spilled,
+}
+
+/// How bytes are spilled. Frames, checksums, quota and encryption are the same in every tier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SpillTier {
+    /// To a file without a name, around the page cache where the file system can.
+    #[default]
     File,
+    /// To such a file, through the page cache, and back through mappings: for file systems without
+    /// `O_DIRECT`, and for persistent memory. An error of the disk while bytes are read ends the
+    /// process by SIGBUS.
+    Mapped,
+}
+
+impl SpillTier {
+    /// All tiers.
+    pub const ALL: [Self; 2] = [Self::File, Self::Mapped];
+
+    /// Its word on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Mapped => "mapped",
+        }
+    }
+
+    /// Opens what bytes are spilled to in `folder`.
+    pub(super) fn open(self, folder: &Path, ram_disk: RamDisk) -> Result<Arc<dyn Backend>, Error> {
+        Ok(match self {
+            Self::File => Arc::new(SpillFile::open(folder, ram_disk)?),
+            Self::Mapped => Arc::new(MappedFile::open(folder, ram_disk)?),
+        })
+    }
 }
 
 /// Whether the file holds ciphertext only.

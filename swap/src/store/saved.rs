@@ -61,7 +61,7 @@ impl Saved {
     #[must_use]
     pub fn tier(&self) -> Tier {
         let packed = |piece: &Piece| matches!(piece.place, Place::Packed(_));
-        if self.pieces.iter().all(packed) { Tier::Packed } else { Tier::File }
+        if self.pieces.iter().all(packed) { Tier::Packed } else { Tier::Spilled }
     }
 
     /// Returns how many bytes were saved.
