@@ -37,7 +37,7 @@ pub enum Tiers {
 pub enum Tier {
     /// All of them packed in RAM.
     Packed,
-    /// Some or all of them spilled, in the way of the store's [`SpillTier`](super::SpillTier).
+    /// Some or all of them spilled, in the way of the store's [`SpillTier`].
     Spilled,
 }
 
