@@ -1,6 +1,7 @@
 //! What every file must pass, and what only a mapping can do: stay, and end the process.
 
 use super::*;
+use crate::backend::AlignedBytes;
 use crate::extent::ExtentMap;
 use crate::file::tests::{
     finds_each_fault_at_each_call, folder, keeps_bytes_and_takes_and_gives_space, pattern,
