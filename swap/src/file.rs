@@ -12,9 +12,9 @@
 //!
 //! [`SpillFile::naming`], [`SpillFile::access`] and [`SpillFile::taking`] tell about the fallbacks.
 //! Buffered pages count against a cgroup's limit until the kernel drops them. A file system in RAM
-//! is an error, because spilling to it frees nothing. A file system without `fallocate` (ext2, ext3,
-//! NFS before 4.2) writes each byte twice, the first time as a zero. Past the process's limit for
-//! files (`ulimit -f`) the kernel would end the process by a signal, so nothing is asked for there.
+//! is an error, because spilling to it frees nothing. One without `fallocate` (ext2, ext3, NFS
+//! before 4.2) writes each byte twice, the first time as a zero. Past the process's limit for files
+//! (`ulimit -f`) the kernel would end the process by a signal, so nothing is asked for there.
 //!
 //! Invariants: every request is a multiple of 4 KiB in offset, length and address, in both modes;
 //! `len_bytes` never falls.
