@@ -168,7 +168,7 @@ impl LimitSource {
     /// What to do when the limit it set is too small.
     fn remedy(&self) -> &'static str {
         match self {
-            Self::User => "ask for more, such as 12GiB",
+            Self::User => "ask for more, such as 12GiB; a number without a unit is bytes",
             Self::Cgroup { .. } => "give the cgroup or container more memory",
             Self::Available => "stop other programs or use a machine with more memory",
             Self::Elsewhere(_) => "raise it there",

@@ -13,8 +13,8 @@ use crate::groth16::prover::fingerprint_of;
 use crate::groth16::r1cs::{MatrixShape, write_matrices};
 use crate::groth16::staged_file::StagedFile;
 use ark_bn254::{Bn254, Fr};
-use ark_groth16::Groth16;
 use ark_groth16::r1cs_to_qap::LibsnarkReduction;
+use ark_groth16::{Groth16, ProvingKey};
 use ark_relations::gr1cs::{
     ConstraintSynthesizer, ConstraintSystem, OptimizationGoal, R1CS_PREDICATE_LABEL,
     SynthesisError, SynthesisMode,
@@ -34,6 +34,21 @@ pub enum SetupError {
     /// The circuit has a variable index past 2^32, or matrices of unequal height.
     #[error("the circuit's matrices cannot be written: {0}")]
     Shape(io::Error),
+    /// The key is of another circuit.
+    #[error(
+        "the key has {key} variables and {key_inputs} public inputs, the circuit {circuit} and \
+         {inputs}: give the key of this circuit"
+    )]
+    OtherCircuit {
+        /// Variables of the key, with the leading one.
+        key: usize,
+        /// Variables of the circuit, with the leading one.
+        circuit: usize,
+        /// Public inputs of the key.
+        key_inputs: usize,
+        /// Public inputs of the circuit.
+        inputs: usize,
+    },
     /// A file could not be written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -104,10 +119,33 @@ where
         circuit.clone(),
         rng,
     )?;
-    let key_fingerprint = fingerprint_of(&key.vk);
+    write_files(circuit, key, key_path, matrix_path)
+}
+
+/// Writes the files that proofs read for a key that exists already, from a ceremony: the key as it
+/// is, and the matrices of `circuit`.
+///
+/// Both files appear whole or not at all, the key last.
+///
+/// # Errors
+///
+/// [`SetupError::OtherCircuit`] when the key is of another circuit; what the circuit and the disk
+/// say.
+pub fn write_files<C>(
+    circuit: C,
+    key: ProvingKey<Bn254>,
+    key_path: &Path,
+    matrix_path: &Path,
+) -> Result<SetupReport, SetupError>
+where
+    C: ConstraintSynthesizer<Fr>,
+{
+    let (key_fingerprint, key_inputs) = (fingerprint_of(&key.vk), key.vk.gamma_abc_g1.len());
+    let key_variables = key.a_query.len();
     let key_file = StagedFile::write(key_path, MODE, |out| {
         key.serialize_uncompressed(out).map_err(|error| io::Error::other(error.to_string()))
     })?;
+    // The matrices are made when the key is gone: both at once would be the peak.
     drop(key);
     let cs = ConstraintSystem::<Fr>::new_ref();
     cs.set_optimization_goal(OptimizationGoal::Constraints);
@@ -125,6 +163,11 @@ where
         variables: cs.num_variables(),
         key_fingerprint,
     };
+    if (key_variables, key_inputs) != (shape.variables, shape.instance) {
+        let (key, circuit) = (key_variables, shape.variables);
+        let (key_inputs, inputs) = (key_inputs.saturating_sub(1), shape.instance.saturating_sub(1));
+        return Err(SetupError::OtherCircuit { key, circuit, key_inputs, inputs });
+    }
     let matrix_file =
         StagedFile::write(matrix_path, MODE, |out| write_matrices(out, [a, b, c], shape))?;
     let (key_bytes, matrix_bytes) = (key_file.bytes(), matrix_file.bytes());
