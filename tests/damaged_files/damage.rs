@@ -166,7 +166,7 @@ fn json() -> Good {
     let values = ["1", "1155", "3", "5", "7", "11", "15", "105"];
     let bytes = serde_json::to_vec(&values).unwrap();
     let quotes: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] == b'"').collect();
-    let records = quotes.chunks(2).map(|pair| pair[0]..pair[1] + 1).collect();
+    let records = quotes.chunks(2).map(|pair| pair[0] + 1..pair[1]).collect();
     let (numbers, primes, sections) = (Vec::new(), Vec::new(), Vec::new());
     Good { format: Format::Json, bytes, numbers, primes, records, sections }
 }
