@@ -11,7 +11,7 @@ usage() {
 usage: circom-fixtures.sh [--dry-run] MODE ...
 
   small OUT              the small circuits of tests/fixtures/circom, under 40 KB in all:
-                         NAME.circom, NAME.zkey, NAME.wtns, NAME.vkey.json, and for `multiplier`
+                         NAME.circom, .r1cs, .zkey, .wtns and .vkey.json, and for `multiplier`
                          a proof by snarkjs
   sha256 OUT             circomlib's SHA-256 of 512 bits, 62528 constraints, domain 2^16:
                          sha256.zkey, sha256.wtns, sha256.vkey.json. Its powers of tau come from
@@ -189,11 +189,11 @@ make_small() {
     powers 5
     for stem in multiplier publics; do
         compile_and_set_up "$stem" "$out/$stem."
-        cp -- "$work/$stem.circom" "$out/"
+        cp -- "$work/$stem.circom" "$work/$stem.r1cs" "$out/"
     done
     quietly snarkjs groth16 prove "$out/multiplier.zkey" "$out/multiplier.wtns" \
         "$out/multiplier.proof.json" "$out/multiplier.public.json"
-    say "made $out: $(cat -- "$out"/*.{circom,zkey,wtns,json} | wc -c) bytes"
+    say "made $out: $(cat -- "$out"/*.{circom,r1cs,zkey,wtns,json} | wc -c) bytes"
 }
 
 # make OUT STEM POWER: OUT/STEM.zkey, .wtns and .vkey.json of the circuit that $work holds.

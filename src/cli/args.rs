@@ -140,9 +140,9 @@ impl ProveArgs {
         if is_none { Some(ProgressKind::None) } else { self.progress }
     }
 
-    /// Says whether nothing is shown on the way.
+    /// Says whether no line for people is shown on the way.
     pub(super) fn is_quiet(&self) -> bool {
-        self.progress_kind().is_some_and(|kind| kind != ProgressKind::Bars)
+        matches!(self.progress_kind(), Some(ProgressKind::None | ProgressKind::Json))
     }
 }
 

@@ -27,12 +27,9 @@ impl From<RecordError> for Failure {
 }
 
 impl Pictures {
-    /// Records, if a picture was asked for.
-    pub(super) fn start(args: &ProveArgs, runtime: &Runtime) -> Result<Self, Failure> {
-        let (timeline, report) = (args.timeline.clone(), args.report.clone());
-        let mut pictures =
-            Self { timeline, report, recorder: None, recording: None, written: Vec::new() };
-        for (path, option) in pictures.files() {
+    /// Checks that the files that were asked for can be made.
+    pub(super) fn check(args: &ProveArgs) -> Result<(), Failure> {
+        for (path, option) in files(&args.timeline, &args.report) {
             if path.is_dir() {
                 let shown = path.display();
                 return Err(Failure::Input(format!("{shown} is a folder; give {option} a file")));
@@ -40,6 +37,14 @@ impl Pictures {
             let folder = path.parent().filter(|folder| *folder != Path::new(""));
             check_writable(folder.unwrap_or(Path::new(".")), option)?;
         }
+        Ok(())
+    }
+
+    /// Records, if a picture was asked for.
+    pub(super) fn start(args: &ProveArgs, runtime: &Runtime) -> Result<Self, Failure> {
+        let (timeline, report) = (args.timeline.clone(), args.report.clone());
+        let mut pictures =
+            Self { timeline, report, recorder: None, recording: None, written: Vec::new() };
         if pictures.timeline.is_some() || pictures.report.is_some() {
             let builder = Recorder::builder().title(&title(args)).watch(runtime);
             let builder = match args.threads {
@@ -49,11 +54,6 @@ impl Pictures {
             pictures.recorder = Some(builder.start()?);
         }
         Ok(pictures)
-    }
-
-    fn files(&self) -> Vec<(&Path, &'static str)> {
-        let timeline = self.timeline.as_deref().map(|path| (path, "--timeline"));
-        timeline.into_iter().chain(self.report.as_deref().map(|path| (path, "--report"))).collect()
     }
 
     /// Ends the recording.
@@ -66,7 +66,9 @@ impl Pictures {
     pub(super) fn write_or_warn(&mut self, peak_rss_bytes: u64) {
         let Some(recording) = self.recording.take() else { return };
         self.written = match recording.and_then(|run| self.write(run, peak_rss_bytes)) {
-            Ok(()) => self.files().iter().map(|(path, _)| path.to_path_buf()).collect(),
+            Ok(()) => {
+                files(&self.timeline, &self.report).map(|(path, _)| path.to_owned()).collect()
+            }
             Err(why) => {
                 let line = format!("warning: {why}\n");
                 // Not `eprintln!`, which would panic where the reader has left.
@@ -91,6 +93,15 @@ impl Pictures {
     pub(super) fn said(&self) -> String {
         self.written.iter().map(|path| format!("wrote {}\n", path.display())).collect()
     }
+}
+
+/// The files that were asked for, with the option of each.
+fn files<'a>(
+    timeline: &'a Option<PathBuf>,
+    report: &'a Option<PathBuf>,
+) -> impl Iterator<Item = (&'a Path, &'static str)> {
+    let timeline = timeline.as_deref().map(|path| (path, "--timeline"));
+    timeline.into_iter().chain(report.as_deref().map(|path| (path, "--report")))
 }
 
 fn title(args: &ProveArgs) -> String {

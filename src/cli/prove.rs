@@ -38,7 +38,10 @@ struct Proved {
 }
 
 pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
+    // What may be wrong with the command line is found before a key is made.
     let out = args.files.outputs()?;
+    Pictures::check(args)?;
+    let runtime = args.spill.runtime(args.limit.or_else(auto_unless_set))?;
     let key_seconds = match args.files.circom() {
         Some(_) => 0.0,
         None => KeyPaths::of(args.compressions, args.key_dir.as_deref())?.make_if_missing(
@@ -48,7 +51,6 @@ pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
         )?,
     };
     let started = Instant::now();
-    let runtime = args.spill.runtime(args.limit.or_else(auto_unless_set))?;
     let mut random = Random::new(args.seed);
     let mut pictures = Pictures::start(args, &runtime)?;
     let live = Live::start(args.progress_kind(), &runtime);

@@ -141,6 +141,20 @@ fn a_failure_is_told_in_json_too() {
 }
 
 #[test]
+fn what_is_wrong_with_the_command_line_is_found_before_a_key_is_made() {
+    let (folder, _, _) = folder();
+    let keys = folder.path().join("keys");
+    let keys_text = keys.to_str().expect("UTF-8");
+    let wrong = [["--limit", "48"], ["--report", "/no/such/run.html"], ["--proof", "/no/such/p"]];
+    for words in wrong {
+        let line = ["prove", "--compressions", "1", "--key-dir", keys_text];
+        let output = plimsoll(&[&line[..], &words].concat());
+        assert!(matches!(code(&output), Some(1 | 2)), "{words:?}: {}", stderr(&output));
+        assert!(!keys.exists(), "{words:?}: a key was made first");
+    }
+}
+
+#[test]
 fn an_output_folder_is_made_and_a_bad_one_is_named() {
     let (zkey, wtns) = (fixture("multiplier.zkey"), fixture("multiplier.wtns"));
     let (folder, _, _) = folder();
@@ -157,24 +171,6 @@ fn an_output_folder_is_made_and_a_bad_one_is_named() {
     assert_eq!(code(&output), Some(2), "{}", stderr(&output));
 }
 
-/// The bytes of `w6 = w2 w3`, `w7 = w6 w4`, `w1 = w7 w5` as circom writes them.
-fn multiplier_r1cs() -> Vec<u8> {
-    let header = &fs::read(fixture("multiplier.wtns")).expect("bytes")[24..24 + 36];
-    let mut constraints = Vec::new();
-    for wire in [2u32, 3, 6, 6, 4, 7, 7, 5, 1] {
-        constraints.extend(1u32.to_le_bytes());
-        constraints.extend(wire.to_le_bytes());
-        constraints.extend([1; 1].iter().chain(&[0; 31]));
-    }
-    let mut bytes = b"r1cs\x01\0\0\0\x02\0\0\0\x01\0\0\0\x40\0\0\0\0\0\0\0".to_vec();
-    bytes.extend(header);
-    [8u32, 1, 0, 4, 8, 0, 3].iter().for_each(|count| bytes.extend(count.to_le_bytes()));
-    bytes.extend(2u32.to_le_bytes());
-    bytes.extend((constraints.len() as u64).to_le_bytes());
-    bytes.extend(constraints);
-    bytes
-}
-
 #[test]
 fn the_circuit_says_whether_witness_or_key_is_at_fault() {
     let (folder, proof, public) = folder();
@@ -183,7 +179,7 @@ fn the_circuit_says_whether_witness_or_key_is_at_fault() {
         fs::write(&path, bytes).expect("written");
         path
     };
-    let r1cs = write("c.r1cs", &multiplier_r1cs());
+    let r1cs = fixture("multiplier.r1cs");
     let mut values = fs::read(fixture("multiplier.wtns")).expect("bytes");
     let at = values.len() - 32;
     values[at] += 1;
@@ -210,7 +206,7 @@ fn the_circuit_says_whether_witness_or_key_is_at_fault() {
         let unsure = failure(&run(&[]));
         assert_eq!(unsure["kind"], "not_verified");
         assert!(unsure["error"].as_str().is_some_and(|said| said.contains("--r1cs")), "{unsure}");
-        let sure = failure(&run(&["--r1cs", r1cs.to_str().expect("UTF-8")]));
+        let sure = failure(&run(&["--r1cs", &r1cs]));
         assert_eq!(sure["kind"], kind, "{sure}");
         assert!(sure["error"].as_str().is_some_and(|said| said.contains(text)), "{sure}");
         assert!(!Path::new(&proof).exists());

@@ -171,24 +171,6 @@ fn json() -> Good {
     Good { format: Format::Json, bytes, numbers, primes, records, sections }
 }
 
-/// `w6 = w2 w3`, `w7 = w6 w4`, `w1 = w7 w5`, as circom writes it: the circuit of `multiplier`,
-/// whose witness has the modulus.
-fn r1cs(witness: &[u8]) -> Good {
-    let mut constraints = Vec::new();
-    for wire in [2u32, 3, 6, 6, 4, 7, 7, 5, 1] {
-        constraints.extend(1u32.to_le_bytes());
-        constraints.extend(wire.to_le_bytes());
-        constraints.extend([1; 1].iter().chain(&[0; 31]));
-    }
-    let mut bytes = b"r1cs\x01\0\0\0\x02\0\0\0\x01\0\0\0\x40\0\0\0\0\0\0\0".to_vec();
-    bytes.extend(&witness[24..24 + 36]);
-    [8u32, 1, 0, 4, 8, 0, 3].iter().for_each(|count| bytes.extend(count.to_le_bytes()));
-    bytes.extend(2u32.to_le_bytes());
-    bytes.extend((constraints.len() as u64).to_le_bytes());
-    bytes.extend(constraints);
-    container(Format::R1cs, bytes)
-}
-
 pub(crate) fn good_files() -> Vec<Good> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/circom");
     let read = |name: &str| fs::read(folder.join(name)).unwrap();
@@ -198,7 +180,7 @@ pub(crate) fn good_files() -> Vec<Good> {
         container(Format::Wtns, read("multiplier.wtns")),
         container(Format::Wtns, read("publics.wtns")),
         json(),
-        r1cs(&read("multiplier.wtns")),
+        container(Format::R1cs, read("multiplier.r1cs")),
         arkworks_key(),
     ]
 }
