@@ -16,9 +16,9 @@
 //! reader's own, and unmapping it takes its pages out of the RSS.
 //!
 //! **Why writes are calls.** Through a mapping the kernel first reads what a page held from the
-//! disk, then traps once for each 4 KiB: 0.2 GB/s on a disk where calls reach 0.5 to 1.6, written
-//! back. Where the file system copies on write, it also takes space for a block that was written
-//! before, and a mapping learns of a full disk by a signal. `pwrite` returns it.
+//! disk, then traps once for each 4 KiB. Where the file system copies on write, it also takes
+//! space for a block that was written before, and a mapping learns of a full disk by a signal.
+//! `pwrite` returns it.
 //!
 //! Invariants: no window outlives its request; the file never shrinks, and no window ends past
 //! `len_bytes`. Pages that were read leave the page cache; those that were written stay there until
