@@ -5,8 +5,6 @@
 
 #![cfg(all(target_os = "linux", not(miri)))]
 
-mod common;
-
 use plimsoll_arena::global::{Ask, Global, reclaim_process};
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -188,7 +186,7 @@ fn children_of_fork_allocate_while_other_threads_of_the_parent_did() {
                 }
             });
         }
-        for round in 0..common::rounds(150) as u8 {
+        for round in 0..150u8 {
             let mine = filled(3 * MIB, round);
             fork(|| {
                 let block = filled(4 * MIB, round);

@@ -79,11 +79,6 @@ impl Drop for SayOnPanic<'_> {
     }
 }
 
-/// `count` rounds of a test without seeds, or fewer if the environment says so.
-pub(crate) fn rounds(count: u64) -> u64 {
-    number_in("PLIMSOLL_PROGRAMS").map_or(count, |most| count.min(most))
-}
-
 /// Runs `program` for seeds `1..=count`, or as the environment says.
 pub(crate) fn run_programs(test: &str, count: usize, program: impl Fn(&mut Rng)) {
     let seeds = match (number_in("SEED"), number_in("PLIMSOLL_PROGRAMS")) {
