@@ -19,8 +19,8 @@
 //! shares were measured on one circuit, of SHA-256: for squarings they are a rough guess.
 //!
 //! Keys are made by `scripts/circom-fixtures.sh bench` in the folder PLIMSOLL_CIRCOM, default
-//! `plimsoll/circom-bench` in the user's cache directory, once: 2^16 takes minutes, 2^18 a quarter
-//! of an hour. They need node and npm; squares of 2^20 and more are made without them, in minutes.
+//! `plimsoll/circom-bench` in the user's cache directory, once: 2^16 takes a minute, 2^20 four.
+//! SHA-256 needs node and npm; squares are made without them.
 //!
 //! Run: `cargo bench --bench circom` for 2^16 and 2^18; `-- 20` for another size, `-- squares` for
 //! one kind. `--test` or PLIMSOLL_BENCH_SMOKE=1 proves a tiny circuit of the tests, without peers.

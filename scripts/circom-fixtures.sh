@@ -17,12 +17,12 @@ usage: circom-fixtures.sh [--dry-run] MODE ...
                          sha256.zkey, sha256.wtns, sha256.vkey.json. Its powers of tau come from
                          examples/test_powers_of_tau.rs where cargo is there (a minute, with the
                          build); else from snarkjs (25 CPU minutes, kept beside the tools)
-  bench KIND POWER OUT   a circuit that nearly fills 2^POWER rows, 16 to 20: KIND.zkey, KIND.wtns,
+  bench KIND POWER OUT   a circuit that nearly fills 2^POWER rows, from 16 to 20: KIND.zkey, KIND.wtns,
                          KIND.vkey.json. KIND is sha256, a chain of circomlib's compressions
                          whose witness is bits, or squares, a chain x <- x^2 + i whose witness
-                         is full-size numbers. 2^16 takes minutes, 2^18 a quarter of an hour.
-                         Squares of 2^20 to 2^24 come from examples/test_squares_key.rs, with no
-                         ceremony and no tools but cargo, in minutes
+                         is full-size numbers. The keys come from examples/test_circom_key.rs,
+                         with no ceremony, in minutes; squares need no tools but cargo, and go
+                         up to 2^24
   verify DIR PROOF_DIR   snarkjs verifies PROOF_DIR/proof.json and public.json against
                          DIR/vkey.json (or the only DIR/*.vkey.json; or DIR is that file); then
                          it must refuse the same proof with one public input changed
@@ -118,16 +118,22 @@ powers() {
     fi
 }
 
-# compile_and_set_up STEM PREFIX: PREFIX{zkey,vkey.json,wtns} from $work/STEM.circom and .json.
-compile_and_set_up() {
+# compile STEM PREFIX: $work/STEM.r1cs and PREFIX{wtns} from $work/STEM.circom and .json.
+compile() {
     local stem="$1" prefix="$2"
     # The compiler runs in a sandbox that sees the current folder only.
     [[ -d $work/circomlib ]] || cp -R -- "$tools/node_modules/circomlib" "$work/circomlib"
     (cd "$work" && quietly circom "$stem.circom" --r1cs --wasm --O1 -l .)
+    quietly snarkjs wtns calculate "$work/${stem}_js/$stem.wasm" "$work/$stem.json" "${prefix}wtns"
+}
+
+# compile_and_set_up STEM PREFIX: PREFIX{zkey,vkey.json,wtns} from $work/STEM.circom and .json.
+compile_and_set_up() {
+    local stem="$1" prefix="$2"
+    compile "$stem" "$prefix"
     quietly snarkjs groth16 setup "$work/$stem.r1cs" "$work/powers.ptau" "$work/$stem.0.zkey"
     quietly snarkjs zkey beacon "$work/$stem.0.zkey" "${prefix}zkey" "$BEACON" "$BEACON_EXPONENT"
     quietly snarkjs zkey export verificationkey "${prefix}zkey" "${prefix}vkey.json"
-    quietly snarkjs wtns calculate "$work/${stem}_js/$stem.wasm" "$work/$stem.json" "${prefix}wtns"
 }
 
 small_circuits() {
@@ -235,44 +241,27 @@ CIRCOM
         process.stdout.write(JSON.stringify({ in: bits }))' "$1" >"$work/sha256.json"
 }
 
-# squares_circuit ROWS: a chain of that many squarings.
-squares_circuit() {
-    cat >"$work/squares.circom" <<CIRCOM
-pragma circom 2.0.0;
-
-template Squares(n) {
-    signal input first;
-    signal output last;
-    signal x[n + 1];
-
-    x[0] <== first;
-    for (var i = 0; i < n; i++) {
-        x[i + 1] <== x[i] * x[i] + i;
-    }
-    last <== x[n];
-}
-
-component main = Squares($1);
-CIRCOM
-    printf '{"first": "3"}\n' >"$work/squares.json"
-}
-
 make_bench() {
     local kind="$1" power="$2" out="$3"
     mkdir -p -- "$out"
     if is_made "$out" "$kind"; then return; fi
-    if [[ $kind == squares && $power -ge 20 ]]; then
-        (cd "$root" && cargo run --quiet --release --features groth16 \
-            --example test_squares_key -- "$power" "$out") || die "the key was not made"
+    if [[ $kind == squares ]]; then
+        known_key squares "$power" "$out"
         return
     fi
     need_tools
-    case "$kind" in
-        # A compression is 31 thousand rows and takes 512 bits; the last holds the length.
-        sha256) sha256_circuit $((((1 << power) / 31500 - 1) * 512)) ;;
-        squares) squares_circuit $(((1 << power) - 144)) ;;
-    esac
-    make "$out" "$kind" "$power"
+    # A compression is 31 thousand rows and takes 512 bits; the last holds the length.
+    sha256_circuit $((((1 << power) / 31500 - 1) * 512))
+    say "circuit and witness"
+    compile sha256 "$out/sha256."
+    say "key"
+    known_key r1cs "$work/sha256.r1cs" "$out"
+}
+
+# known_key WORD...: a key whose secrets anybody knows.
+known_key() {
+    (cd "$root" && cargo run --quiet --release --features groth16 \
+        --example test_circom_key -- "$@") || die "the key was not made"
 }
 
 # vkey_of DIR: the one verifying key there, or DIR itself if it is a file.
@@ -348,8 +337,8 @@ main() {
         -h | --help) usage; return ;;
         small | sha256) [[ $# -eq 2 ]] || die "$mode takes one folder; see --help" ;;
         bench)
-            [[ $# -eq 4 && ${2:-} =~ ^(sha256|squares)$ && ${3:-} =~ ^(1[6-9]|2[0-4])$ ]] \
-                || die "bench takes sha256 or squares, a power from 16 to 24, a folder; see --help"
+            [[ $# -eq 4 && "$2 $3" =~ ^(sha256 (1[6-9]|20)|squares (1[6-9]|2[0-4]))$ ]] \
+                || die "bench takes sha256 16 to 20 or squares 16 to 24, and a folder; see --help"
             ;;
         verify) [[ $# -eq 3 ]] || die "verify takes two folders; see --help" ;;
         status | clean) [[ $# -eq 1 ]] || die "$mode takes no argument; see --help" ;;

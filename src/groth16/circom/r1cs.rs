@@ -35,16 +35,43 @@ const PLACE_CONSTRAINTS: &str = "section 2 (constraints)";
 
 const HEADER_BYTES: u64 = 64;
 const OFFSET_WIRES: u64 = 36;
+const OFFSET_OUTPUTS: u64 = 40;
+const OFFSET_INPUTS: u64 = 44;
 const OFFSET_CONSTRAINTS: u64 = 60;
 
 /// Bytes that are read at a time.
 const STEP_BYTES: usize = 1 << 14;
+
+/// The combinations of a constraint, `A(w) * B(w) = C(w)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The left factor.
+    A,
+    /// The right factor.
+    B,
+    /// The product.
+    C,
+}
+
+/// A term of a constraint: `value` times the signal of `wire`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// The constraint, from 0.
+    pub row: usize,
+    /// Which of its combinations.
+    pub side: Side,
+    /// The wire, below [`R1csFile::wires`].
+    pub wire: usize,
+    /// The coefficient.
+    pub value: Fr,
+}
 
 /// An open constraint system. Holding one proves that its sections are there.
 pub struct R1csFile {
     source: Source,
     constraints: Section,
     wires: usize,
+    public: usize,
     rows: usize,
 }
 
@@ -66,16 +93,56 @@ impl R1csFile {
         let header = table.section(&source, 1)?;
         check_prime(&source, PLACE_HEADER, "r", header.offset)?;
         check_size(&source, PLACE_HEADER, &header, HEADER_BYTES)?;
-        let wires = source.u32(PLACE_HEADER, header.offset + OFFSET_WIRES)? as usize;
-        let rows = source.u32(PLACE_HEADER, header.offset + OFFSET_CONSTRAINTS)? as usize;
+        let count = |at| source.u32(PLACE_HEADER, header.offset + at).map(|count| count as usize);
+        let (wires, rows) = (count(OFFSET_WIRES)?, count(OFFSET_CONSTRAINTS)?);
+        let public = count(OFFSET_OUTPUTS)?.saturating_add(count(OFFSET_INPUTS)?);
+        if public >= wires {
+            let rule = "it must be above the number of outputs and public inputs";
+            let fault = Fault::Count { name: "the number of wires", found: wires as u64, rule };
+            return Err(source.error(PLACE_HEADER, fault));
+        }
         let constraints = table.section(&source, 2)?;
-        Ok(R1csFile { source, constraints, wires, rows })
+        Ok(R1csFile { source, constraints, wires, public, rows })
     }
 
     /// Returns the path that the file was opened at.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.source.path()
+    }
+
+    /// Returns the number of wires, the constant one among them.
+    #[must_use]
+    pub fn wires(&self) -> usize {
+        self.wires
+    }
+
+    /// Returns the number of public signals: outputs and public inputs. They are wires 1 and up.
+    #[must_use]
+    pub fn public_inputs(&self) -> usize {
+        self.public
+    }
+
+    /// Returns the number of constraints.
+    #[must_use]
+    pub fn constraints(&self) -> usize {
+        self.rows
+    }
+
+    /// Calls `each` with every term, in the order of the file: by constraint, then A, B and C.
+    /// A few kilobytes of the file are in memory at a time.
+    ///
+    /// # Errors
+    ///
+    /// A [`FileError`] where a constraint is damaged; `each` has had what comes before it.
+    pub fn for_each_term(&self, mut each: impl FnMut(Term)) -> Result<(), FileError> {
+        let mut terms = Terms::new(self);
+        for row in 0..self.rows {
+            for side in [Side::A, Side::B, Side::C] {
+                terms.combination(|wire, value| each(Term { row, side, wire, value }))?;
+            }
+        }
+        Ok(())
     }
 
     /// Returns the index of the first constraint that the witness does not satisfy, or none. The
@@ -99,13 +166,14 @@ impl R1csFile {
         let zeroed = runtime.secret_pool().try_zeroed(witness.len());
         let mut assignment = zeroed.map_err(|error| runtime.explain(stage, error))?;
         witness.read(0, &mut assignment)?;
-        let mut terms = Terms::new(&self.source, &self.constraints);
+        let mut terms = Terms::new(self);
+        let mut sum = || {
+            let mut sum = Fr::zero();
+            terms.combination(|wire, value| sum += value * assignment[wire])?;
+            Ok::<_, FileError>(sum)
+        };
         for row in 0..self.rows {
-            let [a, b, c] = [
-                terms.combination(&assignment)?,
-                terms.combination(&assignment)?,
-                terms.combination(&assignment)?,
-            ];
+            let [a, b, c] = [sum()?, sum()?, sum()?];
             if a * b != c {
                 return Ok(Some(row));
             }
@@ -117,6 +185,7 @@ impl R1csFile {
 /// Reads the terms of the constraints in order.
 struct Terms<'a> {
     source: &'a Source,
+    wires: usize,
     at: u64,
     end: u64,
     buffer: Vec<u8>,
@@ -126,33 +195,29 @@ struct Terms<'a> {
 }
 
 impl<'a> Terms<'a> {
-    fn new(source: &'a Source, section: &Section) -> Self {
+    fn new(file: &'a R1csFile) -> Self {
+        let R1csFile { source, constraints: section, wires, .. } = file;
         let (at, end) = (section.offset, section.offset + section.len_bytes);
-        Self { source, at, end, buffer: Vec::new(), used: 0, index: 0 }
+        Self { source, wires: *wires, at, end, buffer: Vec::new(), used: 0, index: 0 }
     }
 
-    /// The next combination's value under `assignment`.
-    fn combination(&mut self, assignment: &[Fr]) -> Result<Fr, FileError> {
+    /// Calls `each` with wire and coefficient of each term of the next combination.
+    fn combination(&mut self, mut each: impl FnMut(usize, Fr)) -> Result<(), FileError> {
         let terms = u32::from_le_bytes(self.take()?);
-        let mut sum = Fr::zero();
         for _ in 0..terms {
             let wire = u32::from_le_bytes(self.take()?);
             let value = Fr::from_bigint(little_endian(&self.take()?));
             let index = self.index;
             let value = value.ok_or_else(|| self.error(Fault::CoefficientValue { index }))?;
-            let Some(signal) = assignment.get(wire as usize) else {
-                let limit = assignment.len() as u64;
-                return Err(self.error(Fault::Coefficient {
-                    index,
-                    name: "wire",
-                    found: wire,
-                    limit,
-                }));
-            };
-            sum += value * signal;
+            if wire as usize >= self.wires {
+                let limit = self.wires as u64;
+                let fault = Fault::Coefficient { index, name: "wire", found: wire, limit };
+                return Err(self.error(fault));
+            }
+            each(wire as usize, value);
             self.index += 1;
         }
-        Ok(sum)
+        Ok(())
     }
 
     /// The next `N` bytes.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ark_bn254::Fr;
 use ark_ff::{BigInteger, One, PrimeField};
 
-use super::r1cs::R1csFile;
+use super::r1cs::{R1csFile, Side};
 use super::wtns::WitnessFile;
 use crate::Runtime;
 use crate::groth16::error::ProveError;
@@ -117,4 +117,30 @@ fn what_is_wrong_with_the_file_is_said() {
     for cut in 0..good.len() {
         assert!(look(&good[..cut], "multiplier.wtns").is_err(), "cut at {cut}");
     }
+}
+
+#[test]
+fn terms_come_in_the_order_of_the_file() {
+    let (_folder, path) = folder_with(&multiplier(Fr::from(2u8)));
+    let file = R1csFile::open(&path).expect("a constraint system");
+    assert_eq!((file.wires(), file.public_inputs(), file.constraints()), (8, 1, 3));
+    let mut terms = Vec::new();
+    file.for_each_term(|term| terms.push(term)).expect("terms");
+    let places: Vec<_> = terms.iter().map(|term| (term.row, term.side, term.wire)).collect();
+    let (a, b, c) = (Side::A, Side::B, Side::C);
+    let expected = [
+        [(0, a, 2), (0, b, 3), (0, c, 6)],
+        [(1, a, 6), (1, b, 4), (1, b, 0)],
+        [(1, c, 7), (2, a, 7), (2, b, 5)],
+    ];
+    assert_eq!(places[..9], expected.concat());
+    assert_eq!((places[9], places.len()), ((2, c, 1), 10));
+    assert_eq!((terms[3].value, terms[9].value), (Fr::from(2u8), -Fr::one()));
+}
+
+#[test]
+fn more_public_signals_than_wires_are_refused() {
+    let (_folder, path) = folder_with(&r1cs(1, &[]));
+    let error = R1csFile::open(&path).expect_err("one wire cannot be one and an output");
+    assert!(matches!(error.fault(), Fault::Count { found: 1, .. }), "{error}");
 }
