@@ -14,7 +14,18 @@
 //!   known at that moment;
 //! * `peak_bytes >= held + foreign` at every charge.
 //!
+//! A ledger [within a grant](Ledger::within) of another one charges the bytes that were granted to
+//! it. They are its limit, and nothing is foreign there.
+//!
 //! The ledger never allocates, locks or logs.
+
+mod grant;
+#[cfg(all(test, not(loom)))]
+mod grant_tests;
+
+pub use grant::Grant;
+
+use grant::Above;
 
 use crate::process::{Account, AccountRef, Owner, Pressure, Source};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
@@ -76,6 +87,8 @@ pub struct LedgerStats {
 /// Two threads can never both take the last byte under the limit.
 pub struct Ledger {
     account: AccountRef,
+    /// What it lives within, if not within the account's limit.
+    grant: Option<Grant>,
     held: Watermark,
     asked: Arc<Watermark>,
     peak: AtomicUsize,
@@ -100,6 +113,16 @@ impl Default for Ledger {
     }
 }
 
+impl Above for Ledger {
+    fn add(&self, bytes: usize) -> bool {
+        self.charge_exchange(bytes)
+    }
+
+    fn take_off(&self, bytes: usize) {
+        self.uncharge(bytes);
+    }
+}
+
 impl Ledger {
     /// Makes a ledger without a limit, on an account of its own that asks no kernel.
     #[must_use]
@@ -112,6 +135,7 @@ impl Ledger {
     pub fn on(account: AccountRef) -> Self {
         Self {
             account,
+            grant: None,
             held: Watermark::default(),
             asked: Arc::default(),
             peak: AtomicUsize::new(0),
@@ -120,6 +144,23 @@ impl Ledger {
             missed: AtomicU64::new(0),
             pressure: OnceLock::new(),
         }
+    }
+
+    /// Charges `bytes`, making room first if they do not fit, for another ledger to live within.
+    ///
+    /// # Errors
+    ///
+    /// [`OverLimit`] when there is no room even after relief.
+    pub fn grant(self: &Arc<Self>, bytes: usize) -> Result<Grant, OverLimit> {
+        self.charge(bytes, Charge::Hard)?;
+        Ok(Grant::new(Arc::clone(self) as _, bytes))
+    }
+
+    /// Makes a ledger that holds at most the bytes of `grant`, which this one gave. They go back
+    /// when it is dropped.
+    #[must_use]
+    pub fn within(&self, grant: Grant) -> Self {
+        Self { grant: Some(grant), ..Self::on(self.account.clone()) }
     }
 
     /// Makes a ledger on an account of its own, with a limit in bytes over held and foreign bytes
@@ -169,10 +210,18 @@ impl Ledger {
         self.pressure.set(pressure).is_ok()
     }
 
+    /// Returns the grant that this ledger lives within, if it does.
+    pub fn granted(&self) -> Option<&Grant> {
+        self.grant.as_ref()
+    }
+
     /// Returns the limit in bytes, `usize::MAX` for none.
     #[inline]
     pub fn limit_bytes(&self) -> usize {
-        self.account.limit_bytes()
+        match &self.grant {
+            Some(grant) => grant.bytes(),
+            None => self.account.limit_bytes(),
+        }
     }
 
     /// Sets the account's limit in bytes (`usize::MAX` for none) and returns the old one. It frees
@@ -211,13 +260,19 @@ impl Ledger {
     /// Returns by how many bytes the limit is exceeded, by the last sample of foreign bytes.
     #[inline]
     pub fn excess_bytes(&self) -> usize {
-        self.account.excess_bytes()
+        match &self.grant {
+            Some(grant) => self.held_bytes().saturating_sub(grant.bytes()),
+            None => self.account.excess_bytes(),
+        }
     }
 
     /// Returns the sum of held and foreign bytes. The foreign bytes include their margin, or are
     /// the expected ones if these are more.
     #[inline]
     pub fn counted_bytes(&self) -> usize {
+        if self.grant.is_some() {
+            return self.held_bytes();
+        }
         let held = self.account.held_bytes(Owner::Pools);
         held.saturating_add(self.account.others_bytes(Owner::Pools))
     }
@@ -289,7 +344,7 @@ impl Ledger {
             }
         }
         // What is over the limit already, without this charge, nobody could give back.
-        if self.excess_bytes() > 0 {
+        if self.grant.is_none() && self.excess_bytes() > 0 {
             self.account.still_over();
         }
         match charge {
@@ -322,8 +377,11 @@ impl Ledger {
     ///
     /// In debug builds, when more is given back than was charged.
     pub fn uncharge(&self, bytes: usize) {
-        self.held.sub(bytes);
-        self.account.sub(Owner::Pools, bytes);
+        let left = self.held.sub(bytes);
+        match &self.grant {
+            Some(grant) => grant.fell(left.saturating_add(bytes), left),
+            None => self.account.sub(Owner::Pools, bytes),
+        }
     }
 
     /// Returns what was counted so far.
@@ -338,8 +396,11 @@ impl Ledger {
         }
     }
 
-    /// What is held, ours and everybody else's.
+    /// What is held, ours and everybody else's; within a grant ours alone.
     fn whole_bytes(&self) -> usize {
+        if self.grant.is_some() {
+            return self.held_bytes();
+        }
         let pools = self.account.held_bytes(Owner::Pools);
         pools.saturating_add(self.account.rest_bytes(Owner::Pools))
     }
@@ -357,25 +418,36 @@ impl Ledger {
         self.peak.fetch_max(self.whole_bytes(), Ordering::Relaxed);
     }
 
-    fn note_added(&self, bytes: usize) {
-        self.held.add(bytes);
-        self.note_peak();
-    }
-
     /// Adds `bytes` whether they fit or not, unless the sum is no number.
     fn add_over(&self, bytes: usize) -> bool {
-        let added = self.account.add_over(Owner::Pools, bytes).is_some();
+        let added = match &self.grant {
+            Some(grant) => self.held.try_add(bytes, usize::MAX).is_some_and(|after| {
+                let added = grant.rose(after - bytes, after);
+                if !added {
+                    self.held.sub(bytes);
+                }
+                added
+            }),
+            None => {
+                self.account.add_over(Owner::Pools, bytes).map(|_| self.held.add(bytes)).is_some()
+            }
+        };
         if added {
-            self.note_added(bytes);
+            self.note_peak();
         }
         added
     }
 
     /// Adds `bytes` if they fit.
     fn try_add(&self, bytes: usize) -> bool {
-        let added = self.account.try_add(Owner::Pools, bytes).is_some();
+        let added = match &self.grant {
+            Some(grant) => self.held.try_add(bytes, grant.bytes()).is_some(),
+            None => {
+                self.account.try_add(Owner::Pools, bytes).map(|_| self.held.add(bytes)).is_some()
+            }
+        };
         if added {
-            self.note_added(bytes);
+            self.note_peak();
         }
         added
     }

@@ -61,7 +61,7 @@ mod watermark;
 
 pub use bump::{Bump, Rewind};
 pub use error::Error;
-pub use ledger::{Charge, Ledger, LedgerStats, OverLimit};
+pub use ledger::{Charge, Grant, Ledger, LedgerStats, OverLimit};
 pub use os::Moved;
 pub use page_source::{PageSource, Pages, PlainPages, StaticSource, half_range};
 pub use plain::{Plain, bytes_of, bytes_of_mut};

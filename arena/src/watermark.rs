@@ -36,23 +36,39 @@ impl Default for Watermark {
 }
 
 impl Watermark {
-    /// Adds `bytes`.
+    /// Adds `bytes` and returns the sum.
     #[inline]
-    pub fn add(&self, bytes: usize) {
+    pub fn add(&self, bytes: usize) -> usize {
         let now = self.now.fetch_add(bytes, Ordering::Relaxed).wrapping_add(bytes);
+        self.raise(now);
+        now
+    }
+
+    /// Adds `bytes` if the sum is at most `most`, and returns it.
+    #[inline]
+    pub fn try_add(&self, bytes: usize, most: usize) -> Option<usize> {
+        let sum = |now: usize| now.checked_add(bytes).filter(|sum| *sum <= most);
+        let before = self.now.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
+        let now = before.ok()? + bytes;
+        self.raise(now);
+        Some(now)
+    }
+
+    fn raise(&self, now: usize) {
         raise(&self.lap, now);
         raise(&self.peak, now);
     }
 
-    /// Takes `bytes` off.
+    /// Takes `bytes` off and returns what is left.
     ///
     /// # Panics
     ///
     /// In debug builds, when more is taken off than was added.
     #[inline]
-    pub fn sub(&self, bytes: usize) {
+    pub fn sub(&self, bytes: usize) -> usize {
         let before = self.now.fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(before >= bytes, "a gauge went below zero: {before} - {bytes}");
+        before.wrapping_sub(bytes)
     }
 
     /// Returns the bytes now.
