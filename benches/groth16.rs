@@ -15,6 +15,9 @@
 //! *ours* in core, down to the smallest limit of its plan where that is more: what is packed,
 //! spilled and read ahead is printed at each limit, and each must have happened by the last.
 //!
+//! `-- batch` makes eight proofs, at once and one after the other, under a limit that fits two and
+//! a half; 2^18 unless another size is named.
+//!
 //! `cargo bench --bench groth16` runs 2^18 in core and 2^20 with limits; `-- 16 18` runs other
 //! sizes; `--test` or PLIMSOLL_BENCH_SMOKE=1 runs 2^12 once, and a small sweep of SHA-256.
 
@@ -23,7 +26,7 @@ mod sides;
 #[path = "groth16/sweep.rs"]
 mod sweep;
 
-use sides::{Case, Kind, Run};
+use sides::{BATCH, Case, Kind, Run};
 use std::path::PathBuf;
 
 /// Rounds of ours and peer, alternating.
@@ -102,6 +105,32 @@ fn compare(case: &Case, rounds: usize) {
     }
 }
 
+/// Eight proofs at once, as the limit allows, against one after the other under the same limit.
+fn batch(case: &Case, rounds: usize) {
+    case.run("setup", None);
+    let limit = case.run("limit-of-a-batch", None).expect("a limit").peak;
+    let (mut ours, mut peers) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        for (side, runs) in [("batch", &mut ours), ("one-by-one", &mut peers)] {
+            let run = case.run(side, Some(limit as u64)).expect("a result");
+            assert!(run.peak <= limit, "{} bytes under a limit of {limit}", run.peak);
+            runs.push(run);
+        }
+    }
+    check_same(&ours, &peers[0].proof);
+    for (unit, ours, peer) in
+        [("s", seconds(&ours), seconds(&peers)), ("bytes", peak(&ours), peak(&peers))]
+    {
+        println!(
+            "bench=groth16 case=batch-of-{BATCH}/2^{} ours={ours:.3} peer={peer:.3} \
+             ratio={:.3} unit={unit} peer_name=one-by-one",
+            case.log_n,
+            ours / peer
+        );
+    }
+    println!("# limit {limit} bytes, kept in every run");
+}
+
 fn main() {
     if sides::child() {
         return;
@@ -127,10 +156,15 @@ fn main() {
     if has("sweep-sha256") {
         return sweep::of_ours(&case(Kind::Sha256, asked_log_n));
     }
+    if has("batch") {
+        let log_n = arguments.iter().find_map(|a| a.parse().ok()).unwrap_or(18);
+        return batch(&case(Kind::Chain, log_n), if smoke { 1 } else { ROUNDS });
+    }
     for log_n in sizes {
         compare(&case(Kind::Chain, log_n), if smoke { 1 } else { ROUNDS });
     }
     if smoke {
         sweep::of_ours(&case(Kind::Sha256, 16));
+        batch(&case(Kind::Chain, 12), 1);
     }
 }

@@ -96,9 +96,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let usage = || {
-        format!(
-            "usage: test_circom_key r1cs CIRCUIT.r1cs FOLDER | squares POWER FOLDER, POWER 3 to {POWER_MAX}"
-        )
+        let kinds = "r1cs CIRCUIT.r1cs FOLDER, or squares POWER FOLDER";
+        format!("usage: test_circom_key {kinds}, POWER 3 to {POWER_MAX}")
     };
     let [kind, what, folder] = words[..] else { return Err(usage().into()) };
     let folder = Path::new(folder);

@@ -17,10 +17,10 @@ usage: circom-fixtures.sh [--dry-run] MODE ...
                          sha256.zkey, sha256.wtns, sha256.vkey.json. Its powers of tau come from
                          examples/test_powers_of_tau.rs where cargo is there (a minute, with the
                          build); else from snarkjs (25 CPU minutes, kept beside the tools)
-  bench KIND POWER OUT   a circuit that nearly fills 2^POWER rows, from 16 to 20: KIND.zkey, KIND.wtns,
-                         KIND.vkey.json. KIND is sha256, a chain of circomlib's compressions
-                         whose witness is bits, or squares, a chain x <- x^2 + i whose witness
-                         is full-size numbers. The keys come from examples/test_circom_key.rs,
+  bench KIND POWER OUT   a circuit that nearly fills 2^POWER rows, from 16 to 20: KIND.zkey,
+                         KIND.wtns, KIND.vkey.json. KIND is sha256, a chain of circomlib's
+                         compressions whose witness is bits, or squares, a chain x <- x^2 + i
+                         whose witness is full-size numbers. The keys come from examples/test_circom_key.rs,
                          with no ceremony, in minutes; squares need no tools but cargo, and go
                          up to 2^24
   verify DIR PROOF_DIR   snarkjs verifies PROOF_DIR/proof.json and public.json against

@@ -13,6 +13,7 @@
 
 use crate::limit::{LimitError, Misread, format_bytes};
 use crate::meter::MeterError;
+use crate::permit::shared::SharedError;
 use crate::reclaim::Held;
 
 /// An error of the runtime. [`Error::OverLimit`] means that memory does not fit under the limit.
@@ -39,6 +40,26 @@ pub enum Error {
         holders: Vec<Held>,
     },
 
+    /// A stage, or a vector of it, does not fit in the permit that it runs under.
+    #[error(
+        "permit \"{permit}\": {}",
+        over_permit(stage, [*asked_bytes, *permit_bytes, *fits_bytes], holders)
+    )]
+    OverPermit {
+        /// The permit.
+        permit: String,
+        /// The stage.
+        stage: String,
+        /// Bytes it asked for.
+        asked_bytes: u64,
+        /// The bytes granted.
+        permit_bytes: u64,
+        /// The smallest permit that would work, as far as is known here.
+        fits_bytes: u64,
+        /// Who holds memory, largest first.
+        holders: Vec<Held>,
+    },
+
     /// The limit's text is wrong, or the machine cannot give it.
     #[error(transparent)]
     Limit(#[from] LimitError),
@@ -46,6 +67,10 @@ pub enum Error {
     /// The kernel's figures could not be read.
     #[error(transparent)]
     Meter(#[from] MeterError),
+
+    /// A limit that processes share cannot be used.
+    #[error(transparent)]
+    Shared(#[from] SharedError),
 
     /// A vector could not be saved or brought back.
     #[error(transparent)]
@@ -101,33 +126,61 @@ impl Error {
     /// Returns whether the cause is too little memory, or too little room to spill to.
     #[must_use]
     pub fn is_short_of_memory(&self) -> bool {
-        matches!(self, Self::OverLimit { .. } | Self::SpillStopped { .. } | Self::Arena(_))
+        matches!(
+            self,
+            Self::OverLimit { .. }
+                | Self::OverPermit { .. }
+                | Self::SpillStopped { .. }
+                | Self::Arena(_)
+        )
     }
 }
 
 /// Holders named in an error: three say where the memory is; more is a list.
 const HOLDERS_NAMED: usize = 3;
 
+fn who_needs(stage: &str) -> String {
+    match stage {
+        "" => "a vector".to_owned(),
+        stage => format!("stage \"{stage}\""),
+    }
+}
+
+fn largest_holders(holders: &[Held]) -> String {
+    let named = holders.iter().take(HOLDERS_NAMED);
+    let list: Vec<String> =
+        named.map(|h| format!("{} {}", h.name, format_bytes(h.bytes))).collect();
+    match list.is_empty() {
+        true => String::new(),
+        false => format!("; largest holders: {}", list.join(", ")),
+    }
+}
+
+/// The text of [`Error::OverPermit`]; `sizes` are asked, granted and fits.
+fn over_permit(stage: &str, sizes: [u64; 3], holders: &[Held]) -> String {
+    let [asked, granted, fits] = sizes;
+    format!(
+        "{} needs {}, which does not fit in the {} that were granted{}; ask for a permit of {}MiB",
+        who_needs(stage),
+        format_bytes(asked),
+        format_bytes(granted),
+        largest_holders(holders),
+        fits.div_ceil(1 << 20),
+    )
+}
+
 /// The text of [`Error::OverLimit`]; `sizes` are asked, short, limit and fits.
 fn over_limit(stage: &str, sizes: [u64; 4], holders: &[Held]) -> String {
     let [asked, short, limit, fits] = sizes;
-    let who = match stage {
-        "" => "a vector".to_owned(),
-        stage => format!("stage \"{stage}\""),
-    };
-    let mut text = format!(
-        "{who} needs {} but {} of them do not fit under the limit of {}",
+    // The last figure in whole MiB, rounded up, so that it can be typed back.
+    format!(
+        "{} needs {} but {} of them do not fit under the limit of {}{}; the smallest limit that \
+         would do is {}MiB",
+        who_needs(stage),
         format_bytes(asked),
         format_bytes(short),
         format_bytes(limit),
-    );
-    let mut named = holders.iter().take(HOLDERS_NAMED).peekable();
-    if named.peek().is_some() {
-        let list: Vec<String> =
-            named.map(|h| format!("{} {}", h.name, format_bytes(h.bytes))).collect();
-        text += &format!("; largest holders: {}", list.join(", "));
-    }
-    // The figure in whole MiB, rounded up, so that it can be typed back.
-    text += &format!("; the smallest limit that would do is {}MiB", fits.div_ceil(1 << 20));
-    text
+        largest_holders(holders),
+        fits.div_ceil(1 << 20),
+    )
 }

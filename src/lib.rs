@@ -7,6 +7,8 @@
 //!   freed only when the limit asks for it, the cheapest first ([`reclaim`]).
 //! * **Reclaim points** ([`Runtime::stage`], [`Runtime::reclaim_point`]) before heavy stages are
 //!   synchronous and deterministic.
+//! * **Permits** ([`Runtime::permit`], [`permit`]) let as many jobs run at once as the limit
+//!   allows.
 //! * **Spillable vectors** ([`Spillable`], [`spill`], [`tiles`]) are packed or on disk between two
 //!   uses.
 //! * **Kernels** work inside a budget that is known beforehand: [`ntt`], [`msm`], and a Groth16
@@ -59,6 +61,7 @@ pub mod metrics;
 pub mod msm;
 #[cfg(feature = "ark")]
 pub mod ntt;
+pub mod permit;
 pub mod pool;
 pub mod reclaim;
 #[cfg(feature = "record")]
@@ -89,3 +92,8 @@ pub use spill::Spillable;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So is what this page shows.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/permits.md")]
+struct PermitsPage;

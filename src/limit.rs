@@ -162,6 +162,8 @@ pub enum LimitSource {
     Available,
     /// Another door of the process set it.
     Elsewhere(Source),
+    /// A permit of this name was granted.
+    Permit(String),
 }
 
 impl LimitSource {
@@ -172,6 +174,7 @@ impl LimitSource {
             Self::Cgroup { .. } => "give the cgroup or container more memory",
             Self::Available => "stop other programs or use a machine with more memory",
             Self::Elsewhere(_) => "raise it there",
+            Self::Permit(_) => "ask for a larger permit",
         }
     }
 }
@@ -190,6 +193,7 @@ impl fmt::Display for LimitSource {
             }
             Self::Available => f.write_str("memory available now"),
             Self::Elsewhere(source) => write!(f, "set by {source}"),
+            Self::Permit(name) => write!(f, "permit \"{name}\""),
         }
     }
 }

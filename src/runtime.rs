@@ -24,12 +24,16 @@
 //! A runtime is cheap to clone; clones share everything.
 
 mod builder;
+mod settings;
 
 pub use self::builder::RuntimeBuilder;
 
+use self::settings::Settings;
 use crate::error::Error;
 use crate::limit::{Limit, LimitError, LimitSource, LimitSpec};
 use crate::meter::Meter;
+use crate::permit::queue::Queue;
+use crate::permit::shared::SharedLimit;
 use crate::reclaim::ReclaimReport;
 use crate::reclaim::rungs::{Holders, NamedPool};
 use crate::reclaim::{Cause, EnforcementCounts, Freed, Held, Holder, Ladder, Moment};
@@ -79,6 +83,11 @@ fn set_limit(
 }
 
 struct Inner {
+    /// The name of the permit whose bytes are the limit, if it is not the account's.
+    permit: Option<String>,
+    /// Who waits for permits of this runtime.
+    queue: Arc<Queue>,
+    settings: Settings,
     account: AccountRef,
     /// What the limit that this runtime set came to, and why.
     limit: Mutex<Option<Limit>>,
@@ -182,10 +191,14 @@ impl Runtime {
         &self.inner.meter
     }
 
-    /// Returns the limit in force with its source; `None` when there is none.
+    /// Returns the limit in force with its source; `None` when there is none. Under a permit it is
+    /// the permit.
     #[must_use]
     pub fn limit(&self) -> Option<Limit> {
         let bytes = self.limit_bytes()?;
+        if let Some(permit) = &self.inner.permit {
+            return Some(Limit { bytes, source: LimitSource::Permit(permit.clone()) });
+        }
         let source = match self.account().asked() {
             (_, Source::Runtime) => {
                 let limit = unpoisoned(self.inner.limit.lock());
@@ -199,11 +212,13 @@ impl Runtime {
     /// Returns the limit in force in bytes, `None` when there is none.
     #[must_use]
     pub fn limit_bytes(&self) -> Option<u64> {
-        Some(self.account().limit_bytes()).filter(|b| *b != usize::MAX).map(|bytes| bytes as u64)
+        Some(self.inner.ledger.limit_bytes()).filter(|b| *b != usize::MAX).map(|bytes| bytes as u64)
     }
 
     /// Sets the limit from its text form, and returns the limit in force; `None` means no limit.
     /// Lowering it reclaims at once, from this runtime, from others and from the global allocator.
+    /// What permits were granted stays granted; also a runtime under a permit sets the limit of the
+    /// process.
     ///
     /// # Errors
     ///
@@ -265,7 +280,7 @@ impl Runtime {
             "reclaim point"
         );
         self.debug_check();
-        if ledger.excess_bytes() > 0 {
+        if self.inner.permit.is_none() && ledger.excess_bytes() > 0 {
             self.account().still_over();
         }
         let blocked = if short_bytes > 0 { self.held() } else { Vec::new() };
@@ -298,9 +313,14 @@ impl Runtime {
     pub fn shrink_cached(&self, max_bytes: u64) -> u64 {
         let pools = [self.pool(), self.secret_pool()];
         let cached: usize = pools.iter().map(|pool| pool.stats().cached_bytes).sum();
-        let excess = cached.saturating_sub(usize::try_from(max_bytes).unwrap_or(usize::MAX));
-        let give = |freed: usize, pool: &Pool| freed + pool.reclaim(excess.saturating_sub(freed));
-        pools.into_iter().fold(0, give) as u64
+        let max = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+        self.give_back_cached(cached.saturating_sub(max)) as u64
+    }
+
+    /// Frees at least `bytes` of cached blocks if there are as many, and returns what it freed.
+    pub(crate) fn give_back_cached(&self, bytes: usize) -> usize {
+        let give = |freed: usize, pool: &Pool| freed + pool.reclaim(bytes.saturating_sub(freed));
+        [self.pool(), self.secret_pool()].into_iter().fold(0, give)
     }
 
     /// Returns the holders of memory and their bytes, the largest first.
@@ -381,8 +401,35 @@ impl Runtime {
         stages.push_back(report);
     }
 
+    /// Returns who waits for permits of this runtime.
+    pub(crate) fn queue(&self) -> &Arc<Queue> {
+        &self.inner.queue
+    }
+
+    /// Returns the limit that this process shares with others, if it does.
+    #[must_use]
+    pub fn shared_limit(&self) -> Option<&SharedLimit> {
+        self.inner.settings.shared.as_ref()
+    }
+
+    /// Returns the name of the permit that is the limit, if it is one.
+    #[must_use]
+    pub fn permit_name(&self) -> Option<&str> {
+        self.inner.permit.as_deref()
+    }
+
     pub(crate) fn does_not_fit(&self, stage: &str, asked_bytes: u64, short_bytes: u64) -> Error {
         let limit_bytes = self.inner.ledger.limit_bytes() as u64;
+        if let Some(permit) = &self.inner.permit {
+            return Error::OverPermit {
+                permit: permit.clone(),
+                stage: stage.to_owned(),
+                asked_bytes,
+                permit_bytes: limit_bytes,
+                fits_bytes: limit_bytes.saturating_add(short_bytes),
+                holders: self.held(),
+            };
+        }
         Error::OverLimit {
             stage: stage.to_owned(),
             asked_bytes,

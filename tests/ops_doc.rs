@@ -55,6 +55,7 @@ const ERRORS: [&str; 13] = [
     "src/msm/mod.rs",
     "src/ntt/mod.rs",
     "src/ntt/plan.rs",
+    "src/permit/shared.rs",
     "swap/src/error.rs",
 ];
 
@@ -70,6 +71,7 @@ const OTHERS: [&str; 17] = [
     "src/cli/pictures.rs",
     "src/cli/plan.rs",
     "src/cli/prove.rs",
+    "src/cli/proved.rs",
     "src/cli/setup.rs",
     "src/cli/spill.rs",
     "src/cli/verify.rs",

@@ -6,9 +6,11 @@ use ark_groth16::{Groth16, Proof, ProvingKey};
 use ark_relations::gr1cs::{ConstraintSynthesizer, ConstraintSystemRef, SynthesisError};
 use ark_serialize::{CanonicalDeserialize, CanonicalSerialize};
 use plimsoll::Runtime;
+use plimsoll::groth16::batch::Batch;
 use plimsoll::groth16::circuit::{Sha256Chain, SquaringChain};
+use plimsoll::groth16::error::ProveError;
 use plimsoll::groth16::key::KeyFile;
-use plimsoll::groth16::plan::{ProofPlan, Shape};
+use plimsoll::groth16::plan::{CHUNK_LEN_MAX, ProofPlan, Shape};
 use plimsoll::groth16::prover::Prover;
 use plimsoll::groth16::r1cs::MatrixFile;
 use plimsoll::groth16::setup::setup;
@@ -21,6 +23,9 @@ use std::process::Command;
 use std::time::Instant;
 
 const SEED: u64 = 2024;
+
+/// Proofs of a batch.
+pub(crate) const BATCH: usize = 8;
 
 /// Domain of one SHA-256 compression, which is over half full.
 const SHA256_LOG_N: u32 = 15;
@@ -144,6 +149,42 @@ impl Case {
         (proof, tiers)
     }
 
+    /// The limit that fits two proofs and a half in core.
+    fn limit_of_a_batch(&self) -> usize {
+        let (key, matrices) = self.open();
+        let shape = Shape::of(&key, Some(&matrices));
+        let used = Meter::live().and_then(|meter| meter.rss_bytes()).expect("statm") as usize;
+        let threads = rayon::current_num_threads();
+        let plan = ProofPlan::in_core(&shape, used, CHUNK_LEN_MAX, threads);
+        plan.base_bytes() + plan.vector_bytes() * 5 / 2
+    }
+
+    /// Makes [`BATCH`] proofs under the limit, at most so many at a time.
+    fn prove_batch(&self, at_most: usize) -> Vec<Proof<Bn254>> {
+        let limit = std::env::var("PLIMSOLL_BENCH_LIMIT").expect("set by the parent");
+        let builder = Runtime::builder().limit_bytes(limit.parse().expect("bytes"));
+        let runtime = builder.build().expect("runtime");
+        let (key, matrices) = self.open();
+        let batch = Batch::new(&runtime, &key, Some(&matrices)).expect("it fits").at_most(at_most);
+        let made = batch.run(&[(); BATCH], |job, ()| {
+            let (circuit, r, s) = self.inputs();
+            let begun = Instant::now();
+            let assignment = job.prover.assign_circuit(circuit)?;
+            let proof = job.prover.prove(assignment, r, s)?;
+            let report = job.permit.report();
+            eprintln!(
+                "#   proof {}: {:.3} s, {} of {} bytes, {} moved",
+                job.index,
+                begun.elapsed().as_secs_f64(),
+                report.peak_bytes,
+                report.bytes,
+                report.moved_bytes
+            );
+            Ok::<_, ProveError>(proof)
+        });
+        made.into_iter().map(|proof| proof.expect("proof")).collect()
+    }
+
     fn prove_peer(&self) -> Proof<Bn254> {
         let (circuit, r, s) = self.inputs();
         let file = std::fs::File::open(self.paths().0).expect("key");
@@ -228,7 +269,7 @@ pub(crate) fn child() -> bool {
     let log_n = word("PLIMSOLL_BENCH_LOG_N").parse().expect("a number");
     let case = Case { kind, log_n, folder: word("PLIMSOLL_BENCH_FOLDER").into() };
     let started = Instant::now();
-    let (proof, tiers) = match side.as_str() {
+    let (proofs, tiers) = match side.as_str() {
         "setup" => {
             case.make_key();
             return true;
@@ -237,13 +278,24 @@ pub(crate) fn child() -> bool {
             println!("0 {} none 0 0 0 0", case.smallest());
             return true;
         }
-        "ours" => case.prove_ours(),
-        _ => (case.prove_peer(), Tiers::default()),
+        "limit-of-a-batch" => {
+            println!("0 {} none 0 0 0 0", case.limit_of_a_batch());
+            return true;
+        }
+        "ours" => {
+            let (proof, tiers) = case.prove_ours();
+            (vec![proof], tiers)
+        }
+        "batch" => (case.prove_batch(rayon::current_num_threads()), Tiers::default()),
+        "one-by-one" => (case.prove_batch(1), Tiers::default()),
+        _ => (vec![case.prove_peer()], Tiers::default()),
     };
     let seconds = started.elapsed().as_secs_f64();
     let peak = Meter::live().and_then(|meter| meter.peak_rss_bytes()).expect("VmHWM");
     let mut bytes = Vec::new();
-    proof.serialize_compressed(&mut bytes).expect("bytes of a proof");
+    for proof in proofs {
+        proof.serialize_compressed(&mut bytes).expect("bytes of a proof");
+    }
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let Tiers { packed, spilled, loaded, read_ahead_hits } = tiers;
     println!("{seconds} {peak} {hex} {packed} {spilled} {loaded} {read_ahead_hits}");

@@ -4,13 +4,16 @@ use super::check::{self, CheckArgs};
 use super::compare::{self, CompareArgs};
 use super::counts::{compressions, constraints, threads};
 use super::doctor::DoctorArgs;
+use super::failure::Failure;
 use super::files::ProofFiles;
 use super::live::ProgressKind;
-use super::spill::SpillArgs;
+use super::spill::{SpillArgs, auto_unless_set};
 use super::verify::{VerifyArgs, VkeyArgs};
 use super::zram::ZramArgs;
 use clap::{Args, Parser, Subcommand};
-use plimsoll::limit::LimitSpec;
+use plimsoll::Runtime;
+use plimsoll::limit::{LimitSpec, parse_bytes};
+use plimsoll::permit::SharedLimit;
 use std::path::PathBuf;
 
 /// Makes large zero-knowledge proofs inside a memory limit.
@@ -79,6 +82,7 @@ Examples:
   plimsoll prove --limit 64MiB --report run.html --timeline run.json
   plimsoll prove --zkey circuit.zkey --wtns witness.wtns --limit 75% --out .
   plimsoll prove circuit.zkey witness.wtns proof.json public.json
+  plimsoll prove --zkey circuit.zkey --batch proofs.txt --limit 4GiB
   generate-witness input.json | plimsoll prove --zkey circuit.zkey --wtns -";
 
 #[derive(Debug, Args)]
@@ -95,9 +99,19 @@ pub(super) struct ProveArgs {
     #[arg(long, value_name = "SIZE")]
     pub(super) limit: Option<LimitSpec>,
 
+    /// Wait until memory is free behind other `plimsoll prove` of this user that share SIZE by this
+    /// NAME. One that is killed gives its part back at once.
+    #[arg(long, value_name = "NAME=SIZE", value_parser = named_size)]
+    pub(super) shared_limit: Option<(String, u64)>,
+
     /// Threads; as many as there are cores by default.
     #[arg(long, value_name = "N", value_parser = threads())]
     pub(super) threads: Option<u64>,
+
+    /// Proofs of a batch at a time, at most; as many as there are threads by default. The limit
+    /// decides how many of these fit.
+    #[arg(long, value_name = "N", value_parser = threads(), requires = "batch")]
+    pub(super) at_once: Option<u64>,
 
     /// Seed for the proof's randomness. For tests: whoever knows it can learn the witness.
     #[arg(long, value_name = "N")]
@@ -133,7 +147,22 @@ pub(super) struct ProveArgs {
     pub(super) spill: SpillArgs,
 }
 
+/// Reads NAME=SIZE.
+fn named_size(text: &str) -> Result<(String, u64), String> {
+    let (name, size) =
+        text.split_once('=').ok_or("write a name, = and a size, as in gpu0=64GiB")?;
+    Ok((name.to_owned(), parse_bytes(size).map_err(|why| why.to_string())?))
+}
+
 impl ProveArgs {
+    /// Makes the runtime of the command.
+    pub(super) fn runtime(&self) -> Result<Runtime, Failure> {
+        let shared = self.shared_limit.as_ref();
+        let shared = shared.map(|(name, bytes)| SharedLimit::join(name, *bytes)).transpose();
+        let shared = shared.map_err(plimsoll::Error::from)?;
+        self.spill.runtime(self.limit.or_else(auto_unless_set), shared)
+    }
+
     /// Returns how progress is shown, if the command line says it.
     pub(super) fn progress_kind(&self) -> Option<ProgressKind> {
         let is_none = self.quiet || (self.json && self.progress.is_none());

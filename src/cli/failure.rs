@@ -34,13 +34,15 @@ pub(super) enum Failure {
     WrongKey { r1cs: String },
     #[error("the proof is not valid for this verifying key and these public inputs")]
     NotValid,
+    #[error("{text}")]
+    Batch { text: String, row: Failed },
 }
 
 /// A failure, as JSON.
-#[derive(serde::Serialize)]
-struct Row {
+#[derive(Clone, Debug, serde::Serialize)]
+pub(super) struct Failed {
     error: String,
-    kind: &'static str,
+    pub(super) kind: &'static str,
     exit: u8,
 }
 
@@ -59,6 +61,7 @@ impl From<FileError> for Failure {
 impl Failure {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
+            Self::Batch { row, .. } => row.exit,
             Self::Input(_) | Self::Setup(_) => EXIT_BAD_INPUT,
             Self::NoProof(_) | Self::BrokenConstraint { .. } => EXIT_NO_PROOF,
             Self::WrongKey { .. } | Self::NotValid => EXIT_NO_PROOF,
@@ -70,6 +73,7 @@ impl Failure {
     /// Returns one word for programs: fields may be added to the JSON, and words, none is renamed.
     fn kind(&self) -> &'static str {
         match self {
+            Self::Batch { row, .. } => row.kind,
             Self::Input(_) => "input",
             Self::Setup(_) => "setup",
             Self::NoProof(_) => "over_limit",
@@ -87,10 +91,17 @@ impl Failure {
         }
     }
 
-    /// Returns the failure as one line of JSON: `error`, the text, `kind`, a word, and `exit`, the
-    /// code.
+    /// Returns the failure for JSON: `error`, the text, `kind`, a word, and `exit`, the code.
+    pub(super) fn row(&self) -> Failed {
+        Failed { error: self.to_string(), kind: self.kind(), exit: self.exit_code() }
+    }
+
+    /// Returns the failure as one line of JSON. A batch has told its failures already.
     pub(super) fn json(&self) -> String {
-        let row = Row { error: self.to_string(), kind: self.kind(), exit: self.exit_code() };
+        if matches!(self, Self::Batch { .. }) {
+            return String::new();
+        }
+        let row = self.row();
         // Strings and a number: nothing in it can fail to be written.
         serde_json::to_string(&row).map_or_else(|_| String::new(), |text| text + "\n")
     }

@@ -10,7 +10,7 @@
 
 use super::failure::Failure;
 use super::needs::{check_writable, make_folder};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use plimsoll::Runtime;
 use plimsoll::groth16::circom::wtns::WitnessFile;
 use plimsoll::groth16::key::KeyFile;
@@ -28,6 +28,7 @@ const STDIN: &str = "-";
 const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("witnesses").args(["wtns", "batch"]))]
 pub(super) struct ProofFiles {
     /// Key of a circom circuit; the same as --zkey.
     #[arg(value_name = "KEY", requires = "witness", conflicts_with_all = ["zkey", "compressions"])]
@@ -46,13 +47,19 @@ pub(super) struct ProofFiles {
     public_path: Option<PathBuf>,
 
     /// Key of a circom circuit, as snarkjs writes it (groth16, bn128).
-    #[arg(long, value_name = "FILE", requires = "wtns", conflicts_with = "compressions")]
+    #[arg(long, value_name = "FILE", requires = "witnesses", conflicts_with = "compressions")]
     zkey: Option<PathBuf>,
 
     /// Witness of a circom circuit: a .wtns, JSON as `snarkjs wtns export json` writes it, or
     /// bare values. A pipe will do, and - is standard input.
     #[arg(long, value_name = "FILE", requires = "zkey")]
     wtns: Option<PathBuf>,
+
+    /// Many proofs with one key, as many at a time as the limit allows: a file with a line for
+    /// each, WTNS DIR or WTNS PROOF PUBLIC. One that fails, fails alone.
+    #[arg(long, value_name = "FILE", requires = "zkey")]
+    #[arg(conflicts_with_all = ["witness", "r1cs", "out", "proof", "public"])]
+    batch: Option<PathBuf>,
 
     /// The circuit, to find the first constraint that fails when a proof does not verify.
     #[arg(long, value_name = "FILE")]
@@ -79,9 +86,41 @@ pub(super) struct Outputs {
 }
 
 impl Outputs {
+    /// Names both files in a folder, which is made if it is not there.
+    pub(super) fn in_folder(folder: &Path) -> Result<Self, Failure> {
+        make_folder(folder, "folder")?;
+        Self::named(folder.join("proof.json"), folder.join("public.json"))
+    }
+
+    /// Takes the names, and checks that both files can be made.
+    pub(super) fn named(proof: PathBuf, public: PathBuf) -> Result<Self, Failure> {
+        let outputs = Self { proof, public };
+        outputs.check(["file for the proof", "file for the public inputs"])?;
+        Ok(outputs)
+    }
+
+    /// Checks that both files can be made, before any work is done.
+    fn check(&self, options: [&str; 2]) -> Result<(), Failure> {
+        if self.proof == self.public {
+            let shown = self.proof.display();
+            let text = format!("{shown}: proof and public inputs cannot share a file; name two");
+            return Err(Failure::Input(text));
+        }
+        for (path, option) in self.paths().into_iter().zip(options) {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            check_writable(parent.unwrap_or(Path::new(".")), option)?;
+        }
+        Ok(())
+    }
+
+    /// Returns both paths.
+    pub(super) fn paths(&self) -> [&Path; 2] {
+        [&self.proof, &self.public]
+    }
+
     /// Removes both files.
     pub(super) fn remove(&self) {
-        for path in [&self.proof, &self.public] {
+        for path in self.paths() {
             let _ = std::fs::remove_file(path);
         }
     }
@@ -92,6 +131,11 @@ impl ProofFiles {
     pub(super) fn circom(&self) -> Option<(&Path, &Path)> {
         let key = self.key.as_deref().or(self.zkey.as_deref());
         key.zip(self.witness.as_deref().or(self.wtns.as_deref()))
+    }
+
+    /// Returns the key and the list of a batch, if that is what is proved.
+    pub(super) fn batch(&self) -> Option<(&Path, &Path)> {
+        self.zkey.as_deref().zip(self.batch.as_deref())
     }
 
     /// Names the output files, makes the folder of --out, and checks that files can be made in
@@ -110,16 +154,8 @@ impl ProofFiles {
         let named = |given: Option<&PathBuf>, name| given.cloned().unwrap_or(folder.join(name));
         let outputs =
             Outputs { proof: named(proof, "proof.json"), public: named(public, "public.json") };
-        if outputs.proof == outputs.public {
-            let shown = outputs.proof.display();
-            let text = format!("{shown}: proof and public inputs cannot share a file; name two");
-            return Err(Failure::Input(text));
-        }
-        for (path, option) in [(&outputs.proof, "--proof"), (&outputs.public, "--public")] {
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            let option = if self.out.is_some() { "--out" } else { option };
-            check_writable(parent.unwrap_or(Path::new(".")), option)?;
-        }
+        let options = if self.out.is_some() { ["--out"; 2] } else { ["--proof", "--public"] };
+        outputs.check(options)?;
         Ok(Some(outputs))
     }
 }

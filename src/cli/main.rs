@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod batch;
 mod check;
 mod compare;
 mod counts;
@@ -21,6 +22,7 @@ mod needs;
 mod pictures;
 mod plan;
 mod prove;
+mod proved;
 mod random;
 mod report;
 mod setup;

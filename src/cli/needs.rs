@@ -9,13 +9,19 @@ pub(super) fn on_threads<R: Send>(
     work: impl FnOnce() -> R + Send,
 ) -> Result<R, Failure> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build();
-    let pool = pool.map_err(|error| {
-        Failure::Input(format!(
-            "no threads: {error}; ask for fewer with --threads, or raise `ulimit -u` and \
-             `ulimit -v`"
-        ))
-    })?;
-    Ok(pool.install(work))
+    Ok(pool.map_err(no_threads)?.install(work))
+}
+
+/// Gives the whole program `threads` threads, or as many as there are cores.
+pub(super) fn global_threads(threads: Option<usize>) -> Result<(), Failure> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0));
+    pool.build_global().map_err(no_threads)
+}
+
+fn no_threads(error: rayon::ThreadPoolBuildError) -> Failure {
+    Failure::Input(format!(
+        "no threads: {error}; ask for fewer with --threads, or raise `ulimit -u` and `ulimit -v`"
+    ))
 }
 
 /// Makes `folder`, which `option` chose, and those above it.

@@ -18,7 +18,7 @@ const DEFAULT_CONSTRAINTS: u64 = 1 << 20;
 
 pub(super) fn run(args: &PlanArgs) -> Result<(), Failure> {
     let shape = shape(args)?;
-    let runtime = args.spill.runtime(args.limit)?;
+    let runtime = args.spill.runtime(args.limit, None)?;
     on_threads(args.threads.map(|n| n as usize), || {
         let threads = rayon::current_num_threads();
         let used = runtime.meter().rss_bytes().map_err(plimsoll::Error::from)? as usize;

@@ -7,14 +7,11 @@ use super::keys::KeyPaths;
 use super::live::Live;
 use super::needs::on_threads;
 use super::pictures::Pictures;
+use super::proved::{Proved, finish, over_the_limit};
 use super::random::Random;
 use super::report::{ProofReport, print};
-use super::spill::auto_unless_set;
-use ark_bn254::{Bn254, Fr};
-use ark_ff::UniformRand;
-use ark_groth16::Proof;
 use plimsoll::Runtime;
-use plimsoll::groth16::assignment::Assignment;
+use plimsoll::groth16::batch::Batch;
 use plimsoll::groth16::circom::json::write_proof_and_public;
 use plimsoll::groth16::circom::r1cs::R1csFile;
 use plimsoll::groth16::circom::wtns::WitnessFile;
@@ -23,25 +20,20 @@ use plimsoll::groth16::error::ProveError;
 use plimsoll::groth16::key::KeyFile;
 use plimsoll::groth16::prover::Prover;
 use plimsoll::groth16::r1cs::MatrixFile;
-use plimsoll::limit::format_bytes;
 use rand::RngCore;
 use rand_chacha::ChaCha20Rng;
 use std::path::Path;
 use std::time::Instant;
 use zeroize::Zeroizing;
 
-/// A proof, its public inputs, and the size of its domain.
-struct Proved {
-    proof: Proof<Bn254>,
-    public: Vec<Fr>,
-    domain_size: usize,
-}
-
 pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
+    if let Some((zkey, batch)) = args.files.batch() {
+        return super::batch::run(args, zkey, batch);
+    }
     // What may be wrong with the command line is found before a key is made.
     let out = args.files.outputs()?;
     Pictures::check(args)?;
-    let runtime = args.spill.runtime(args.limit.or_else(auto_unless_set))?;
+    let runtime = args.runtime()?;
     let key_seconds = match args.files.circom() {
         Some(_) => 0.0,
         None => KeyPaths::of(args.compressions, args.key_dir.as_deref())?.make_if_missing(
@@ -65,7 +57,7 @@ pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
     live.finish();
     // A run that failed is the one to look at.
     pictures.stop();
-    let proved = match proved.and_then(|proved| proved) {
+    let (proved, used) = match proved.and_then(|proved| proved) {
         Ok(proved) => proved,
         Err(failure) => {
             pictures.write_or_warn(runtime.meter().peak_rss_bytes().unwrap_or(0));
@@ -81,12 +73,7 @@ pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
     let limit_bytes = runtime.limit_bytes().unwrap_or(u64::MAX);
     if peak_rss_bytes > limit_bytes {
         out.iter().for_each(Outputs::remove);
-        return Err(Failure::NoProof(format!(
-            "a proof was made, but the process took {} at its peak, over the limit of {}; please \
-             report it with the output of `plimsoll plan`, and raise the limit meanwhile",
-            format_bytes(peak_rss_bytes),
-            format_bytes(limit_bytes),
-        )));
+        return Err(over_the_limit(peak_rss_bytes, limit_bytes));
     }
     let report = ProofReport {
         verified: true,
@@ -97,8 +84,8 @@ pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
         key_seconds,
         wall_seconds: started.elapsed().as_secs_f64(),
         domain_size: proved.domain_size,
-        stages: runtime.take_stages(),
-        spill: runtime.spill_stats(),
+        stages: used.take_stages(),
+        spill: used.spill_stats(),
     };
     if args.json {
         return print(&report.json()?);
@@ -110,27 +97,51 @@ pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
     print(&text)
 }
 
+/// Runs `prove` with a prover of `runtime`, or of a permit where a limit is shared with other
+/// processes. Returns the runtime that it was, too.
+fn with_prover(
+    runtime: &Runtime,
+    key: &KeyFile,
+    matrices: Option<&MatrixFile>,
+    live: &Live,
+    prove: impl FnOnce(Prover<'_>) -> Result<Proved, Failure>,
+) -> Result<(Proved, Runtime), Failure> {
+    if runtime.shared_limit().is_none() {
+        let proved = prove(Prover::new(runtime, key, matrices)?.progress(live))?;
+        return Ok((proved, runtime.clone()));
+    }
+    let batch = Batch::new(runtime, key, matrices)?;
+    let permit = batch.permit("proof").wait()?;
+    let proved = prove(Prover::new(permit.runtime(), key, matrices)?.progress(live))?;
+    Ok((proved, permit.runtime().clone()))
+}
+
 fn prove_circom(
     runtime: &Runtime,
     [zkey, wtns]: [&Path; 2],
     r1cs: Option<&Path>,
     rng: &mut ChaCha20Rng,
     live: &Live,
-) -> Result<Proved, Failure> {
+) -> Result<(Proved, Runtime), Failure> {
     let key = KeyFile::open_zkey(zkey)?;
     let circuit = r1cs.map(R1csFile::open).transpose()?;
     let witness = open_witness(&key, wtns, runtime)?;
-    let prover = Prover::new(runtime, &key, None)?.progress(live);
-    let assignment = prover.assign_witness(&witness)?;
-    key.warnings().iter().chain(&witness.warnings()).for_each(|odd| eprintln!("warning: {odd}"));
-    // A witness that came through a pipe is in memory: it stays for as long as it may be asked for.
-    let suspects = circuit.map(|circuit| (circuit, witness));
-    match (finish(&prover, &key, assignment, rng), suspects) {
-        (Err(ProveError::NotVerified), Some((circuit, witness))) => {
-            Err(who_is_wrong(runtime, &circuit, &witness)?)
+    with_prover(runtime, &key, None, live, |prover| {
+        let assignment = prover.assign_witness(&witness)?;
+        key.warnings()
+            .iter()
+            .chain(&witness.warnings())
+            .for_each(|odd| eprintln!("warning: {odd}"));
+        // A witness that came through a pipe is in memory: it stays for as long as it may be asked
+        // for.
+        let suspects = circuit.map(|circuit| (circuit, witness));
+        match (finish(&prover, &key, assignment, rng), suspects) {
+            (Err(ProveError::NotVerified), Some((circuit, witness))) => {
+                Err(who_is_wrong(runtime, &circuit, &witness)?)
+            }
+            (proved, _) => Ok(proved?),
         }
-        (proved, _) => Ok(proved?),
-    }
+    })
 }
 
 /// Says whether the witness or the key is at fault for a proof that does not verify.
@@ -151,26 +162,15 @@ fn prove_built_in(
     args: &ProveArgs,
     rng: &mut ChaCha20Rng,
     live: &Live,
-) -> Result<Proved, Failure> {
+) -> Result<(Proved, Runtime), Failure> {
     let paths = KeyPaths::of(args.compressions, args.key_dir.as_deref())?;
     let key = KeyFile::open_arkworks(&paths.key)?;
     let matrices = MatrixFile::open(&paths.matrices).map_err(ProveError::from)?;
     let mut secret = Zeroizing::new([0u8; DIGEST_BYTES]);
     rng.fill_bytes(&mut *secret);
-    let circuit = Sha256Chain::new(*secret, args.compressions as usize);
-    let prover = Prover::new(runtime, &key, Some(&matrices))?.progress(live);
-    let assignment = prover.assign_circuit(circuit)?;
-    Ok(finish(&prover, &key, assignment, rng)?)
-}
-
-fn finish(
-    prover: &Prover<'_>,
-    key: &KeyFile,
-    assignment: Assignment,
-    rng: &mut ChaCha20Rng,
-) -> Result<Proved, ProveError> {
-    let public = assignment.first(key.public_inputs() + 1)?.split_off(1);
-    let (r, s) = (Zeroizing::new(Fr::rand(rng)), Zeroizing::new(Fr::rand(rng)));
-    let proof = prover.prove(assignment, *r, *s)?;
-    Ok(Proved { proof, public, domain_size: key.domain_size() })
+    with_prover(runtime, &key, Some(&matrices), live, |prover| {
+        let circuit = Sha256Chain::new(*secret, args.compressions as usize);
+        let assignment = prover.assign_circuit(circuit)?;
+        Ok(finish(&prover, &key, assignment, rng)?)
+    })
 }

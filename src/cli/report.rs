@@ -19,15 +19,29 @@
 //!   spill              resident_bytes, packed_bytes, file_bytes, and totals of the run
 //! ```
 //!
+//! The JSON of `prove --batch FILE --json` is one object on one line, also if proofs failed:
+//!
+//! ```text
+//!   proofs             a list, in the order of the file, of: wtns, and
+//!                      verified, proof, public, wall_seconds, permit; or error, kind, exit
+//!                      permit: name, bytes, peak_bytes, outgrown_bytes, moved_bytes, stalls,
+//!                      stalled_nanos
+//!   limit_bytes, limit_source, peak_rss_bytes, over_limit, wall_seconds, domain_size: as above
+//! ```
+//!
 //! Fields may be added; none is renamed or taken away without a new major version.
 
-use super::failure::Failure;
+use super::failure::{Failed, Failure};
+use super::files::Outputs;
 use plimsoll::groth16::plan::{PlannedStage, ProofPlan};
 use plimsoll::limit::format_bytes;
 use plimsoll::ntt::Moved;
+use plimsoll::permit::PermitReport;
 use plimsoll::spill::SpillStats;
 use plimsoll::stage::StageReport;
 use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The result of a proof.
 #[derive(Debug, Serialize)]
@@ -101,6 +115,104 @@ impl ProofReport {
             );
         }
         text
+    }
+}
+
+/// The result of a batch.
+#[derive(Debug, Serialize)]
+pub(super) struct BatchReport {
+    pub(super) proofs: Vec<BatchRow>,
+    pub(super) limit_bytes: u64,
+    pub(super) limit_source: String,
+    pub(super) peak_rss_bytes: u64,
+    pub(super) over_limit: u64,
+    pub(super) wall_seconds: f64,
+    pub(super) domain_size: usize,
+}
+
+/// A proof of a batch.
+#[derive(Debug, Serialize)]
+pub(super) struct BatchRow {
+    wtns: PathBuf,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Outcome {
+    Made {
+        verified: bool,
+        proof: PathBuf,
+        public: PathBuf,
+        wall_seconds: f64,
+        permit: PermitReport,
+    },
+    Failed(Failed),
+}
+
+impl BatchRow {
+    pub(super) fn made(wtns: &Path, out: &Outputs, took: Duration, permit: PermitReport) -> Self {
+        let [proof, public] = out.paths().map(Path::to_owned);
+        let wall_seconds = took.as_secs_f64();
+        let outcome = Outcome::Made { verified: true, proof, public, wall_seconds, permit };
+        Self { wtns: wtns.to_owned(), outcome }
+    }
+
+    pub(super) fn failed(wtns: &Path, failure: &Failure) -> Self {
+        Self { wtns: wtns.to_owned(), outcome: Outcome::Failed(failure.row()) }
+    }
+
+    fn is_made(&self) -> bool {
+        matches!(self.outcome, Outcome::Made { .. })
+    }
+}
+
+impl BatchReport {
+    /// Returns the report as one line of JSON.
+    pub(super) fn json(&self) -> Result<String, Failure> {
+        json(self)
+    }
+
+    fn made(&self) -> usize {
+        self.proofs.iter().filter(|row| row.is_made()).count()
+    }
+
+    /// Returns the report as a table.
+    pub(super) fn table(&self) -> String {
+        let mut text =
+            format!("{:>12} {:>12} {:>12} {:>10}  witness\n", "permit", "peak", "moved", "wall");
+        for row in &self.proofs {
+            let wtns = row.wtns.display();
+            text += &match &row.outcome {
+                Outcome::Made { wall_seconds, permit, .. } => format!(
+                    "{:>12} {:>12} {:>12} {wall_seconds:>8.3} s  {wtns}\n",
+                    size(permit.bytes),
+                    size(permit.peak_bytes),
+                    size(permit.moved_bytes),
+                ),
+                Outcome::Failed(failed) => format!("{:>49}  {wtns}\n", failed.kind),
+            };
+        }
+        text += &format!(
+            "\n{} of {} proofs made and verified in {}\n",
+            self.made(),
+            self.proofs.len(),
+            seconds(self.wall_seconds)
+        );
+        text += &format!("peak {} under a limit of {}\n", size(self.peak_rss_bytes), {
+            &self.limit_source
+        });
+        text
+    }
+
+    /// Returns what the command fails with when `first` was the first failure.
+    pub(super) fn failure(&self, first: &Failure) -> Failure {
+        let (all, made) = (self.proofs.len(), self.made());
+        Failure::Batch {
+            text: format!("{} of {all} proofs were not made; the first: {first}", all - made),
+            row: first.row(),
+        }
     }
 }
 

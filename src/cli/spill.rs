@@ -6,6 +6,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use plimsoll::Runtime;
 use plimsoll::error::Error;
 use plimsoll::limit::{LimitSpec, parse_bytes};
+use plimsoll::permit::SharedLimit;
 use plimsoll::spill::{Encryption, SpillOptions, SpillTier};
 use plimsoll_arena::process::{LIMIT_VARIABLE, SPILL_DIR_VARIABLE, variable};
 use std::ffi::OsStr;
@@ -84,13 +85,20 @@ impl SpillArgs {
     ///
     /// A folder or a tier that was asked for must do. The default one need not: without it, a proof
     /// that fits in memory is made all the same.
-    pub(super) fn runtime(&self, limit: Option<LimitSpec>) -> Result<Runtime, Failure> {
+    pub(super) fn runtime(
+        &self,
+        limit: Option<LimitSpec>,
+        shared: Option<SharedLimit>,
+    ) -> Result<Runtime, Failure> {
         let build = |options| {
-            let builder = Runtime::builder().spill(options);
-            match limit {
-                Some(limit) => builder.limit(limit).build(),
-                None => builder.build(),
+            let mut builder = Runtime::builder().spill(options);
+            if let Some(limit) = limit {
+                builder = builder.limit(limit);
             }
+            if let Some(shared) = &shared {
+                builder = builder.shared_limit(shared.clone());
+            }
+            builder.build()
         };
         if self.no_spill {
             return Ok(build(self.options(None))?);

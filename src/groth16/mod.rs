@@ -29,10 +29,11 @@
 //! ```
 //!
 //! [`setup`] makes a key for an arkworks circuit, [`key`] and [`circom`] read keys and witnesses,
-//! [`plan`] says what a proof will need, [`prover`] makes it. The proof is byte for byte the one
-//! that ark-groth16 makes from the same key, assignment, `r` and `s`.
+//! [`plan`] says what a proof will need, [`prover`] makes it, [`batch`] makes many. The proof is
+//! byte for byte the one that ark-groth16 makes from the same key, assignment, `r` and `s`.
 
 pub mod assignment;
+pub mod batch;
 pub mod circom;
 pub mod circuit;
 pub mod error;

@@ -172,36 +172,53 @@ impl ProofPlan {
     ///
     /// # Errors
     ///
-    /// [`Error::OverLimit`] when that does not fit either; it names the smallest limit that would
-    /// do.
+    /// [`Error::OverLimit`] or [`Error::OverPermit`] when that does not fit either. It names the
+    /// smallest limit, or permit, that would do.
     pub fn for_runtime(shape: &Shape, runtime: &Runtime) -> Result<Self, Error> {
         let used = used_bytes(runtime)?;
         let limit_bytes = runtime.limit_bytes().unwrap_or(u64::MAX);
         let limit = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
         let threads = rayon::current_num_threads();
+        // A permit is for vectors: the program is beside it.
+        let beside =
+            |plan: &Self| if runtime.permit_name().is_some() { plan.base_bytes } else { 0 };
+        let needs = |plan: &Self| plan.minimum_bytes() - beside(plan);
         let mut chunk_len = CHUNK_LEN_MAX;
         while chunk_len >= CHUNK_LEN_MIN {
             let plan = Self::in_core(shape, used, chunk_len, threads);
-            if plan.minimum_bytes() <= limit {
+            if needs(&plan) <= limit {
                 return Ok(plan);
             }
             chunk_len /= 2;
         }
-        if runtime.can_spill()
-            && let Ok(plan) = Self::out_of_core(shape, used, limit, threads)
-            && plan.minimum_bytes() <= limit
+        let smallest = Self::smallest(shape, used, threads, runtime.can_spill());
+        let within = limit.saturating_add(beside(&smallest));
+        if smallest.split().is_some()
+            && let Ok(plan) = Self::out_of_core(shape, used, within, threads)
+            && needs(&plan) <= limit
         {
             return Ok(plan);
         }
-        let smallest = Self::smallest(shape, used, threads, runtime.can_spill());
-        let peak = smallest.largest();
-        Err(Error::OverLimit {
-            stage: peak.name.text().to_owned(),
-            asked_bytes: peak.need_bytes as u64,
-            short_bytes: smallest.minimum_bytes().saturating_sub(limit) as u64,
-            limit_bytes,
-            fits_bytes: smallest.minimum_bytes() as u64,
-            holders: smallest.holders(peak),
+        let stage = smallest.largest().name.text().to_owned();
+        let asked_bytes = smallest.largest().need_bytes as u64;
+        let (fits_bytes, holders) = (needs(&smallest) as u64, smallest.holders());
+        Err(match runtime.permit_name() {
+            Some(permit) => Error::OverPermit {
+                permit: permit.to_owned(),
+                stage,
+                asked_bytes,
+                permit_bytes: limit_bytes,
+                fits_bytes,
+                holders,
+            },
+            None => Error::OverLimit {
+                stage,
+                asked_bytes,
+                short_bytes: fits_bytes.saturating_sub(limit_bytes),
+                limit_bytes,
+                fits_bytes,
+                holders,
+            },
         })
     }
 
@@ -321,7 +338,15 @@ impl ProofPlan {
         self.stages.iter().max_by_key(bytes).unwrap_or(&self.stages[0])
     }
 
-    fn holders(&self, stage: &PlannedStage) -> Vec<Held> {
+    /// Returns the bytes of vectors that this plan keeps in memory at least: what a permit for the
+    /// proof is worth.
+    #[must_use]
+    pub fn vector_bytes(&self) -> usize {
+        self.minimum_bytes() - self.base_bytes
+    }
+
+    fn holders(&self) -> Vec<Held> {
+        let stage = self.largest();
         let held = |name: &str, bytes: usize| Held::new(name, bytes);
         let before = if self.split().is_some() { 0 } else { stage.before_bytes };
         let mut holders = vec![

@@ -70,8 +70,8 @@ pub struct Prover<'a> {
     matrices: Option<&'a MatrixFile>,
     progress: &'a dyn Progress,
     plan: ProofPlan,
-    /// What the plan allows the program itself.
-    _expected: Expected,
+    /// What the plan allows the program itself. Who grants a permit has allowed it once for all.
+    _expected: Option<Expected>,
 }
 
 impl std::fmt::Debug for Prover<'_> {
@@ -101,7 +101,8 @@ impl<'a> Prover<'a> {
         let shape = Shape::of(key, matrices);
         let plan = ProofPlan::for_runtime(&shape, runtime)?;
         // What the plan allows the program itself is not for vectors, even before it is used.
-        let _expected = runtime.expect_foreign(plan.base_bytes());
+        let is_alone = runtime.permit_name().is_none();
+        let _expected = is_alone.then(|| runtime.expect_foreign(plan.base_bytes()));
         Ok(Self { runtime, key, matrices, progress: &(), plan, _expected })
     }
 

@@ -264,6 +264,8 @@ pub(crate) fn unclimbing<R>(job: impl FnOnce() -> R) -> R {
 /// The ladder: its rungs, and who may climb it.
 pub(crate) struct Ladder {
     account: AccountRef,
+    /// The permit whose bytes are the limit; `usize::MAX` for none.
+    permit_bytes: usize,
     rungs: OnceLock<Vec<Box<dyn Rung>>>,
     climb: Mutex<()>,
     enforcement: Enforcement,
@@ -279,6 +281,7 @@ pub(crate) struct Ladder {
 impl Ladder {
     pub(crate) fn new(account: AccountRef, enforcement: Enforcement, on_thrash: OnThrash) -> Self {
         Self {
+            permit_bytes: usize::MAX,
             thrashed_before: account.thrash().times(),
             on_thrash,
             account,
@@ -290,6 +293,12 @@ impl Ladder {
             when_lowered: AtomicU64::new(0),
             stopped: AtomicU64::new(0),
         }
+    }
+
+    /// Makes the ladder of a runtime under a permit.
+    pub(crate) fn within(mut self, permit_bytes: usize) -> Self {
+        self.permit_bytes = permit_bytes;
+        self
     }
 
     /// Sets the rungs, the first to be climbed in front. The runtime calls it once.
@@ -353,7 +362,8 @@ impl Ladder {
         self.count(cause);
         let rest_before = self.account.rest_bytes(Owner::Pools);
         let mut climb = Climb { cause, rest_before, rest_freed: 0 };
-        let target = short_bytes.saturating_add(slack_bytes(self.account.limit_bytes()));
+        let limit = self.account.limit_bytes().min(self.permit_bytes);
+        let target = short_bytes.saturating_add(slack_bytes(limit));
         let mut total = 0;
         self.rungs().for_each(Rung::begin);
         for rung in self.rungs() {

@@ -1,16 +1,20 @@
 //! Settings of a runtime, and how its parts are wired.
 
+use super::settings::Settings;
 use super::{Inner, Runtime, set_limit};
 use crate::alloc::PagedBlocks;
 use crate::error::Error;
-use crate::limit::LimitSpec;
+use crate::limit::{Limit, LimitSpec};
 use crate::meter::Meter;
+use crate::permit::queue::Queue;
+use crate::permit::shared::SharedLimit;
 use crate::reclaim::rungs::{AllocatorCache, CachedBlocks, HeapTrim, Holders, NamedPool};
-use crate::reclaim::{Enforcement, Ladder, OnThrash};
+use crate::reclaim::{Enforcement, Ladder, OnThrash, Rung};
 use crate::spill::rung::Vectors;
 use crate::spill::{Spill, SpillOptions};
 use plimsoll_arena::process::AccountRef;
-use plimsoll_arena::{Ledger, OverLimitRelease, Pool, Pressure, Secrecy};
+use plimsoll_arena::sync::unpoisoned;
+use plimsoll_arena::{Grant, Ledger, OverLimitRelease, Pool, Pressure, Secrecy};
 use std::sync::{Arc, Mutex};
 
 impl Runtime {
@@ -26,9 +30,7 @@ impl Runtime {
 pub struct RuntimeBuilder {
     limit: Option<LimitSpec>,
     account: AccountRef,
-    enforcement: Enforcement,
-    on_thrash: OnThrash,
-    spill: Option<SpillOptions>,
+    settings: Settings,
 }
 
 impl RuntimeBuilder {
@@ -60,21 +62,30 @@ impl RuntimeBuilder {
     /// Chooses which paths enforce the limit; all by default.
     #[must_use]
     pub fn enforcement(mut self, enforcement: Enforcement) -> Self {
-        self.enforcement = enforcement;
+        self.settings.enforcement = enforcement;
         self
     }
 
     /// Sets what happens when keeping to the limit takes more than half of the time.
     #[must_use]
     pub fn on_thrash(mut self, policy: OnThrash) -> Self {
-        self.on_thrash = policy;
+        self.settings.on_thrash = policy;
         self
     }
 
     /// Sets where cold vectors go. Without this call they stay in memory.
     #[must_use]
     pub fn spill(mut self, options: SpillOptions) -> Self {
-        self.spill = Some(options);
+        self.settings.spill = Some(options);
+        self
+    }
+
+    /// Grants permits only within a limit that several processes share, besides this process's
+    /// own. What this process holds now counts there, too; what it makes outside of permits
+    /// afterwards does not.
+    #[must_use]
+    pub fn shared_limit(mut self, shared: SharedLimit) -> Self {
+        self.settings.shared = Some(shared);
         self
     }
 
@@ -83,16 +94,52 @@ impl RuntimeBuilder {
     /// # Errors
     ///
     /// [`Error::Limit`] when the limit cannot be resolved, [`Error::Meter`] when the kernel's
-    /// figures cannot be read, [`Error::Arena`] when no addresses can be reserved, and
+    /// figures cannot be read, [`Error::Shared`] when the table of a shared limit cannot be changed,
+    /// [`Error::Arena`] when no addresses can be reserved, and
     /// [`Error::Spill`] when the spill folder cannot be used.
     pub fn build(self) -> Result<Runtime, Error> {
         let meter = Meter::live()?;
-        meter.rss_bytes()?;
+        let rss_bytes = meter.rss_bytes()?;
+        if let Some(shared) = &self.settings.shared {
+            shared.note_program(rss_bytes)?;
+        }
         let account = self.account;
         account.read_environment();
         let limit = self.limit.map(|spec| set_limit(&account, spec, &meter)).transpose()?.flatten();
-        let ledger = Arc::new(crate::testing::scope::counted(Ledger::on(account.clone())));
-        let release = match self.enforcement.at_release {
+        let ledger = Ledger::on(account);
+        Runtime::wire(ledger, None, self.settings, meter, limit)
+    }
+}
+
+impl Runtime {
+    /// Makes a runtime whose limit is a grant of this one's ledger, for the permit `name`.
+    pub(crate) fn within(&self, name: &str, grant: Grant) -> Result<Runtime, Error> {
+        let inner = &self.inner;
+        let mut settings = inner.settings.clone();
+        let (part, whole) = (grant.bytes(), inner.ledger.limit_bytes());
+        // It has them already.
+        settings.shared = None;
+        settings.spill = settings.spill.map(|options| options.part(part, whole));
+        let (ledger, meter) = (inner.ledger.within(grant), Meter::live()?);
+        let runtime = Self::wire(ledger, Some(name.to_owned()), settings, meter, None)?;
+        let observer = unpoisoned(inner.observer.lock()).clone();
+        *unpoisoned(runtime.inner.observer.lock()) = observer;
+        Ok(runtime)
+    }
+
+    /// Wires a runtime around a ledger, which knows the limit.
+    fn wire(
+        ledger: Ledger,
+        permit: Option<String>,
+        settings: Settings,
+        meter: Meter,
+        limit: Option<Limit>,
+    ) -> Result<Runtime, Error> {
+        let Settings { enforcement, on_thrash, spill, shared: _ } = &settings;
+        let account = ledger.account_ref().clone();
+        let granted = ledger.granted().map(Grant::bytes);
+        let ledger = Arc::new(crate::testing::scope::counted(ledger));
+        let release = match enforcement.at_release {
             true => OverLimitRelease::GiveBack,
             false => OverLimitRelease::Keep,
         };
@@ -102,27 +149,34 @@ impl RuntimeBuilder {
         };
         let vectors = pool("vectors", Secrecy::Public)?;
         let secrets = pool("secret vectors", Secrecy::Secret)?;
-        let ladder = Arc::new(Ladder::new(account.clone(), self.enforcement, self.on_thrash));
-        let store = self.spill.as_ref().map(|options| options.open(&ledger)).transpose()?;
-        let io_threads = self.spill.as_ref().map_or(1, SpillOptions::threads);
+        let ladder = Ladder::new(account.clone(), *enforcement, *on_thrash);
+        let ladder = Arc::new(ladder.within(granted.unwrap_or(usize::MAX)));
+        let store = spill.as_ref().map(|options| options.open(&ledger)).transpose()?;
+        let io_threads = spill.as_ref().map_or(1, SpillOptions::threads);
         let spill = Spill::new(Arc::clone(&ledger), store, io_threads);
         let holders = Arc::new(Holders::default());
         let blocks = CachedBlocks([&vectors, &secrets].map(Arc::downgrade).to_vec());
-        ladder.put_up(vec![
+        let own: [Box<dyn Rung>; 3] = [
             Box::new(blocks.clone()),
-            Box::new(AllocatorCache(account.clone())),
             Box::new(Arc::clone(&holders)),
             Box::new(Vectors::new(Arc::downgrade(&spill), blocks)),
-            Box::new(PagedBlocks(account.clone())),
-            Box::new(HeapTrim(account.clone())),
-        ]);
-        let pressure: Arc<dyn Pressure> = Arc::clone(&ladder) as _;
-        account.register(Arc::downgrade(&pressure));
-        assert!(ledger.connect(pressure), "the ledger was just made");
+        ];
+        ladder.put_up(match granted {
+            // What the rest of the process frees makes no room in a permit.
+            Some(_) => own.into(),
+            None => with_the_process(own, &account),
+        });
+        let queue = Arc::new(Queue::default());
+        let pressures: [Arc<dyn Pressure>; 2] = [Arc::clone(&ladder) as _, Arc::clone(&queue) as _];
+        pressures.iter().for_each(|pressure| account.register(Arc::downgrade(pressure)));
+        assert!(ledger.connect(Arc::clone(&ladder) as _), "the ledger was just made");
         ledger.sample();
         let (stages, observer) = (Mutex::default(), Mutex::default());
         let limit = Mutex::new(limit);
         let inner = Inner {
+            permit,
+            queue,
+            settings,
             account,
             limit,
             meter,
@@ -137,4 +191,17 @@ impl RuntimeBuilder {
         };
         Ok(Runtime { inner: Arc::new(inner) })
     }
+}
+
+/// The runtime's own rungs with those of the process between and after them, in the ladder's order.
+fn with_the_process(own: [Box<dyn Rung>; 3], account: &AccountRef) -> Vec<Box<dyn Rung>> {
+    let [blocks, holders, vectors] = own;
+    vec![
+        blocks,
+        Box::new(AllocatorCache(account.clone())),
+        holders,
+        vectors,
+        Box::new(PagedBlocks(account.clone())),
+        Box::new(HeapTrim(account.clone())),
+    ]
 }

@@ -108,6 +108,14 @@ impl SpillOptions {
         self
     }
 
+    /// Returns the settings of a part of the runtime, which may use the same part of the disk.
+    pub(crate) fn part(&self, bytes: usize, of_bytes: usize) -> Self {
+        let whole = self.quota_bytes;
+        let part = u128::from(whole) * bytes as u128 / of_bytes.max(bytes).max(1) as u128;
+        let quota_bytes = if whole == u64::MAX { whole } else { part as u64 };
+        Self { quota_bytes, ..self.clone() }
+    }
+
     pub(crate) fn threads(&self) -> usize {
         self.io_threads
     }

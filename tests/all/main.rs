@@ -1,4 +1,6 @@
 //! Whole-system tests, through the public face: proofs and limits.
 
+mod batches;
 mod proofs;
+mod shared_limits;
 mod support;

@@ -1,5 +1,7 @@
 //! The command as a user runs it: exit codes, JSON, files, and the limit that is kept.
 
+#[path = "command_batch.rs"]
+mod batch;
 #[path = "command_files.rs"]
 mod files;
 

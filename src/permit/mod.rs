@@ -1,0 +1,365 @@
+//! Permits: bytes of the limit that one job may hold, granted in order of arrival.
+//!
+//! ```text
+//!   limit | program | permit "proof 1"     | permit "proof 2"     |  room   |
+//!                     its own runtime:       its own runtime        "proof 3" waits
+//!                     pools, ladder, stages
+//! ```
+//!
+//! A permit has a [`Runtime`] of its own. Its bytes are the limit of that runtime: what is made
+//! there is charged to the permit, its ladder packs and spills its own vectors only, and its stages
+//! and peaks are its own. So two jobs cannot take each other's bytes, and as many run as fit.
+//!
+//! ```
+//! use plimsoll::Runtime;
+//!
+//! let runtime = Runtime::builder().own_limit().limit_bytes(1 << 30).build()?;
+//! let permit = runtime.permit("proof", 64 << 20)?; // waits while earlier ones have the bytes
+//! let column = permit.runtime().zeroed::<u64>(1 << 20)?;
+//! assert!(permit.runtime().zeroed::<u64>(8 << 20).is_err()); // 8 MiB and 64 MiB are too many
+//! drop(column);
+//! assert_eq!(permit.report().peak_bytes, 8 << 20);
+//! drop(permit); // the bytes are free for the next
+//! # Ok::<(), plimsoll::Error>(())
+//! ```
+//!
+//! Several processes share a limit by its name ([`RuntimeBuilder::shared_limit`]). A process that
+//! is killed loses its bytes to the others at once.
+//!
+//! [`RuntimeBuilder::shared_limit`]: crate::runtime::RuntimeBuilder::shared_limit
+//!
+//! What the program holds outside of permits is not bounded by them. A permit finds room beside it,
+//! or waits. It never waits for bytes that no permit will give back: then it is refused.
+//!
+//! A vector outlives its permit for as long as somebody holds it, and so do the bytes.
+
+pub(crate) mod queue;
+pub(crate) mod shared;
+#[cfg(test)]
+mod shared_tests;
+#[cfg(test)]
+mod tests;
+
+pub use shared::{Member, SharedError, SharedLimit};
+
+use crate::error::Error;
+use crate::reclaim::Held;
+use crate::runtime::Runtime;
+use plimsoll_arena::{Grant, OverLimit};
+use queue::{Place, Then};
+use shared::Asked;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+
+/// Bytes of the limit that a job may hold, and the runtime in which it holds them.
+///
+/// Dropping it gives the bytes back, once the vectors of its runtime are gone, too.
+#[derive(Debug)]
+#[must_use = "a permit that is dropped is given back"]
+pub struct Permit {
+    runtime: Runtime,
+    name: String,
+    bytes: u64,
+}
+
+/// What was made under a permit, so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct PermitReport {
+    /// The name of the permit.
+    pub name: String,
+    /// The bytes granted.
+    pub bytes: u64,
+    /// The most bytes that its vectors held at once, those in its pools' caches included.
+    pub peak_bytes: u64,
+    /// By how many bytes that was more than granted: what may exceed a limit exceeded this one.
+    pub outgrown_bytes: u64,
+    /// Bytes of vectors that were packed or spilled, and brought back.
+    pub moved_bytes: u64,
+    /// Times a vector was needed and not there.
+    pub stalls: u64,
+    /// Nanoseconds waited for it, over all threads.
+    pub stalled_nanos: u64,
+}
+
+impl Permit {
+    /// Returns the runtime whose limit are the bytes of this permit.
+    #[must_use]
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Returns the name that errors and reports use.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the bytes granted.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Returns what was made under the permit, so far.
+    #[must_use]
+    pub fn report(&self) -> PermitReport {
+        let spilled = self.runtime.spill_stats();
+        let peak_bytes = self.runtime.ledger().held().peak_bytes() as u64;
+        PermitReport {
+            name: self.name.clone(),
+            bytes: self.bytes,
+            peak_bytes,
+            outgrown_bytes: peak_bytes.saturating_sub(self.bytes),
+            moved_bytes: spilled.packed_total + spilled.spilled_total + spilled.loaded_total,
+            stalls: spilled.stalls,
+            stalled_nanos: spilled.stalled_nanos,
+        }
+    }
+}
+
+impl Runtime {
+    /// Waits for `bytes` of the limit, behind those who asked before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OverLimit`] when they do not fit although no other permit is in force: waiting
+    /// would not help. What building a runtime may say.
+    pub fn permit(&self, name: &str, bytes: u64) -> Result<Permit, Error> {
+        self.permit_between(name, bytes, bytes)
+    }
+
+    /// Waits for at least `least_bytes`, and takes up to `best_bytes` if there is room for more.
+    /// [`Permit::bytes`] says what it got.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Runtime::permit`].
+    pub fn permit_between(
+        &self,
+        name: &str,
+        least_bytes: u64,
+        best_bytes: u64,
+    ) -> Result<Permit, Error> {
+        self.permit_async(name, least_bytes, best_bytes).wait()
+    }
+
+    /// Returns a permit for `bytes` if they are free now and nobody waits for one; else `None`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Runtime::permit`].
+    pub fn try_permit(&self, name: &str, bytes: u64) -> Result<Option<Permit>, Error> {
+        let mut waiting = self.permit_async(name, bytes, bytes);
+        match Pin::new(&mut waiting).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(permit) => permit.map(Some),
+            Poll::Pending => Ok(None),
+        }
+    }
+
+    /// As [`Runtime::permit_between`], for a task that must not block its thread. The place in the
+    /// queue is taken now, and given up when the future is dropped. Any executor will do.
+    ///
+    /// Polling it may pack or spill vectors of this runtime, as any charge may.
+    pub fn permit_async(&self, name: &str, least_bytes: u64, best_bytes: u64) -> Waiting {
+        Waiting {
+            place: Some(self.queue().arrive()),
+            runtime: self.clone(),
+            name: name.to_owned(),
+            least_bytes,
+            best_bytes: best_bytes.max(least_bytes),
+            is_in_table: false,
+        }
+    }
+
+    /// Returns how many wait for a permit.
+    #[must_use]
+    pub fn waiting_for_permits(&self) -> usize {
+        self.queue().waiting()
+    }
+}
+
+/// Wakes a thread that waits.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// A permit that is waited for.
+#[must_use = "it takes its permit only when it is polled"]
+pub struct Waiting {
+    /// Gone once the permit is granted or refused.
+    place: Option<Place>,
+    runtime: Runtime,
+    name: String,
+    least_bytes: u64,
+    best_bytes: u64,
+    /// The table of a shared limit says that this process waits.
+    is_in_table: bool,
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiting")
+            .field("name", &self.name)
+            .field("least_bytes", &self.least_bytes)
+            .field("best_bytes", &self.best_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Future for Waiting {
+    type Output = Result<Permit, Error>;
+
+    /// # Panics
+    ///
+    /// When it is polled after it was ready.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let place = self.place.take().expect("polled after it was ready");
+        let ready = loop {
+            let Some(returns) = place.turn(context.waker()) else { break None };
+            let (others, refused) = match self.ask(&place) {
+                Ok(Answer::Granted(grant)) => break Some(self.permit(&place, grant)),
+                Ok(Answer::NoRoom(over)) => (false, self.refused(&over)),
+                Ok(Answer::Shared { others, refused }) => (others, refused),
+                Err(error) => break Some(Err(error)),
+            };
+            match place.then(returns, context.waker(), others) {
+                Then::AskAgain => {}
+                Then::Sleep => break None,
+                Then::GiveUp => break Some(Err(refused)),
+            }
+        };
+        match ready {
+            Some(ready) => Poll::Ready(ready),
+            None => {
+                self.place = Some(place);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let (true, Some(shared)) = (self.is_in_table, self.runtime.shared_limit()) {
+            // The table is as it was if this fails; it is looked at again when the process ends.
+            let _ = shared.leave();
+        }
+    }
+}
+
+/// What came of asking for bytes.
+enum Answer {
+    Granted(Grant),
+    /// This process has no room.
+    NoRoom(OverLimit),
+    /// The processes that share a limit have none.
+    Shared {
+        others: bool,
+        refused: Error,
+    },
+}
+
+impl Waiting {
+    /// Waits on this thread.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Runtime::permit`].
+    pub fn wait(mut self) -> Result<Permit, Error> {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut context = Context::from_waker(&waker);
+        loop {
+            match Pin::new(&mut self).poll(&mut context) {
+                Poll::Ready(permit) => return permit,
+                Poll::Pending => std::thread::park(),
+            }
+        }
+    }
+
+    /// Asks this process for the bytes, then those that it shares a limit with.
+    fn ask(&mut self, place: &Place) -> Result<Answer, Error> {
+        let grant = match self.grant() {
+            Ok(grant) => grant,
+            Err(over) => return Ok(Answer::NoRoom(over)),
+        };
+        let Some(shared) = self.runtime.shared_limit() else { return Ok(Answer::Granted(grant)) };
+        match shared.ask(self.least_bytes, grant.bytes() as u64)? {
+            Asked::Granted(bytes) => {
+                self.is_in_table = false;
+                Ok(Answer::Granted(grant.at_most(bytes as usize)))
+            }
+            Asked::Wait { others } => {
+                self.is_in_table = true;
+                place.queue().watch().map_err(|why| shared.failed("watched", why))?;
+                Ok(Answer::Shared { others, refused: self.refused_by_all(shared, 0)? })
+            }
+            Asked::Never(missing) => Err(self.refused_by_all(shared, missing)?),
+        }
+    }
+
+    /// Takes the best that there is room for, but not less than the least. Cached blocks go for the
+    /// best; the rest of the ladder is climbed for the least alone.
+    fn grant(&self) -> Result<Grant, OverLimit> {
+        let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let (least, best) = (bytes(self.least_bytes), bytes(self.best_bytes));
+        let ledger = self.runtime.ledger();
+        loop {
+            ledger.sample();
+            self.runtime.give_back_cached(best.saturating_sub(ledger.headroom_bytes()));
+            let some = ledger.headroom_bytes().clamp(least, best);
+            match ledger.grant(some) {
+                // Somebody else took a part of it meanwhile.
+                Err(_) if some > least => {}
+                granted => return granted,
+            }
+        }
+    }
+
+    fn permit(&self, place: &Place, grant: Grant) -> Result<Permit, Error> {
+        let bytes = grant.bytes() as u64;
+        let (queue, shared) = (Arc::clone(place.queue()), self.runtime.shared_limit().cloned());
+        queue.granted();
+        let grant = grant.on_return(move || {
+            if let Some(shared) = &shared {
+                // Whoever shares the limit gets the bytes at the latest when this process ends.
+                let _ = shared.give_back(bytes);
+            }
+            queue.returned();
+        });
+        let runtime = self.runtime.within(&self.name, grant)?;
+        Ok(Permit { runtime, name: self.name.clone(), bytes })
+    }
+
+    fn shown(&self) -> String {
+        format!("permit \"{}\"", self.name)
+    }
+
+    fn refused(&self, over: &OverLimit) -> Error {
+        self.runtime.does_not_fit(&self.shown(), self.least_bytes, over.short_bytes as u64)
+    }
+
+    fn refused_by_all(&self, shared: &SharedLimit, missing: u64) -> Result<Error, Error> {
+        let limit_bytes = shared.limit_bytes();
+        let members = shared.members()?.into_iter();
+        let held = |member: Member| Held {
+            name: format!("process {}", member.process),
+            bytes: member.granted_bytes,
+        };
+        Ok(Error::OverLimit {
+            stage: self.shown(),
+            asked_bytes: self.least_bytes,
+            short_bytes: missing,
+            limit_bytes,
+            fits_bytes: limit_bytes.saturating_add(missing),
+            holders: members.map(held).collect(),
+        })
+    }
+}
