@@ -22,8 +22,9 @@ use ark_bn254::Fr;
 use ark_ff::{BigInteger, Field, One, PrimeField};
 use iden3::section;
 use key::{Circuit, write_key};
-use plimsoll::groth16::circom::r1cs::{R1csFile, Side, Term};
+use plimsoll::groth16::circom::r1cs::{R1csFile, Term};
 use plimsoll::groth16::circom::vkey::write_verifying_key;
+use plimsoll::groth16::r1cs::Matrix;
 use std::error::Error;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -59,11 +60,11 @@ impl Circuit for Squares {
 
     fn visit(&self, each: &mut dyn FnMut(Term)) -> Result<(), Box<dyn Error>> {
         for row in 0..self.rows {
-            let mut term = |side, wire, value| each(Term { row, side, wire, value });
-            term(Side::A, self.signal(row), Fr::one());
-            term(Side::B, self.signal(row), Fr::one());
-            term(Side::C, self.signal(row + 1), Fr::one());
-            term(Side::C, 0, -Fr::from(row as u64));
+            let mut term = |matrix, wire, value| each(Term { row, matrix, wire, value });
+            term(Matrix::A, self.signal(row), Fr::one());
+            term(Matrix::B, self.signal(row), Fr::one());
+            term(Matrix::C, self.signal(row + 1), Fr::one());
+            term(Matrix::C, 0, -Fr::from(row as u64));
         }
         Ok(())
     }

@@ -34,7 +34,8 @@ usage: scripts/ci.sh [JOB...]
   peers-quick  the same at sizes of seconds, in core, and the smallest limits
   fuzz      damaged keys, witnesses, frames, sizes and settings from new seeds, for two minutes
             ($PLIMSOLL_FUZZ_SECONDS)
-  circom    proofs of a SHA-256 circom circuit, checked by snarkjs (minutes; needs npm)
+  circom    proofs of a SHA-256 circom circuit and with sixteen public keys, in core and under the
+            smallest limits, checked by snarkjs (minutes; needs npm)
 TEXT
 }
 
@@ -309,22 +310,29 @@ job_peers-quick() {
     benches/peers/target/release/peers --quick --floors
 }
 
-job_circom() {
-    local work
-    work=$(mktemp -d)
-    scripts/circom-fixtures.sh sha256 "$work"
-    local -a prove=(cargo run --release -- prove --seed 1
-        --zkey "$work/sha256.zkey" --wtns "$work/sha256.wtns" --out "$work")
-    "${prove[@]}"
-    scripts/circom-fixtures.sh verify "$work" "$work"
-    # And out of core, under the smallest limit that the plan names: the same proof.
-    mv "$work/proof.json" "$work/in-core.json"
-    local smallest
-    smallest=$(cargo run --release --quiet -- plan --zkey "$work/sha256.zkey" --json |
+# proves STEM FOLDER: FOLDER/STEM.zkey and .wtns, in core and under the smallest limit that the plan
+# names: one proof, which snarkjs accepts.
+proves() {
+    local stem="$1" folder="$2" smallest
+    local -a plimsoll=(cargo run --release --quiet --)
+    local -a prove=("${plimsoll[@]}" prove --quiet --seed 1 --zkey "$folder/$stem.zkey"
+        --wtns "$folder/$stem.wtns" --out "$folder/$stem")
+    "${prove[@]}" --proof "$folder/$stem/in-core.json"
+    smallest=$("${plimsoll[@]}" plan --zkey "$folder/$stem.zkey" --json |
         sed -n 's/.*"smallest_limit_bytes":\([0-9]*\).*/\1/p')
     "${prove[@]}" --limit "$smallest"
-    cmp "$work/in-core.json" "$work/proof.json"
-    scripts/circom-fixtures.sh verify "$work" "$work"
+    cmp "$folder/$stem/in-core.json" "$folder/$stem/proof.json"
+    scripts/circom-fixtures.sh verify "$folder/$stem.vkey.json" "$folder/$stem"
+}
+
+job_circom() {
+    local work zkey
+    work=$(mktemp -d)
+    scripts/circom-fixtures.sh sha256 "$work"
+    scripts/circom-fixtures.sh public "$work"
+    for zkey in "$work"/*.zkey; do
+        proves "$(basename "$zkey" .zkey)" "$work"
+    done
     rm -rf "$work"
 }
 

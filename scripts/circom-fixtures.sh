@@ -20,9 +20,12 @@ usage: circom-fixtures.sh [--dry-run] MODE ...
   bench KIND POWER OUT   a circuit that nearly fills 2^POWER rows, from 16 to 20: KIND.zkey,
                          KIND.wtns, KIND.vkey.json. KIND is sha256, a chain of circomlib's
                          compressions whose witness is bits, or squares, a chain x <- x^2 + i
-                         whose witness is full-size numbers. The keys come from examples/test_circom_key.rs,
-                         with no ceremony, in minutes; squares need no tools but cargo, and go
-                         up to 2^24
+                         whose witness is full-size numbers. The keys come from
+                         examples/test_circom_key.rs, with no ceremony, in minutes; squares need
+                         no tools but cargo, and go up to 2^24
+  public OUT             sixteen keys of a public ceremony, of Semaphore's circuit for groups of
+                         depth 2, 4 .. 32, as npm has them (109 MB): semaphore-N.zkey, .vkey.json,
+                         and a witness each, semaphore-N.wtns
   verify DIR PROOF_DIR   snarkjs verifies PROOF_DIR/proof.json and public.json against
                          DIR/vkey.json (or the only DIR/*.vkey.json; or DIR is that file); then
                          it must refuse the same proof with one public input changed
@@ -43,6 +46,7 @@ TEXT
 readonly CIRCOM_VERSION=0.2.23
 readonly CIRCOMLIB_VERSION=2.0.5
 readonly SNARKJS_VERSION=0.7.6
+readonly SEMAPHORE_VERSION=4.13.0
 
 # A fixed public value and 2^10 hashes of it: tests want the same keys each time, not secret ones.
 readonly BEACON=0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20
@@ -264,6 +268,30 @@ known_key() {
         --example test_circom_key -- "$@") || die "the key was not made"
 }
 
+# Witnesses of keys that others made. The circuit computes the root of the group, so that any path
+# is one of some group.
+make_public() {
+    local out="$1" depth stem
+    mkdir -p -- "$out"
+    need_tools
+    quietly npm install --prefix "$work/public" --no-audit --no-fund --ignore-scripts \
+        "@zk-kit/semaphore-artifacts@$SEMAPHORE_VERSION"
+    local from="$work/public/node_modules/@zk-kit/semaphore-artifacts"
+    for ((depth = 2; depth <= 32; depth += 2)); do
+        stem="semaphore-$depth"
+        node -e 'const depth = +process.argv[1];
+            process.stdout.write(JSON.stringify({
+                secret: "12345", message: "7", scope: "9",
+                merkleProofLength: String(depth), merkleProofIndex: "0",
+                merkleProofSiblings: Array.from({ length: depth }, (_, i) => String(i + 3)),
+            }))' "$depth" >"$work/input.json"
+        quietly snarkjs wtns calculate "$from/$stem.wasm" "$work/input.json" "$out/$stem.wtns"
+        cp -- "$from/$stem.zkey" "$out/$stem.zkey"
+        cp -- "$from/$stem.json" "$out/$stem.vkey.json"
+    done
+    say "made $out: sixteen keys with witnesses"
+}
+
 # vkey_of DIR: the one verifying key there, or DIR itself if it is a file.
 vkey_of() {
     local dir="$1" keys
@@ -335,7 +363,7 @@ main() {
     local mode="${1:-}"
     case "$mode" in
         -h | --help) usage; return ;;
-        small | sha256) [[ $# -eq 2 ]] || die "$mode takes one folder; see --help" ;;
+        small | sha256 | public) [[ $# -eq 2 ]] || die "$mode takes one folder; see --help" ;;
         bench)
             [[ $# -eq 4 && "$2 $3" =~ ^(sha256 (1[6-9]|20)|squares (1[6-9]|2[0-4]))$ ]] \
                 || die "bench takes sha256 16 to 20 or squares 16 to 24, and a folder; see --help"
@@ -351,6 +379,7 @@ main() {
     case "$mode" in
         small) make_small "$2" ;;
         sha256) make_sha256 "$2" ;;
+        public) make_public "$2" ;;
         bench) make_bench "$2" "$3" "$4" ;;
         verify) verify "$2" "$3" ;;
         status) status ;;

@@ -52,7 +52,7 @@ fn folder() -> tempfile::TempDir {
 /// A circuit whose witness is full-size field elements: nothing of it packs.
 fn uniform() -> SquaringChain {
     let mut rng = ChaCha20Rng::seed_from_u64(11);
-    SquaringChain::new(Fr::rand(&mut rng), 132_000)
+    SquaringChain::new(Fr::rand(&mut rng), 66_000)
 }
 
 /// Its key, made once: that takes longer than a proof.

@@ -23,7 +23,7 @@ const DRIFT_BYTES: usize = 1 << 20;
 
 fn circuit(seed: u64) -> SquaringChain {
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
-    SquaringChain::new(Fr::rand(&mut rng), 17_000)
+    SquaringChain::new(Fr::rand(&mut rng), 8_500)
 }
 
 /// Makes the proof at `share` percent of the smallest limit; returns its bytes, the chunk length

@@ -12,7 +12,8 @@ use ark_ec::{CurveGroup, PrimeGroup};
 use ark_ff::{BigInteger, Field, One, PrimeField, UniformRand, Zero};
 use ark_groth16::VerifyingKey;
 use ark_poly::{EvaluationDomain, Radix2EvaluationDomain};
-use plimsoll::groth16::circom::r1cs::{R1csFile, Side, Term};
+use plimsoll::groth16::circom::r1cs::{R1csFile, Term};
+use plimsoll::groth16::r1cs::Matrix;
 use rand::SeedableRng;
 use rayon::prelude::*;
 use std::error::Error;
@@ -59,7 +60,7 @@ fn visit_all(circuit: &dyn Circuit, each: &mut dyn FnMut(Term)) -> Result<(), Bo
     circuit.visit(each)?;
     for wire in 0..=circuit.public() {
         let row = circuit.rows() + wire;
-        each(Term { row, side: Side::A, wire, value: Fr::one() });
+        each(Term { row, matrix: Matrix::A, wire, value: Fr::one() });
     }
     Ok(())
 }
@@ -125,7 +126,7 @@ fn at_tau(circuit: &dyn Circuit, lagrange: &[Fr]) -> Result<[Vec<Fr>; 3], Box<dy
     visit_all(circuit, &mut |term| {
         let weight = lagrange[term.row];
         let weight = if term.value.is_one() { weight } else { weight * term.value };
-        sums[term.side as usize][term.wire] += weight;
+        sums[term.matrix as usize][term.wire] += weight;
     })?;
     Ok(sums)
 }
@@ -192,18 +193,18 @@ pub(crate) fn write_key(
 /// Writes section 4: `matrix row signal value` for each term of A and B, the value times 2^512.
 fn write_coefficients(out: &mut Out, circuit: &dyn Circuit) -> Result<(), Box<dyn Error>> {
     let mut count = 0u32;
-    visit_all(circuit, &mut |term| count += u32::from(term.side != Side::C))?;
+    visit_all(circuit, &mut |term| count += u32::from(term.matrix != Matrix::C))?;
     let shift = Fr::from(2u64).pow([512]);
     let one = shift.into_bigint().to_bytes_le();
     let mut visited = Ok(());
     section(out, 4, |out| {
         out.write_all(&count.to_le_bytes())?;
         let mut written = Ok(());
-        visited = visit_all(circuit, &mut |Term { row, side, wire, value }| {
-            if side == Side::C || written.is_err() {
+        visited = visit_all(circuit, &mut |Term { row, matrix, wire, value }| {
+            if matrix == Matrix::C || written.is_err() {
                 return;
             }
-            written = [side as usize, row, wire]
+            written = [matrix as usize, row, wire]
                 .iter()
                 .try_for_each(|word| out.write_all(&(*word as u32).to_le_bytes()))
                 .and_then(|()| match value.is_one() {

@@ -41,7 +41,7 @@ use ark_groth16::VerifyingKey;
 
 use super::file_error::{Fault, FileError, FileWarning, KeyError};
 pub(super) use coefficients::{COEFFICIENT_BYTES, CoefficientIndex, Want};
-pub use coefficients::{Coefficient, Coefficients, Matrix};
+pub use coefficients::{Coefficient, Coefficients, Factor};
 pub use points::KeyKind;
 pub(super) use points::{G1_BYTES, G2_BYTES, little_endian};
 use points::{check_g2_subgroup, check_not_identity};

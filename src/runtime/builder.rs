@@ -94,9 +94,9 @@ impl RuntimeBuilder {
     /// # Errors
     ///
     /// [`Error::Limit`] when the limit cannot be resolved, [`Error::Meter`] when the kernel's
-    /// figures cannot be read, [`Error::Shared`] when the table of a shared limit cannot be changed,
-    /// [`Error::Arena`] when no addresses can be reserved, and
-    /// [`Error::Spill`] when the spill folder cannot be used.
+    /// figures cannot be read, [`Error::Shared`] when the table of a shared limit cannot be
+    /// changed, [`Error::Arena`] when no addresses can be reserved, and [`Error::Spill`] when the
+    /// spill folder cannot be used.
     pub fn build(self) -> Result<Runtime, Error> {
         let meter = Meter::live()?;
         let rss_bytes = meter.rss_bytes()?;

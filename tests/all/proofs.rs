@@ -1,8 +1,9 @@
-//! Proof bytes equal ark-groth16's, whatever the limit and the threads; circom fixtures verify.
+//! Proof bytes equal ark-groth16's; wrong witnesses, limits and files are told. Limits that bind
+//! are in tests/same_bytes.rs, for ten seeds and two thread counts.
 
 use crate::support::{Keys, ark_proof, bytes, randomness, threads};
 use ark_bn254::Fr;
-use ark_ff::{One, UniformRand};
+use ark_ff::One;
 use ark_relations::gr1cs::ConstraintSynthesizer;
 use plimsoll::groth16::assignment::Assignment;
 use plimsoll::groth16::circuit::{Sha256Chain, SquaringChain};
@@ -11,8 +12,6 @@ use plimsoll::groth16::plan::{CHUNK_LEN_MIN, ProofPlan, Shape};
 use plimsoll::groth16::prover::Prover;
 use plimsoll::groth16::r1cs::{Matrix, MatrixFile};
 use plimsoll::{Error, Runtime};
-use rand::SeedableRng;
-use rand_chacha::ChaCha20Rng;
 
 /// Bytes above the plan's base that other tests of this process may take meanwhile.
 const NEIGHBOURS_BYTES: usize = 2 << 30;
@@ -43,34 +42,14 @@ where
 }
 
 #[test]
-fn bytes_equal_ark_groth16_for_ten_seeds_and_two_thread_counts() {
-    let circuit = |seed| {
-        let mut rng = ChaCha20Rng::seed_from_u64(seed);
-        SquaringChain::new(Fr::rand(&mut rng), 5000)
-    };
-    let keys = Keys::make(circuit(0));
-    let ark = keys.ark();
-    for seed in 0..10 {
-        let (r, s) = randomness(seed);
-        let expected = ark_proof(&ark, circuit(seed), r, s);
-        for count in [1, 2] {
-            let pool = threads(count);
-            for limit in limits(&keys, count) {
-                let ours = pool.install(|| our_proof(&keys, circuit(seed), seed, limit));
-                assert_eq!(ours, expected, "seed {seed}, {count} threads, limit {limit}");
-            }
-        }
-    }
-}
-
-#[test]
 fn bytes_equal_ark_groth16_for_sha256() {
     let circuit = Sha256Chain::new([5; 32], 1);
     let keys = Keys::make(circuit.clone());
     let (r, s) = randomness(3);
     let expected = ark_proof(&keys.ark(), circuit.clone(), r, s);
-    for limit in limits(&keys, 2) {
-        assert_eq!(our_proof(&keys, circuit.clone(), 3, limit), expected);
+    for (count, limit) in [1, 2, 3].into_iter().zip(limits(&keys, 3)) {
+        let ours = threads(count).install(|| our_proof(&keys, circuit.clone(), 3, limit));
+        assert_eq!(ours, expected, "{count} threads, limit {limit}");
     }
     // Another secret of the same circuit, with the same key.
     let other = Sha256Chain::new([6; 32], 1);

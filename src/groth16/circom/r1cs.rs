@@ -26,6 +26,7 @@ use crate::groth16::error::ProveError;
 use crate::groth16::file_error::{Fault, FileError, FileKind};
 use crate::groth16::key::little_endian;
 use crate::groth16::key::records::Source;
+use crate::groth16::r1cs::Matrix;
 
 const CONTAINER: Container =
     Container { kind: FileKind::R1cs, wanted: "a circom constraint system (.r1cs)", newest: 1 };
@@ -42,24 +43,13 @@ const OFFSET_CONSTRAINTS: u64 = 60;
 /// Bytes that are read at a time.
 const STEP_BYTES: usize = 1 << 14;
 
-/// The combinations of a constraint, `A(w) * B(w) = C(w)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The left factor.
-    A,
-    /// The right factor.
-    B,
-    /// The product.
-    C,
-}
-
 /// A term of a constraint: `value` times the signal of `wire`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Term {
     /// The constraint, from 0.
     pub row: usize,
-    /// Which of its combinations.
-    pub side: Side,
+    /// The matrix it stands in.
+    pub matrix: Matrix,
     /// The wire, below [`R1csFile::wires`].
     pub wire: usize,
     /// The coefficient.
@@ -136,10 +126,10 @@ impl R1csFile {
     ///
     /// A [`FileError`] where a constraint is damaged; `each` has had what comes before it.
     pub fn for_each_term(&self, mut each: impl FnMut(Term)) -> Result<(), FileError> {
-        let mut terms = Terms::new(self);
+        let mut terms = TermReader::new(self);
         for row in 0..self.rows {
-            for side in [Side::A, Side::B, Side::C] {
-                terms.combination(|wire, value| each(Term { row, side, wire, value }))?;
+            for matrix in [Matrix::A, Matrix::B, Matrix::C] {
+                terms.combination(|wire, value| each(Term { row, matrix, wire, value }))?;
             }
         }
         Ok(())
@@ -166,7 +156,7 @@ impl R1csFile {
         let zeroed = runtime.secret_pool().try_zeroed(witness.len());
         let mut assignment = zeroed.map_err(|error| runtime.explain(stage, error))?;
         witness.read(0, &mut assignment)?;
-        let mut terms = Terms::new(self);
+        let mut terms = TermReader::new(self);
         let mut sum = || {
             let mut sum = Fr::zero();
             terms.combination(|wire, value| sum += value * assignment[wire])?;
@@ -183,7 +173,7 @@ impl R1csFile {
 }
 
 /// Reads the terms of the constraints in order.
-struct Terms<'a> {
+struct TermReader<'a> {
     source: &'a Source,
     wires: usize,
     at: u64,
@@ -194,7 +184,7 @@ struct Terms<'a> {
     index: u64,
 }
 
-impl<'a> Terms<'a> {
+impl<'a> TermReader<'a> {
     fn new(file: &'a R1csFile) -> Self {
         let R1csFile { source, constraints: section, wires, .. } = file;
         let (at, end) = (section.offset, section.offset + section.len_bytes);

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use ark_bn254::Fr;
 use ark_ff::{BigInteger, One, PrimeField};
 
-use super::r1cs::{R1csFile, Side};
+use super::r1cs::R1csFile;
 use super::wtns::WitnessFile;
 use crate::Runtime;
 use crate::groth16::error::ProveError;
 use crate::groth16::file_error::{Fault, FileError};
+use crate::groth16::r1cs::Matrix;
 use crate::limit::LimitSpec;
 
 /// A combination: wires and coefficients.
@@ -126,8 +127,8 @@ fn terms_come_in_the_order_of_the_file() {
     assert_eq!((file.wires(), file.public_inputs(), file.constraints()), (8, 1, 3));
     let mut terms = Vec::new();
     file.for_each_term(|term| terms.push(term)).expect("terms");
-    let places: Vec<_> = terms.iter().map(|term| (term.row, term.side, term.wire)).collect();
-    let (a, b, c) = (Side::A, Side::B, Side::C);
+    let places: Vec<_> = terms.iter().map(|term| (term.row, term.matrix, term.wire)).collect();
+    let (a, b, c) = (Matrix::A, Matrix::B, Matrix::C);
     let expected = [
         [(0, a, 2), (0, b, 3), (0, c, 6)],
         [(1, a, 6), (1, b, 4), (1, b, 0)],

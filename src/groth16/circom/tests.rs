@@ -15,7 +15,7 @@ use super::json::{proof_to_json, public_to_json, read_proof, read_public, write_
 use super::vkey::read_verifying_key;
 use super::wtns::WitnessFile;
 use crate::groth16::file_error::{Fault, FileError};
-use crate::groth16::key::{Coefficient, KeyFile, Matrix, Query};
+use crate::groth16::key::{Coefficient, Factor, KeyFile, Query};
 use crate::groth16::staged_file::StagedFile;
 
 const CIRCUITS: [&str; 2] = ["multiplier", "publics"];
@@ -58,7 +58,7 @@ fn quotient_on_coset(key: &KeyFile, witness: &[Fr]) -> Vec<Fr> {
     let (mut a, mut b) = (vec![Fr::zero(); domain.size()], vec![Fr::zero(); domain.size()]);
     let visit = |chunk: &[Coefficient]| {
         for entry in chunk {
-            let row = if entry.matrix == Matrix::A { &mut a } else { &mut b };
+            let row = if entry.matrix == Factor::A { &mut a } else { &mut b };
             row[entry.row as usize] += entry.value * witness[entry.signal as usize];
         }
         Ok::<(), FileError>(())

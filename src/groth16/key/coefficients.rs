@@ -32,9 +32,9 @@ use crate::groth16::parts::{Cut, Parts};
 /// Bytes of an entry in the file.
 pub(in crate::groth16) const COEFFICIENT_BYTES: u32 = 44;
 
-/// Which constraint matrix an entry belongs to. C is not stored: it is A times B, row by row.
+/// Which factor of a constraint an entry belongs to. C is not stored: it is A times B, row by row.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Matrix {
+pub enum Factor {
     /// The left factor.
     A,
     /// The right factor.
@@ -45,7 +45,7 @@ pub enum Matrix {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Coefficient {
     /// Its matrix.
-    pub matrix: Matrix,
+    pub matrix: Factor,
     /// Its row, below the domain size.
     pub row: u32,
     /// Its column, below the number of variables.
@@ -57,7 +57,7 @@ pub struct Coefficient {
 impl Coefficient {
     /// A zero entry, to fill a buffer with.
     pub const ZERO: Coefficient =
-        Coefficient { matrix: Matrix::A, row: 0, signal: 0, value: Fr::ZERO };
+        Coefficient { matrix: Factor::A, row: 0, signal: 0, value: Fr::ZERO };
 }
 
 /// The constraint matrices of a zkey, in the order of the file.
@@ -276,7 +276,7 @@ impl Decode<{ COEFFICIENT_BYTES as usize }> for CoefficientDecoder {
                 Err(Fault::Coefficient { index, name, found, limit })
             }
         };
-        let matrix = if below("matrix", number(0), 2)? == 0 { Matrix::A } else { Matrix::B };
+        let matrix = if below("matrix", number(0), 2)? == 0 { Factor::A } else { Factor::B };
         let row = below("row", number(1), self.rows)?;
         let signal = below("signal", number(2), self.signals)?;
         let mut stored = [0; 32];

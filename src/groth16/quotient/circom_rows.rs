@@ -15,7 +15,7 @@
 
 use crate::Runtime;
 use crate::groth16::error::ProveError;
-use crate::groth16::key::{Coefficient, CoefficientIndex, Coefficients, KeyFile, Matrix, Want};
+use crate::groth16::key::{Coefficient, CoefficientIndex, Coefficients, Factor, KeyFile, Want};
 use crate::groth16::r1cs::{Window, multiply};
 use ark_bn254::Fr;
 use plimsoll_arena::PoolVec;
@@ -71,8 +71,8 @@ impl<'a> CircomRows<'a> {
                 for sum in &entries[..*sums] {
                     let row = sum.row as usize - first_row;
                     match sum.matrix {
-                        Matrix::A => a[row] += sum.value,
-                        Matrix::B => b[row] += sum.value,
+                        Factor::A => a[row] += sum.value,
+                        Factor::B => b[row] += sum.value,
                     }
                 }
             }
