@@ -38,6 +38,8 @@ use crate::reclaim::ReclaimReport;
 use crate::reclaim::rungs::{Holders, NamedPool};
 use crate::reclaim::{Cause, EnforcementCounts, Freed, Held, Holder, Ladder, Moment};
 use crate::spill::{Spill, SpillStats};
+use crate::stage::laps::Laps;
+use crate::stage::planned::Planned;
 use crate::stage::report::{STAGE_LOG_LEN, StageReport};
 use plimsoll_arena::process::{Account, AccountRef, Parts, Source};
 use plimsoll_arena::sync::unpoisoned;
@@ -52,6 +54,8 @@ pub(crate) trait Observer: Send + Sync {
     fn stage_begins(&self, began: Instant);
     /// A stage ended that began at `began` with `depth` stages around it.
     fn stage_ended(&self, report: &StageReport, began: Instant, depth: u16);
+    /// A graph is about to run so.
+    fn planned(&self, planned: &Planned);
     /// A reclaim point had to act.
     fn reclaimed(&self, name: &str, report: &ReclaimReport);
 }
@@ -99,6 +103,7 @@ struct Inner {
     ladder: Arc<Ladder>,
     spill: Arc<Spill>,
     stages: Mutex<VecDeque<StageReport>>,
+    laps: Mutex<Laps>,
     observer: Mutex<Option<Weak<dyn Observer>>>,
 }
 
@@ -329,10 +334,14 @@ impl Runtime {
         self.inner.ladder.held(Moment::Now)
     }
 
-    /// Who held how much, largest first: the vectors of each pool at their own peak in the lap,
-    /// which is exact; everyone else now.
-    pub(crate) fn held_in_lap(&self) -> Vec<Held> {
-        self.inner.ladder.held(Moment::Lap)
+    /// Who held how much, largest first: the vectors of both pools at their own peaks in a stage,
+    /// which are exact; everyone else now.
+    pub(crate) fn held_in_stage(&self, peaks: [usize; 2]) -> Vec<Held> {
+        self.inner.ladder.held(Moment::Lap(peaks))
+    }
+
+    pub(crate) fn laps(&self) -> std::sync::MutexGuard<'_, Laps> {
+        unpoisoned(self.inner.laps.lock())
     }
 
     pub(crate) fn spill(&self) -> &Arc<Spill> {
@@ -387,6 +396,13 @@ impl Runtime {
     pub(crate) fn tell_begun(&self, began: Instant) {
         if let Some(observer) = self.observer() {
             observer.stage_begins(began);
+        }
+    }
+
+    /// Tells the observer, if there is one, how a graph is about to run.
+    pub(crate) fn tell_planned(&self, planned: impl FnOnce() -> Planned) {
+        if let Some(observer) = self.observer() {
+            observer.planned(&planned());
         }
     }
 

@@ -288,6 +288,11 @@ impl Ledger {
         self.peak.swap(self.whole_bytes(), Ordering::Relaxed)
     }
 
+    /// Goes on with the peak that [`Ledger::restart_peak`] returned.
+    pub fn resume_peak(&self, peak_bytes: usize) {
+        self.peak.fetch_max(peak_bytes, Ordering::Relaxed);
+    }
+
     /// Adds `bytes` to what is held, making room first if they do not fit.
     ///
     /// # Errors

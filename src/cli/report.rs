@@ -13,7 +13,8 @@
 //!   domain_size        points of the evaluation domain
 //!   stages             a list of: name, need_bytes, peak_bytes, live_peak_bytes,
 //!                      held_peak_bytes, freed_bytes, exit_bytes,
-//!                      wall_seconds, cpu_seconds, cpu_use, minor_faults, major_faults,
+//!                      wall_seconds, cpu_seconds, cpu_use, idle_core_seconds, could_have_run,
+//!                      minor_faults, major_faults,
 //!                      packed_bytes, spilled_bytes, loaded_bytes, read_ahead_hits, stalls,
 //!                      stalled_seconds, over_limit
 //!   spill              resident_bytes, packed_bytes, file_bytes, and totals of the run

@@ -128,8 +128,9 @@ pub(crate) enum Frees {
 pub(crate) enum Moment {
     /// Now.
     Now,
-    /// At its own highest since the stage began, where that is known; else now.
-    Lap,
+    /// At its own highest in a stage, where that is known: the vectors of each pool, in the pools'
+    /// order. Others now.
+    Lap([usize; 2]),
 }
 
 /// What a rung knows about the climb.

@@ -45,18 +45,18 @@ impl Rung for CachedBlocks {
     }
 
     fn held(&self, moment: Moment) -> Vec<Held> {
-        let of = |named: Arc<NamedPool>| {
+        let of = |(number, named): (usize, Arc<NamedPool>)| {
             let stats = named.pool.stats();
             let in_use = match moment {
                 Moment::Now => stats.live_bytes,
-                Moment::Lap => named.pool.asked().lap_bytes(),
+                Moment::Lap(most) => most.get(number).copied().unwrap_or(stats.live_bytes),
             };
             [
                 Held::new(format!("{} in use", named.name), in_use),
                 Held::new(format!("{} cached", named.name), stats.cached_bytes),
             ]
         };
-        self.pools().flat_map(of).collect()
+        self.pools().enumerate().flat_map(of).collect()
     }
 
     fn reclaim(&self, target_bytes: usize, _climb: &Climb) -> usize {

@@ -11,11 +11,18 @@
 use super::sample::{Sample, SampleLog};
 use super::span::{NAME_BYTES_MAX, SpanLog};
 use crate::reclaim::{EnforcementCounts, Held};
+use crate::stage::planned::Planned;
 use serde::{Deserialize, Serialize};
 
 /// Reclaim marks kept.
 pub const MARKS_MAX: usize = 512;
 const _: () = assert!(MARKS_MAX.is_multiple_of(2));
+
+/// Different schedules kept: the first ones.
+pub(super) const SCHEDULES_MAX: usize = 4;
+
+/// Starts kept of each.
+pub(super) const STEPS_MAX: usize = 256;
 
 /// The holders are asked again when memory is this part higher: asking allocates.
 const HIGHER_PART: u64 = 64;
@@ -54,6 +61,7 @@ pub(super) struct Log {
     pub(super) samples: SampleLog,
     pub(super) spans: SpanLog,
     pub(super) marks: Vec<Mark>,
+    pub(super) schedules: Vec<Planned>,
     pub(super) held: Vec<Held>,
     pub(super) held_at: Sample,
     counts: Option<EnforcementCounts>,
@@ -66,10 +74,19 @@ impl Log {
             samples: SampleLog::new(),
             spans: SpanLog::new(),
             marks: Vec::with_capacity(MARKS_MAX),
+            schedules: Vec::new(),
             held: Vec::new(),
             held_at: Sample::default(),
             counts: None,
             sampler_cpu_us: 0,
+        }
+    }
+
+    /// Keeps a schedule, if it is not there yet, and there is room.
+    pub(super) fn note_schedule(&mut self, mut planned: Planned) {
+        planned.steps.truncate(STEPS_MAX);
+        if self.schedules.len() < SCHEDULES_MAX && !self.schedules.contains(&planned) {
+            self.schedules.push(planned);
         }
     }
 

@@ -12,6 +12,7 @@ use super::nest::into_lanes;
 use super::sample::Sample;
 use super::shared::Shared;
 use super::span::{Span, StageTotal};
+use crate::stage::planned::Planned;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
@@ -62,6 +63,9 @@ pub struct Recording {
     pub spans: Vec<Span>,
     /// Sums by stage name, in the order in which the stages first ended.
     pub totals: Vec<StageTotal>,
+    /// How graphs were about to run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<Planned>,
     /// When memory was reclaimed.
     pub marks: Vec<Mark>,
     /// The largest holders at the highest sample, largest first; empty without a runtime.
@@ -143,6 +147,7 @@ impl Shared {
             recorder_bytes: log.reserved_bytes() as u64,
             samples: log.samples.kept().to_vec(),
             marks: log.marks,
+            schedules: log.schedules,
             ..Recording::default()
         };
         (recording.spans, recording.totals) = log.spans.into_parts();

@@ -16,6 +16,7 @@ use crate::meter::Meter;
 use crate::reclaim::ReclaimReport;
 use crate::runtime::Observer;
 use crate::stage::StageReport;
+use crate::stage::planned::Planned;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use plimsoll_arena::sync::unpoisoned;
@@ -195,6 +196,10 @@ impl Observer for Shared {
     fn stage_ended(&self, report: &StageReport, began: Instant, depth: u16) {
         let account = self.account(self.begun(began).as_ref(), began);
         self.span_ended(report, account.as_ref(), began, depth);
+    }
+
+    fn planned(&self, planned: &Planned) {
+        self.log().note_schedule(planned.clone());
     }
 
     fn reclaimed(&self, name: &str, report: &ReclaimReport) {

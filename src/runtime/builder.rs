@@ -171,7 +171,7 @@ impl Runtime {
         pressures.iter().for_each(|pressure| account.register(Arc::downgrade(pressure)));
         assert!(ledger.connect(Arc::clone(&ladder) as _), "the ledger was just made");
         ledger.sample();
-        let (stages, observer) = (Mutex::default(), Mutex::default());
+        let (stages, laps, observer) = (Mutex::default(), Mutex::default(), Mutex::default());
         let limit = Mutex::new(limit);
         let inner = Inner {
             permit,
@@ -187,6 +187,7 @@ impl Runtime {
             ladder,
             spill,
             stages,
+            laps,
             observer,
         };
         Ok(Runtime { inner: Arc::new(inner) })

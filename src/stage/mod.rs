@@ -17,12 +17,15 @@
 //! which keeps the last [`STAGE_LOG_LEN`] reports.
 //!
 //! The peak is the largest `held + foreign` that the ledger saw during the stage. If the process's
-//! high-water mark (VmHWM) rose during the stage, the peak is that mark, which is exact. The peak
-//! of a nested stage also counts for its parent, but the parent loses the peak that it had before.
-//! `live_peak_bytes` and `held_peak_bytes` count our own vectors and are exact, nested or not. With
-//! [`log::VARIABLE`] set, the runtime also writes them to a file ([`log`]).
+//! high-water mark (VmHWM) rose during the stage, the peak is that mark, which is exact. Stages may
+//! nest, and overlap on several threads: each has its own peaks. `live_peak_bytes` and
+//! `held_peak_bytes` count our own vectors and are exact. CPU time, faults and what was spilled are
+//! the process's: stages that overlap both report what they share. With [`log::VARIABLE`] set, the
+//! runtime also writes the peaks to a file ([`log`]).
 
+pub(crate) mod laps;
 pub mod log;
+pub mod planned;
 pub(crate) mod report;
 
 pub(crate) use report::Begun;
@@ -32,6 +35,7 @@ use crate::error::Error;
 use crate::runtime::Runtime;
 use crate::spill::SpillStats;
 use crate::vectors::Vectors;
+use laps::Marks;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use plimsoll_arena::{Plain, Pool, PoolVec, Secrecy};
@@ -71,7 +75,9 @@ pub struct Stage {
     peak_rss_at_start: u64,
     spill_at_start: SpillStats,
     over_at_start: u64,
-    laps: Option<Laps>,
+    threads: usize,
+    /// Its number among the open stages, until it has ended.
+    lap: Option<u64>,
     _span: tracing::span::EnteredSpan,
 }
 
@@ -98,8 +104,10 @@ impl Runtime {
         if reclaimed.short_bytes > 0 {
             return Err(self.does_not_fit(name, need_bytes, reclaimed.short_bytes));
         }
-        self.ledger().restart_peak();
-        let laps = Laps::restart(self);
+        let lap = {
+            let mut laps = self.laps();
+            laps.begin(restart(self))
+        };
         let span = tracing::info_span!(target: TARGET, "stage", name, need_bytes).entered();
         Ok(Stage {
             runtime: self.clone(),
@@ -114,35 +122,37 @@ impl Runtime {
             usage,
             spill_at_start: self.spill_stats(),
             over_at_start: self.account().over_limit().0,
-            laps: Some(laps),
+            threads: rayon::current_num_threads(),
+            lap: Some(lap),
             peak_rss_at_start: self.meter().peak_rss_bytes().unwrap_or(0),
             _span: span,
         })
     }
 }
 
-/// The laps of an outer stage, which go on when this one ends.
-struct Laps {
-    asked: usize,
-    held: usize,
-    pools: [usize; 2],
+/// Restarts the laps of all gauges, and returns what they were.
+fn restart(runtime: &Runtime) -> Marks {
+    let ledger = runtime.ledger();
+    let [public, secret] = pools(runtime).map(|pool| pool.asked().restart());
+    [ledger.restart_peak(), ledger.asked().restart(), ledger.held().restart(), public, secret]
 }
 
-impl Laps {
-    fn restart(runtime: &Runtime) -> Self {
-        Self {
-            asked: runtime.ledger().asked().restart(),
-            held: runtime.ledger().held().restart(),
-            pools: pools(runtime).map(|pool| pool.asked().restart()),
-        }
-    }
+/// What the laps of all gauges are now.
+fn laps_now(runtime: &Runtime) -> Marks {
+    let ledger = runtime.ledger();
+    let [public, secret] = pools(runtime).map(|pool| pool.asked().lap_bytes());
+    let peak = ledger.stats().peak_bytes;
+    [peak, ledger.asked().lap_bytes(), ledger.held().lap_bytes(), public, secret]
+}
 
-    fn resume(&self, runtime: &Runtime) {
-        runtime.ledger().asked().resume(self.asked);
-        runtime.ledger().held().resume(self.held);
-        for (pool, lap) in pools(runtime).into_iter().zip(self.pools) {
-            pool.asked().resume(lap);
-        }
+/// Raises the laps of all gauges.
+fn resume(runtime: &Runtime, [peak, asked, held, public, secret]: Marks) {
+    let ledger = runtime.ledger();
+    ledger.resume_peak(peak);
+    ledger.asked().resume(asked);
+    ledger.held().resume(held);
+    for (pool, lap) in pools(runtime).into_iter().zip([public, secret]) {
+        pool.asked().resume(lap);
     }
 }
 
@@ -150,14 +160,22 @@ fn pools(runtime: &Runtime) -> [&Pool; 2] {
     [runtime.pool(), runtime.secret_pool()]
 }
 
+/// CPU seconds of all threads, user and system.
+fn cpu_seconds_of(usage: &Usage) -> f64 {
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    micros as f64 / 1e6
+}
+
+/// CPU seconds of all threads of the process so far; 0 where the kernel does not say.
+pub(crate) fn cpu_seconds() -> f64 {
+    getrusage(UsageWho::RUSAGE_SELF).map_or(0.0, |usage| cpu_seconds_of(&usage))
+}
+
 /// CPU seconds and faults between two readings.
 fn usage_between(before: &Usage, after: &Usage) -> (f64, u64, u64) {
-    let micros = |usage: &Usage| {
-        usage.user_time().num_microseconds() + usage.system_time().num_microseconds()
-    };
     let faults = |after: i64, before: i64| u64::try_from(after - before).unwrap_or(0);
     (
-        (micros(after) - micros(before)) as f64 / 1e6,
+        cpu_seconds_of(after) - cpu_seconds_of(before),
         faults(after.minor_page_faults(), before.minor_page_faults()),
         faults(after.major_page_faults(), before.major_page_faults()),
     )
@@ -186,6 +204,17 @@ impl Stage {
         self.vectors(Secrecy::Public).zeroed(len)
     }
 
+    /// Counts on `threads` busy threads, where the stage is not on one of their pool.
+    pub(crate) fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Notes the task that could have used the idle cores.
+    pub(crate) fn could_have_run(&mut self, task: &str) {
+        self.report.could_have_run = Some(task.to_owned());
+    }
+
     /// Ends the stage and returns its report. [`Runtime::take_stages`] returns it, too.
     pub fn finish(mut self) -> StageReport {
         self.end()
@@ -193,20 +222,26 @@ impl Stage {
 
     /// Ends the stage, once.
     fn end(&mut self) -> StageReport {
-        let Some(laps) = self.laps.take() else { return StageReport::default() };
+        let Some(lap) = self.lap.take() else { return StageReport::default() };
         DEPTH.set(DEPTH.get().saturating_sub(1));
         let ledger = self.runtime.ledger();
         ledger.sample();
+        let [peak, live, held, public, secret] = {
+            let mut laps = self.runtime.laps();
+            let ended = laps.end(lap, laps_now(&self.runtime));
+            resume(&self.runtime, ended.resume);
+            ended.peak
+        };
         let report = &mut self.report;
         let stats = ledger.stats();
         report.exit_bytes = (stats.held_bytes + stats.foreign_bytes) as u64;
-        report.peak_bytes = stats.peak_bytes as u64;
+        report.peak_bytes = peak as u64;
         let peak_rss = self.runtime.meter().peak_rss_bytes().unwrap_or(0);
         if peak_rss > self.peak_rss_at_start {
             report.peak_bytes = peak_rss;
         }
-        report.live_peak_bytes = ledger.asked().lap_bytes() as u64;
-        report.held_peak_bytes = ledger.held().lap_bytes() as u64;
+        report.live_peak_bytes = live as u64;
+        report.held_peak_bytes = held as u64;
         report.note_spill(&self.spill_at_start, &self.runtime.spill_stats());
         report.over_limit = self.runtime.account().over_limit().0 - self.over_at_start;
         report.wall_seconds = self.started.elapsed().as_secs_f64();
@@ -216,11 +251,11 @@ impl Stage {
             report.cpu_seconds = cpu;
             report.minor_faults = minor;
             report.major_faults = major;
-            let capacity = report.wall_seconds * rayon::current_num_threads() as f64;
+            let capacity = report.wall_seconds * self.threads as f64;
             report.cpu_use = if capacity > 0.0 { cpu / capacity } else { 0.0 };
+            report.idle_core_seconds = (capacity - cpu).max(0.0);
         }
-        log::write(report, || self.runtime.held_in_lap());
-        laps.resume(&self.runtime);
+        log::write(report, || self.runtime.held_in_stage([public, secret]));
         self.runtime.file_report(report.clone());
         report.clone()
     }

@@ -8,6 +8,9 @@ use std::time::Instant;
 /// Reports kept: a run of thousands of proofs must not grow by its own log.
 pub const STAGE_LOG_LEN: usize = 1024;
 
+/// Core-seconds from which on a line says that cores were idle: as short as it prints.
+const IDLE_SAID: f64 = 0.005;
+
 /// What a stage needed, took and left.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -34,6 +37,12 @@ pub struct StageReport {
     pub cpu_seconds: f64,
     /// CPU time over wall time and threads: 1.0 is every core busy.
     pub cpu_use: f64,
+    /// Core-seconds that nobody used: wall time times threads, less the CPU time. Where stages
+    /// overlap, both have those of the time that they share.
+    pub idle_core_seconds: f64,
+    /// The task of a graph that could have used most of these, if it had been started: all that it
+    /// uses was made. `None` outside of graphs, and where no task was ready.
+    pub could_have_run: Option<String>,
     /// Page faults served without I/O.
     pub minor_faults: u64,
     /// Page faults that read from a disk.
@@ -77,7 +86,7 @@ impl StageReport {
 }
 
 impl fmt::Display for StageReport {
-    /// One line: the name, the time, what it needed, and its peak.
+    /// One line: the name, the time, what it needed, its peak, and the cores that were idle.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -92,6 +101,12 @@ impl fmt::Display for StageReport {
             let (packed, spilled) =
                 (format_bytes(self.packed_bytes), format_bytes(self.spilled_bytes));
             write!(f, ", packed {packed}, spilled {spilled}")?;
+        }
+        if self.idle_core_seconds >= IDLE_SAID {
+            write!(f, ", {:.2} core-seconds idle", self.idle_core_seconds)?;
+            if let Some(task) = &self.could_have_run {
+                write!(f, " ({task} could have run)")?;
+            }
         }
         if self.over_limit > 0 {
             write!(f, ", over the limit {} times", self.over_limit)?;
