@@ -27,7 +27,8 @@ usage: scripts/ci.sh [JOB...]
   valgrind  the arena's tests under Valgrind (minutes)
   pictures  reports of runs, opened in a headless browser (chromium, npm)
   capped    scripts/capped.sh caps, swaps and cleans up (root)
-  stress    the pager and the allocator for minutes, in release (parts need root and say so)
+  stress    the pager and the allocator for minutes, and 10 000 graphs, in release (parts need root
+            and say so)
   stolen    the tests while something else takes the processors, up to 80 ms at a time (root)
   peers     provers of others under every allocator, in core, under limits, and the smallest
             limits (an hour and a half; root)
@@ -264,6 +265,7 @@ job_stress() {
     PLIMSOLL_STRESS=1 cargo test --release -p plimsoll-swap \
         --test pager_global --test pager_refused --test pager_reentrancy \
         -- --test-threads=1 --nocapture
+    PLIMSOLL_STRESS=1 cargo test --release -p plimsoll --lib graph
 }
 
 # Takes one processor away at random, as a crowded host does.

@@ -13,6 +13,8 @@
 //!   uses.
 //! * **Kernels** work inside a budget that is known beforehand: [`ntt`], [`msm`], and a Groth16
 //!   prover built on them ([`groth16`]).
+//! * **Graphs of stages** ([`graph`]) run in an order that is known to fit, and overlap what waits
+//!   for the disk with what needs the cores.
 //! * **Pictures and gates**: a page about a run ([`record`], [`layer`]), and tests of memory peaks
 //!   ([`peak_below!`], [`testing`]).
 //!
@@ -49,6 +51,7 @@
 pub mod alloc;
 pub mod doctor;
 pub mod error;
+pub mod graph;
 #[cfg(feature = "groth16")]
 pub mod groth16;
 #[cfg(feature = "layer")]

@@ -2,6 +2,8 @@
 //!
 //! The limit counts the whole process, so one test runs at a time.
 
+#[path = "spill/graph.rs"]
+mod graph;
 #[path = "all/settled.rs"]
 mod settled;
 
