@@ -29,7 +29,9 @@
 //! Must never: load anything, or run a script that is not this module's own.
 
 mod advice;
+mod markup;
 mod page;
+mod schedule;
 
 use crate::record::{RecordError, Recording};
 use std::fs::File;

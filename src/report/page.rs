@@ -8,7 +8,8 @@
 //! reaches the page. In the data every `<` is `\u003c`: no end tag and no comment can begin.
 
 use super::advice::Kind;
-use crate::limit::format_bytes;
+use super::markup::{size, text};
+use super::schedule;
 use crate::record::{Recording, StageTotal};
 use std::io::{self, Write};
 
@@ -17,23 +18,6 @@ const SCRIPT: &str = include_str!("page.js");
 
 /// Stages in the table: those that took the most time. The data has them all.
 const ROWS_MAX: usize = 60;
-
-/// `raw` as text of a page or of an attribute.
-fn text(raw: &str) -> String {
-    let mut safe = String::with_capacity(raw.len());
-    for c in raw.chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            c if c.is_control() => safe.push(' '),
-            c => safe.push(c),
-        }
-    }
-    safe
-}
 
 /// Writes JSON that may stand inside a script element.
 struct ScriptSafe<'a, W>(&'a mut W);
@@ -57,10 +41,6 @@ impl<W: Write> Write for ScriptSafe<'_, W> {
 
 fn data(run: &Recording, out: &mut impl Write) -> io::Result<()> {
     Ok(serde_json::to_writer(ScriptSafe(out), run)?)
-}
-
-fn size(bytes: u64) -> String {
-    format_bytes(bytes).to_string()
 }
 
 /// A time in the unit that suits it.
@@ -90,6 +70,7 @@ pub(super) fn write(run: &Recording, out: &mut impl Write) -> io::Result<()> {
     advice(run, out)?;
     charts(run, out)?;
     stages(run, out)?;
+    schedule::write(run, out)?;
     holders(run, out)?;
     footer(run, out)?;
     out.write_all(b"</main>\n<script type=\"application/json\" id=\"run\">")?;

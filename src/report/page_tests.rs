@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::record::{Recording, Span};
+use crate::stage::planned::{Moved, Planned, Step};
 use std::sync::Arc;
 
 fn page(run: &Recording) -> String {
@@ -38,10 +39,14 @@ fn nasty() -> Recording {
         count: 1,
         peak_bytes: 5,
     };
+    let mut step = Step::new(NASTY, true, 1);
+    step.leave.push(Moved { value: NASTY.to_owned(), bytes: 3 << 20 });
+    step.prefetch.push(NASTY.to_owned());
     Recording {
         format: Recording::FORMAT,
         title: NASTY.to_owned(),
         limit_source: NASTY.to_owned(),
+        schedules: vec![Planned::new(NASTY, [9 << 20, 7 << 20, 5 << 20], vec![step])],
         threads: 2,
         duration_us: 1_000_000,
         peak_bytes: 5,
@@ -99,4 +104,16 @@ fn the_allocators_part_of_a_stage_has_its_row_and_only_where_it_was_recorded() {
 #[test]
 fn times_have_the_unit_that_suits_them() {
     assert_eq!([time(0.0123), time(1.5), time(3_599.9)], ["12.3 ms", "1.50 s", "59:59 min"]);
+}
+
+#[test]
+fn a_schedule_is_drawn_with_its_figures() {
+    let page = page(&nasty());
+    let section = page.split("<h2>Schedule").nth(1).expect("the schedule has a section");
+    for figure in ["9.00 MiB", "7.00 MiB", "5.00 MiB", "waits for the disk", "leaves (3.00 MiB)"] {
+        assert!(section.contains(figure), "{figure}");
+    }
+    assert_eq!(section.matches("<rect").count(), 1, "a bar for each start");
+    assert_eq!(embedded(&page)["schedules"][0]["steps"][0]["leave"][0]["bytes"], 3 << 20);
+    assert!(!self::page(&Recording::default()).contains("Schedule of"));
 }
