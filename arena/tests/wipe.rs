@@ -120,6 +120,18 @@ unsafe impl Os for Watched {
         // SAFETY: the caller's promise is the fake's.
         unsafe { self.fake.advise_huge(start, bytes) };
     }
+    unsafe fn page_out(&self, start: NonNull<u8>, bytes: usize) -> Result<(), OsError> {
+        // SAFETY: the caller's promise is the fake's.
+        unsafe { self.fake.page_out(start, bytes) }
+    }
+    unsafe fn page_in(&self, start: NonNull<u8>, bytes: usize) -> Result<(), OsError> {
+        // SAFETY: the caller's promise is the fake's.
+        unsafe { self.fake.page_in(start, bytes) }
+    }
+    unsafe fn mapped_bytes(&self, start: NonNull<u8>, bytes: usize) -> Result<usize, OsError> {
+        // SAFETY: the caller's promise is the fake's.
+        unsafe { self.fake.mapped_bytes(start, bytes) }
+    }
     unsafe fn resident_bytes(&self, start: NonNull<u8>, bytes: usize) -> Result<usize, OsError> {
         // SAFETY: the caller's promise is the fake's.
         unsafe { self.fake.resident_bytes(start, bytes) }

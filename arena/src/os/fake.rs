@@ -6,7 +6,7 @@
 
 use super::{Os, OsError};
 use std::alloc::Layout;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard};
 
@@ -23,6 +23,20 @@ pub enum FakeCall {
     Populate,
     /// [`Os::decommit`].
     Decommit,
+    /// [`Os::page_out`]. Failing, it reports success and half of the pages stay, as where swap is
+    /// full.
+    PageOut,
+    /// [`Os::page_in`].
+    PageIn,
+}
+
+/// Whether a call fails whenever it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failing {
+    /// It does.
+    Always,
+    /// It does not.
+    Never,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,6 +55,7 @@ struct Reservation {
 struct State {
     reservations: HashMap<usize, Reservation>,
     fail_after: HashMap<FakeCall, u64>,
+    fail_always: HashSet<FakeCall>,
     fail_per_1024: u64,
     random: u64,
     calls: HashMap<FakeCall, u64>,
@@ -68,6 +83,15 @@ impl Fake {
     /// Makes `call` fail once, after `count` more successes.
     pub fn fail_after(&self, call: FakeCall, count: u64) {
         self.lock().fail_after.insert(call, count);
+    }
+
+    /// Makes every `call` fail from now on, or none where `fails` is [`Failing::Never`].
+    pub fn fail(&self, call: FakeCall, fails: Failing) {
+        let mut state = self.lock();
+        match fails {
+            Failing::Always => state.fail_always.insert(call),
+            Failing::Never => state.fail_always.remove(&call),
+        };
     }
 
     /// Makes every call fail with a chance of `per_1024` in 1024, from a generator seeded by
@@ -99,6 +123,9 @@ impl State {
     /// Counts the call and says whether it fails now.
     fn fails(&mut self, call: FakeCall) -> bool {
         *self.calls.entry(call).or_default() += 1;
+        if self.fail_always.contains(&call) {
+            return true;
+        }
         if let Some(left) = self.fail_after.get_mut(&call) {
             if *left == 0 {
                 self.fail_after.remove(&call);
@@ -208,6 +235,36 @@ unsafe impl Os for Fake {
         let mut state = self.lock();
         let committed = state.pages(start, bytes).iter().all(|page| *page != Page::Reserved);
         assert!(committed, "advice on memory that was never committed");
+    }
+
+    unsafe fn page_out(&self, start: NonNull<u8>, bytes: usize) -> Result<(), OsError> {
+        let mut state = self.lock();
+        let fails = state.fails(FakeCall::PageOut);
+        let pages = state.pages(start, bytes);
+        let going = if fails { pages.len() / 2 } else { pages.len() };
+        for page in &mut pages[..going] {
+            assert!(*page != Page::Reserved, "page-out of memory that was never committed");
+            // The bytes stay where they are: a touch finds them, as after a kernel's.
+            *page = Page::Committed;
+        }
+        Ok(())
+    }
+
+    unsafe fn page_in(&self, start: NonNull<u8>, bytes: usize) -> Result<(), OsError> {
+        let mut state = self.lock();
+        if state.fails(FakeCall::PageIn) {
+            return Err(OsError { errno: libc::EFAULT, ..error("fake page-in", bytes) });
+        }
+        for page in state.pages(start, bytes) {
+            assert!(*page != Page::Reserved, "page-in of memory that was never committed");
+            *page = Page::Resident;
+        }
+        Ok(())
+    }
+
+    unsafe fn mapped_bytes(&self, start: NonNull<u8>, bytes: usize) -> Result<usize, OsError> {
+        // SAFETY: as the caller promised. It has no swap cache: the two counts are one.
+        unsafe { self.resident_bytes(start, bytes) }
     }
 
     unsafe fn resident_bytes(&self, start: NonNull<u8>, bytes: usize) -> Result<usize, OsError> {

@@ -1,10 +1,11 @@
 //! The Linux backend: mmap, mprotect, madvise and mincore, one call each.
 //!
 //! Beside the contract it has what the allocator and the pager use of Linux alone: moving pages,
-//! what a child of `fork` finds, which pages are in memory. No method but `resident_bytes`
-//! allocates.
+//! what a child of `fork` finds, which pages are in memory. No method allocates.
 
 use super::{Moved, Os, OsError, page_bytes};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::ptr::{self, NonNull};
 
 /// The Linux kernel.
@@ -19,6 +20,12 @@ pub enum InChild {
     /// Zeros (since Linux 4.14).
     Zero,
 }
+
+/// Pages that one call counts: their marks are on the stack.
+const COUNTED_PAGES: usize = 512;
+
+/// `/proc/self/pagemap`: a word for each page, whose highest bit says that it is mapped.
+const PAGEMAP_MAPPED: u64 = 1 << 63;
 
 fn failed(call: &'static str, bytes: usize) -> OsError {
     let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
@@ -267,10 +274,56 @@ unsafe impl Os for Linux {
         unsafe { self.advise(start.as_ptr(), bytes, libc::MADV_HUGEPAGE) };
     }
 
+    unsafe fn page_out(&self, start: NonNull<u8>, bytes: usize) -> Result<(), OsError> {
+        // SAFETY: the advice moves pages, and changes no contents.
+        let returned = unsafe { self.advise(start.as_ptr(), bytes, libc::MADV_PAGEOUT) };
+        ok(returned, "madvise(MADV_PAGEOUT)", bytes)
+    }
+
+    unsafe fn page_in(&self, start: NonNull<u8>, bytes: usize) -> Result<(), OsError> {
+        // To the swap cache first: the populating alone would wait for one page after another, and
+        // take each out of a swap in RAM. Refused, the pages come with what follows.
+        // SAFETY: the advice brings pages, and changes no contents.
+        unsafe { self.advise(start.as_ptr(), bytes, libc::MADV_WILLNEED) };
+        loop {
+            // SAFETY: as above.
+            let returned = unsafe { self.advise(start.as_ptr(), bytes, libc::MADV_POPULATE_READ) };
+            match ok(returned, "madvise(MADV_POPULATE_READ)", bytes) {
+                Err(e) if e.errno == libc::EINTR || e.errno == libc::EAGAIN => {}
+                // Before Linux 5.14: the pages come with the first touch instead.
+                Err(e) if e.errno == libc::EINVAL => return Ok(()),
+                other => return other,
+            }
+        }
+    }
+
+    unsafe fn mapped_bytes(&self, start: NonNull<u8>, bytes: usize) -> Result<usize, OsError> {
+        const CALL: &str = "reading /proc/self/pagemap";
+        let malformed = OsError { call: CALL, bytes, errno: libc::EIO };
+        let map = File::open("/proc/self/pagemap");
+        let why =
+            |why: std::io::Error| OsError { errno: why.raw_os_error().unwrap_or(0), ..malformed };
+        let map = map.map_err(why)?;
+        let (mut words, mut mapped) = ([0u8; COUNTED_PAGES * size_of::<u64>()], 0);
+        let (first, pages) = (start.as_ptr().addr() / page_bytes(), bytes.div_ceil(page_bytes()));
+        for done in (0..pages).step_by(COUNTED_PAGES) {
+            let words = &mut words[..(pages - done).min(COUNTED_PAGES) * size_of::<u64>()];
+            map.read_exact_at(words, ((first + done) * size_of::<u64>()) as u64).map_err(why)?;
+            let (words, _) = words.as_chunks();
+            let is_mapped = |word: &&[u8; 8]| u64::from_ne_bytes(**word) & PAGEMAP_MAPPED != 0;
+            mapped += words.iter().filter(is_mapped).count();
+        }
+        Ok(mapped * page_bytes())
+    }
+
     unsafe fn resident_bytes(&self, start: NonNull<u8>, bytes: usize) -> Result<usize, OsError> {
-        let mut pages = vec![0; bytes.div_ceil(page_bytes())];
-        let pages = self.resident_pages(start.as_ptr(), bytes, &mut pages)?;
-        Ok(pages.iter().filter(|page| *page & 1 == 1).count() * page_bytes())
+        let (mut marks, mut resident) = ([0u8; COUNTED_PAGES], 0);
+        for done in (0..bytes).step_by(COUNTED_PAGES * page_bytes()) {
+            let part = start.as_ptr().wrapping_add(done);
+            let pages = self.resident_pages(part, bytes - done, &mut marks)?;
+            resident += pages.iter().filter(|page| *page & 1 == 1).count();
+        }
+        Ok(resident * page_bytes())
     }
 }
 
@@ -291,6 +344,11 @@ mod tests {
             assert_eq!(os.resident_bytes(base, bytes), Ok(0));
             os.populate(base, bytes / 2).expect("populate");
             assert_eq!(os.resident_bytes(base, bytes), Ok(bytes / 2));
+            assert_eq!(os.mapped_bytes(base, bytes), Ok(bytes / 2));
+            // Without swap they stay; with it, this reads them back.
+            os.page_out(base, bytes).expect("advice");
+            os.page_in(base, bytes / 2).expect("advice");
+            assert_eq!(os.mapped_bytes(base, bytes / 2), Ok(bytes / 2));
             let (middle, mut pages) = (base.add(bytes / 2 - 2 * os.page_bytes()), [9; 3]);
             assert_eq!(
                 os.resident_pages(middle.as_ptr(), bytes / 2, &mut pages),

@@ -18,9 +18,16 @@
 //! * committed memory that was never written, or was decommitted, reads as zero;
 //! * decommit is advice on the existing mapping, never a new mapping over it, so that attributes
 //!   (huge pages, no core dump) survive;
-//! * `advise_huge` may do nothing; it never fails.
+//! * `advise_huge` may do nothing; it never fails;
+//! * `page_out` and `page_in` move pages to the kernel's swap and back: the contents stay, and a
+//!   touch brings a page back as well.
 //!
-//! Source: mmap(2), madvise(2); `MADV_POPULATE_WRITE` since Linux 5.14.
+//! Two counts say where pages are. `mapped_bytes` are those that the process's RSS has. A page on
+//! its way to swap or back is in the kernel's swap cache: in memory, in no RSS, and part of
+//! `resident_bytes`.
+//!
+//! Source: mmap(2), madvise(2), mincore(2), and the kernel's admin-guide/mm/pagemap;
+//! `MADV_PAGEOUT` since Linux 5.4, `MADV_POPULATE_WRITE` since 5.14.
 
 mod errno;
 mod fake;
@@ -28,7 +35,7 @@ mod linux;
 mod machine;
 
 pub(crate) use errno::Errno;
-pub use fake::{Fake, FakeCall};
+pub use fake::{Failing, Fake, FakeCall};
 pub use linux::{InChild, Linux};
 pub use machine::{page_bytes, physical_bytes};
 
@@ -135,8 +142,44 @@ pub unsafe trait Os: Debug + Send + Sync {
     /// The range is committed, in whole huge pages.
     unsafe fn advise_huge(&self, start: NonNull<u8>, bytes: usize);
 
-    /// Counts the bytes of a range that are in memory now. For tests and benches: it walks the
-    /// range.
+    /// Asks the kernel to move a range's pages to its swap; the contents stay. Pages may stay in
+    /// memory: where there is no swap, or it is full.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not know the advice, or refuses it (locked pages).
+    ///
+    /// # Safety
+    ///
+    /// The range is committed, in whole OS pages.
+    unsafe fn page_out(&self, start: NonNull<u8>, bytes: usize) -> Result<(), OsError>;
+
+    /// Brings a range's pages back from the kernel's swap, to be read. Their copies in the swap
+    /// stay, where it has room for them, until the pages are written to.
+    ///
+    /// # Errors
+    ///
+    /// When a page cannot be read, or the kernel has no memory for it. To touch the range would
+    /// then end the process.
+    ///
+    /// # Safety
+    ///
+    /// The range is committed, in whole OS pages.
+    unsafe fn page_in(&self, start: NonNull<u8>, bytes: usize) -> Result<(), OsError>;
+
+    /// Counts the bytes of a range that the process's RSS has now.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel cannot say.
+    ///
+    /// # Safety
+    ///
+    /// The range lies inside one live reservation, in whole OS pages.
+    unsafe fn mapped_bytes(&self, start: NonNull<u8>, bytes: usize) -> Result<usize, OsError>;
+
+    /// Counts the bytes of a range that are in memory now, in the kernel's swap cache among them.
+    /// It walks the range.
     ///
     /// # Errors
     ///
