@@ -23,6 +23,9 @@
 //! against vectors. They are still resident: if they lift the process over its limit, the account
 //! says so.
 //!
+//! Pages that somebody advised out to the kernel's swap leave the RSS. What zram takes of the RAM
+//! for them is foreign, too: it is nobody's resident memory, and it is there.
+//!
 //! Invariants:
 //!
 //! * `held(owner)` is the sum of what the owner added less what it took off;
@@ -431,7 +434,8 @@ impl Account {
         let after = there();
         let ours: i64 = before.iter().zip(after).map(|(b, a)| (*b as i64).min(a as i64)).sum();
         let counted = kernel.counted_bytes(resident, &self.limit);
-        self.foreign.note(number, counted as i64 - ours);
+        let zram = kernel.look_at_zram(&self.limit);
+        self.foreign.note(number, counted.saturating_add(zram) as i64 - ours);
         if kernel.follows {
             self.limit.follow(resident);
         }
@@ -439,7 +443,7 @@ impl Account {
             && resident.resident_bytes as usize > self.limit_bytes()
         {
             self.still_over();
-        } else if (resident.resident_bytes as usize) <= self.limit_bytes() {
+        } else if resident.resident_bytes.saturating_add(zram) as usize <= self.limit_bytes() {
             self.over.ended();
         }
         Some(resident)
@@ -452,6 +456,27 @@ impl Account {
         self.kernel.as_ref()?.read()
     }
 
+    /// Notes that pages of this process went to the kernel's swap, or came back. From then on what
+    /// zram takes for this process counts as foreign.
+    pub fn note_swap(&self) {
+        if let Some(kernel) = &self.kernel {
+            kernel.note_swap();
+        }
+    }
+
+    /// Returns the RAM that zram took for this process at the last look, in bytes: none of it until
+    /// somebody has noted that pages went to swap.
+    #[must_use]
+    pub fn zram_bytes(&self) -> usize {
+        self.kernel.as_ref().map_or(0, |kernel| kernel.zram_bytes().0)
+    }
+
+    /// Returns the most that zram took for this process at any look, in bytes.
+    #[must_use]
+    pub fn zram_bytes_max(&self) -> usize {
+        self.kernel.as_ref().map_or(0, |kernel| kernel.zram_bytes().1)
+    }
+
     /// Sets the foreign bytes, for an account that asks no kernel.
     pub fn note_foreign(&self, bytes: usize) {
         self.foreign.note(self.foreign.begin(), bytes as i64);
@@ -462,8 +487,9 @@ impl Account {
     pub fn still_over(&self) {
         let limit = self.limit_bytes();
         let resident = self.kernel.as_ref().map_or(0, Kernel::last_bytes);
+        let taken = resident.saturating_add(self.zram_bytes());
         let tolerated = limit.saturating_add(limit / TOLERATED_DIVISOR);
-        if resident > tolerated && self.over.began(resident - limit) {
+        if taken > tolerated && self.over.began(taken - limit) {
             tell(&self.parts(), limit, self.limit.source());
         }
     }
@@ -501,6 +527,7 @@ impl Account {
             file_bytes: file.unwrap_or(0),
             // Addresses without memory count there, too.
             locked_bytes: locked.unwrap_or(0).min(resident.unwrap_or(0)),
+            zram_bytes: self.zram_bytes() as u64,
         };
         let known = parts.vector_bytes + parts.block_bytes + parts.pager_bytes + parts.file_bytes;
         parts.heap_bytes = parts.resident_bytes.saturating_sub(known);

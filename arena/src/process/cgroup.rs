@@ -279,8 +279,7 @@ impl Scratch {
             }
             limit = limit.into_iter().chain(max_here).min();
             high = high.into_iter().chain(high_here).min();
-            let above = self.names.below()[..cut].iter().rposition(|byte| *byte == b'/');
-            match above {
+            match self.above(cut) {
                 Some(above) => cut = above,
                 None => break,
             }
@@ -306,6 +305,44 @@ impl Scratch {
             && names.setter.append(&below[..setter.min(below.len())]);
         debug_assert!(fits, "a level's name is a part of our own");
         Ok(Group { version, limit_bytes: limit, high_bytes: high, usage_bytes, anon_bytes })
+    }
+
+    /// The level above the one that has `cut` bytes of the name below the mount's root.
+    fn above(&self, cut: usize) -> Option<usize> {
+        self.names.below()[..cut].iter().rposition(|byte| *byte == b'/')
+    }
+
+    /// Finds how many bytes of this process's cgroup may be swapped out: the least of
+    /// `memory.swap.max` on the way up, or what v1 allows for memory and swap together beyond the
+    /// memory. `None` for no bound.
+    ///
+    /// # Errors
+    ///
+    /// As [`Scratch::group`].
+    pub fn swap_bound(&mut self, tree: Tree<'_>) -> Result<Option<u64>, Unread> {
+        let Some(version) = self.find_way(tree)? else { return Ok(None) };
+        let own = self.names.below().len();
+        let (mut cut, mut bound) = (own, None);
+        loop {
+            let v1 = version == CgroupVersion::V1;
+            if v1 && cut != own && !self.accounts_for_children(tree, cut)? {
+                return Ok(bound);
+            }
+            let here = if v1 {
+                let both = self.number(tree, cut, b"/memory.memsw.limit_in_bytes", COUNT)?;
+                let memory = self.number(tree, cut, b"/memory.limit_in_bytes", COUNT)?;
+                let both = both.filter(|bytes| *bytes < V1_UNLIMITED_BYTES_MIN);
+                let memory = memory.filter(|bytes| *bytes < V1_UNLIMITED_BYTES_MIN);
+                both.map(|both| both.saturating_sub(memory.unwrap_or(0)))
+            } else {
+                self.number(tree, cut, b"/memory.swap.max", COUNT_OR_MAX)?
+            };
+            bound = bound.into_iter().chain(here).min();
+            match self.above(cut) {
+                Some(above) => cut = above,
+                None => return Ok(bound),
+            }
+        }
     }
 
     /// Reads a file of the level that has `cut` bytes of the name below the mount's root.

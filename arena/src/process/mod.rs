@@ -7,6 +7,7 @@
 //!   allowance      machine and group   ->  what a LimitSpec comes to
 //!   resident       /proc/self/statm    ->  anonymous and file pages
 //!   kernel         resident bytes, and what of them counts
+//!   swap           areas on disks and in zram  ->  RAM that zram takes for this process
 //!   foreign        what is nobody's, as the youngest look found it
 //!   account        the limit in force, and who holds how much
 //!   over           the line that says that the limit is exceeded
@@ -38,6 +39,7 @@ mod limit;
 mod over;
 mod resident;
 mod say;
+mod swap;
 mod thrash;
 mod words;
 
@@ -55,5 +57,6 @@ pub use limit::Source;
 pub use over::Parts;
 pub use resident::{Resident, addresses_left};
 pub use say::say;
+pub use swap::{Swap, SwapKind, SwapLine, ZramStat};
 pub use thrash::{OnThrash, ShareMeter, Stretch, Thrash};
 pub use words::{LimitSpec, Misread, MisreadKind, Share, parse_size};

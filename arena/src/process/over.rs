@@ -22,11 +22,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 /// Up to this many bytes, pages of files probably belong to the program itself.
 const FILES_BYTES_NAMED: u64 = 32 << 20;
 
-/// The resident memory of the process, by kind, in bytes.
+/// The memory of the process, by kind, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Parts {
-    /// All of it.
+    /// All that is resident.
     pub resident_bytes: u64,
     /// Vectors of pools, live and cached, and packed ones.
     pub vector_bytes: u64,
@@ -40,6 +40,15 @@ pub struct Parts {
     pub file_bytes: u64,
     /// Of all of these, what is locked in memory.
     pub locked_bytes: u64,
+    /// RAM beside it that zram takes for pages that were advised out.
+    pub zram_bytes: u64,
+}
+
+impl Parts {
+    /// All that the process takes of the machine's memory.
+    fn taken_bytes(&self) -> u64 {
+        self.resident_bytes.saturating_add(self.zram_bytes)
+    }
 }
 
 /// How often the process was over its limit, and by how much at most.
@@ -93,7 +102,7 @@ pub(super) fn tell(parts: &Parts, limit_bytes: usize, source: Source) {
     say(format_args!(
         "over the limit of {limit_bytes} bytes ({source}) by {}, and nothing more can be given \
          back: {parts}; {}",
-        parts.resident_bytes.saturating_sub(limit_bytes as u64),
+        parts.taken_bytes().saturating_sub(limit_bytes as u64),
         Help(parts),
     ));
 }
@@ -114,7 +123,7 @@ impl fmt::Display for Help<'_> {
         {
             write!(f, "set {SPILL_DIR_VARIABLE} to a folder on a disk, or ")?;
         }
-        let used = parts.resident_bytes.div_ceil(1 << 20);
+        let used = parts.taken_bytes().div_ceil(1 << 20);
         write!(f, "raise the limit: {used} MiB are in use by now")
     }
 }
@@ -131,6 +140,10 @@ impl fmt::Display for Parts {
             self.heap_bytes,
             self.file_bytes,
             self.locked_bytes,
-        )
+        )?;
+        match self.zram_bytes {
+            0 => Ok(()),
+            bytes => write!(f, ", and {bytes} in zram"),
+        }
     }
 }
