@@ -9,12 +9,15 @@
 //! Demand has no queue: a thread that needs bytes now reads them itself, so it overtakes both. A
 //! full queue refuses a job, and the caller goes on without it: both kinds of job only save time.
 //!
+//! One lock has both queues and the count of jobs. Threads sleep until there is a job, so whoever
+//! queues one meets them at a lock in any case; a job is milliseconds of work.
+//!
 //! Never: grow a queue, lose count of a job, or let a job's panic end a thread.
 
-use crossbeam_queue::ArrayQueue;
 use plimsoll_arena::sync::unpoisoned;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
@@ -33,16 +36,34 @@ pub enum Class {
     WriteBack,
 }
 
+/// The queues, and how many jobs there are.
+struct Jobs {
+    ahead: VecDeque<Job>,
+    back: VecDeque<Job>,
+    /// Queued or running.
+    pending: usize,
+    stopping: bool,
+}
+
+impl Jobs {
+    fn queue(&mut self, class: Class) -> &mut VecDeque<Job> {
+        match class {
+            Class::ReadAhead => &mut self.ahead,
+            Class::WriteBack => &mut self.back,
+        }
+    }
+
+    fn next(&mut self) -> Option<Job> {
+        self.ahead.pop_front().or_else(|| self.back.pop_front())
+    }
+}
+
 struct Shared {
-    ahead: ArrayQueue<Job>,
-    back: ArrayQueue<Job>,
-    /// Jobs queued or running; the lock that sleeping threads and waiters share.
-    pending: Mutex<usize>,
+    jobs: Mutex<Jobs>,
     /// A job was queued, or the threads are to end: threads sleep on this one.
     queued: Condvar,
     /// The last job ended: `wait_idle` sleeps on this one, so it takes no thread's wake-up.
     idle: Condvar,
-    stopping: AtomicBool,
     panics: AtomicU64,
 }
 
@@ -64,18 +85,14 @@ impl std::fmt::Debug for Workers {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, usize> {
-        unpoisoned(self.pending.lock())
-    }
-
-    fn next(&self) -> Option<Job> {
-        self.ahead.pop().or_else(|| self.back.pop())
+    fn lock(&self) -> MutexGuard<'_, Jobs> {
+        unpoisoned(self.jobs.lock())
     }
 
     fn finish_one(&self) {
-        let mut pending = self.lock();
-        *pending -= 1;
-        if *pending == 0 {
+        let mut jobs = self.lock();
+        jobs.pending -= 1;
+        if jobs.pending == 0 {
             self.idle.notify_all();
         }
     }
@@ -92,15 +109,15 @@ impl Shared {
 
     /// Sleeps until there is a job; `None` when the threads are to end.
     fn wait_for_job(&self) -> Option<Job> {
-        let mut pending = self.lock();
+        let mut jobs = self.lock();
         loop {
-            if self.stopping.load(Ordering::Relaxed) {
+            if jobs.stopping {
                 return None;
             }
-            if let Some(job) = self.next() {
+            if let Some(job) = jobs.next() {
                 return Some(job);
             }
-            pending = unpoisoned(self.queued.wait(pending));
+            jobs = unpoisoned(self.queued.wait(jobs));
         }
     }
 }
@@ -109,13 +126,13 @@ impl Workers {
     /// Starts `threads` threads, at least one if the system gives any.
     #[must_use]
     pub fn new(threads: usize) -> Self {
+        // As long as they may become: none grows later, when memory is short.
+        let queue = || VecDeque::with_capacity(QUEUE_LEN);
+        let jobs = Jobs { ahead: queue(), back: queue(), pending: 0, stopping: false };
         let shared = Arc::new(Shared {
-            ahead: ArrayQueue::new(QUEUE_LEN),
-            back: ArrayQueue::new(QUEUE_LEN),
-            pending: Mutex::new(0),
+            jobs: Mutex::new(jobs),
             queued: Condvar::new(),
             idle: Condvar::new(),
-            stopping: AtomicBool::new(false),
             panics: AtomicU64::new(0),
         });
         let start = |number: usize| {
@@ -129,35 +146,28 @@ impl Workers {
 
     /// Queues `job`; false, and the job is dropped, when the queue is full or no thread runs.
     pub fn submit(&self, class: Class, job: Job) -> bool {
-        let queue = match class {
-            Class::ReadAhead => &self.shared.ahead,
-            Class::WriteBack => &self.shared.back,
-        };
         if self.threads.is_empty() {
             return false;
         }
-        let mut pending = self.shared.lock();
-        let taken = match queue.push(job) {
-            Ok(()) => {
-                *pending += 1;
-                true
-            }
-            Err(refused) => {
-                // A job may do anything when it is dropped: not under the lock.
-                drop(pending);
-                drop(refused);
-                return false;
-            }
-        };
-        drop(pending);
+        let mut jobs = self.shared.lock();
+        let queue = jobs.queue(class);
+        if queue.len() >= QUEUE_LEN {
+            // A job may do anything when it is dropped: not under the lock.
+            drop(jobs);
+            drop(job);
+            return false;
+        }
+        queue.push_back(job);
+        jobs.pending += 1;
+        drop(jobs);
         self.shared.queued.notify_one();
-        taken
+        true
     }
 
     /// Jobs queued or running.
     #[must_use]
     pub fn pending(&self) -> usize {
-        *self.shared.lock()
+        self.shared.lock().pending
     }
 
     /// Jobs that panicked.
@@ -168,19 +178,16 @@ impl Workers {
 
     /// Waits until no job is queued or running. Not for a job: it would wait for itself.
     pub fn wait_idle(&self) {
-        let mut pending = self.shared.lock();
-        while *pending > 0 {
-            pending = unpoisoned(self.shared.idle.wait(pending));
+        let mut jobs = self.shared.lock();
+        while jobs.pending > 0 {
+            jobs = unpoisoned(self.shared.idle.wait(jobs));
         }
     }
 }
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        {
-            let _pending = self.shared.lock();
-            self.shared.stopping.store(true, Ordering::Relaxed);
-        }
+        self.shared.lock().stopping = true;
         self.shared.queued.notify_all();
         let here = std::thread::current().id();
         for thread in self.threads.drain(..) {
@@ -190,7 +197,10 @@ impl Drop for Workers {
                 let _ = thread.join();
             }
         }
-        while let Some(job) = self.shared.next() {
+        loop {
+            // The lock goes before the job, which may do anything when it is dropped.
+            let next = self.shared.lock().next();
+            let Some(job) = next else { break };
             drop(job);
             self.shared.finish_one();
         }
