@@ -301,6 +301,37 @@ mod tests {
     }
 
     #[test]
+    fn a_cgroup_may_swap_what_the_tightest_level_leaves() {
+        const V2: &str = "30 22 0:26 / /cg rw - cgroup2 none rw\n";
+        const V1: &str = "30 22 0:26 / /cg rw - cgroup none rw,memory\n";
+        let bound = |mount: &str, own: &str, files: &[(&str, &str)]| {
+            let place = [("proc/self/cgroup", own), ("proc/self/mountinfo", mount)];
+            let folder = tree(&[&place, files].concat());
+            std::fs::create_dir_all(folder.path().join("cg/a/b")).expect("folders");
+            let root = folder.path().as_os_str().as_encoded_bytes().to_owned();
+            Scratch::new().swap_bound(Tree::at(&root)).expect("readable")
+        };
+        let v2 = |files: &[(&str, &str)]| bound(V2, "0::/a/b\n", files);
+        assert_eq!(v2(&[]), None);
+        assert_eq!(v2(&[("cg/a/b/memory.swap.max", "max\n")]), None);
+        let both = [("cg/a/b/memory.swap.max", "8192\n"), ("cg/a/memory.swap.max", "0\n")];
+        assert_eq!((v2(&both[..1]), v2(&both)), (Some(8192), Some(0)));
+        let v1 = |memory, both| {
+            let files = [
+                ("cg/a/b/memory.limit_in_bytes", memory),
+                ("cg/a/b/memory.memsw.limit_in_bytes", both),
+            ];
+            bound(V1, "4:memory:/a/b\n", &files)
+        };
+        const NONE: &str = "9223372036854771712\n";
+        assert_eq!((v1("4096\n", "4096\n"), v1("4096\n", "12288\n")), (Some(0), Some(8192)));
+        assert_eq!(
+            (v1(NONE, NONE), v1(NONE, "4096\n"), v1("4096\n", NONE)),
+            (None, Some(4096), None)
+        );
+    }
+
+    #[test]
     fn damaged_files_are_errors() {
         let one = areas("/dev/zram0 partition 4096 2048 100\n");
         for (swaps, stat) in [("\n\nx y z", ""), (&*one, "1 2 three"), (&*one, "1 2 3")] {
