@@ -507,26 +507,29 @@ impl Account {
         &self.thrash
     }
 
-    /// Returns what is resident now, by kind. What the kernel will not say is zero.
+    /// Returns what is resident now, by kind. Of what the kernel will not say, or another thread is
+    /// asking it just now, all that is resident is as of the last look, and the kinds are zero.
     #[must_use]
     pub fn parts(&self) -> Parts {
         let names = ["VmRSS", "RssFile", "VmLck"];
         let tree = super::Tree::MACHINE;
         let found = self.limit.with_scratch(|scratch| scratch.status(tree, names));
         let [resident, file, locked] = found.and_then(Result::ok).unwrap_or_default();
+        let last = self.kernel.as_ref().map_or(0, Kernel::last_bytes) as u64;
+        let resident = resident.unwrap_or(last);
         let held = |owner| {
             let held = (self.held_bytes(owner) as i64).min(self.there_bytes(owner) as i64);
             held.max(0) as u64
         };
         let mut parts = Parts {
-            resident_bytes: resident.unwrap_or(0),
+            resident_bytes: resident,
             vector_bytes: held(Owner::Pools),
             block_bytes: held(Owner::Blocks),
             pager_bytes: held(Owner::Pager),
             heap_bytes: 0,
             file_bytes: file.unwrap_or(0),
             // Addresses without memory count there, too.
-            locked_bytes: locked.unwrap_or(0).min(resident.unwrap_or(0)),
+            locked_bytes: locked.unwrap_or(0).min(resident),
             zram_bytes: self.zram_bytes() as u64,
         };
         let known = parts.vector_bytes + parts.block_bytes + parts.pager_bytes + parts.file_bytes;

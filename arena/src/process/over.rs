@@ -147,3 +147,18 @@ impl fmt::Display for Parts {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_zram_takes_is_said_where_it_takes_any() {
+        let mut parts = Parts { resident_bytes: 3 << 20, ..Parts::default() };
+        assert!(!parts.to_string().contains("zram"), "{parts}");
+        assert!(Help(&parts).to_string().contains(" 3 MiB are in use"), "{}", Help(&parts));
+        parts.zram_bytes = 2 << 20;
+        assert!(parts.to_string().ends_with("locked 0, and 2097152 in zram"), "{parts}");
+        assert!(Help(&parts).to_string().contains(" 5 MiB are in use"), "{}", Help(&parts));
+    }
+}
