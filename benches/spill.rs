@@ -5,6 +5,8 @@
 //!   write-unhinted/Tt, .. the same, and nobody told the store that they are uniform
 //!   write-mapped/Tt, ..   the same in the mapped tier, whose pages the kernel may still have: read
 //!                         figures are of RAM unless a cap leaves none; no target
+//!   write-kernel/Tt, ..   the same in the kernel tier, by the swap that is set up, which a line
+//!                         before it names; SKIPPED without; no target
 //!   write-sealed/Tt, ..   the same, encrypted: what that costs; no target
 //!                         peer of all: o-direct, the same bytes in blocks of one frame's size, by
 //!                         as many threads, in the same rounds
@@ -32,7 +34,7 @@ mod common;
 mod raw;
 
 use common::{Effort, Figure, Unit};
-use plimsoll::spill::{Hint, SpillOptions, Spillable};
+use plimsoll::spill::{Hint, SpillOptions, Spillable, StoreError};
 use plimsoll::{Pool, PoolVec, Runtime};
 use plimsoll_swap::codec::LaneSpec;
 use plimsoll_swap::store::{Content, Encryption, Saved, SpillTier, Store, Tier, Tiers};
@@ -69,6 +71,8 @@ enum Way {
     Sealed,
     /// Known to be uniform, in the mapped tier.
     Mapped,
+    /// Known to be uniform, in the kernel tier.
+    Kernel,
 }
 
 impl Way {
@@ -78,6 +82,7 @@ impl Way {
             Self::Unhinted => "-unhinted",
             Self::Sealed => "-sealed",
             Self::Mapped => "-mapped",
+            Self::Kernel => "-kernel",
         }
     }
 
@@ -90,7 +95,11 @@ impl Way {
     }
 
     fn tier(self) -> SpillTier {
-        if self == Self::Mapped { SpillTier::Mapped } else { SpillTier::File }
+        match self {
+            Self::Hinted | Self::Unhinted | Self::Sealed => SpillTier::File,
+            Self::Mapped => SpillTier::Mapped,
+            Self::Kernel => SpillTier::Kernel,
+        }
     }
 }
 
@@ -136,7 +145,17 @@ impl Bench {
 
     /// The store against the bare disk, on `threads` threads.
     fn disk(&self, threads: usize, way: Way) {
-        let store = store(&self.folder, way);
+        let store = match store(&self.folder, way) {
+            Ok(store) => store,
+            Err(why) if way == Way::Kernel => {
+                return println!("# SKIPPED: write-kernel, read-kernel: {why}");
+            }
+            Err(why) => panic!("a folder on a disk: {why}"),
+        };
+        if way == Way::Kernel {
+            let on = if store.takes_secrets().is_ok() { "zram alone" } else { "a disk" };
+            println!("# the kernel's swap is on {on}");
+        }
         let content = way.content();
         let frame_bytes = self.frame_bytes(&store, content);
         let raw = RawFile::new(
@@ -162,7 +181,7 @@ impl Bench {
             let case = format!("{verb}{}/{threads}t", way.suffix());
             let figures = (median(at), median(at + 1));
             match way {
-                Way::Sealed | Way::Mapped => {
+                Way::Sealed | Way::Mapped | Way::Kernel => {
                     print(&case, Unit::BytesPerSecond, figures, "o-direct")
                 }
                 Way::Hinted | Way::Unhinted => print_against_disk(&case, figures.0, figures.1),
@@ -310,7 +329,7 @@ impl Bench {
 
     /// A column that packs: it never reaches the file.
     fn packed(&self) {
-        let store = store(&self.folder, Way::Unhinted);
+        let store = store(&self.folder, Way::Unhinted).expect("a folder on a disk");
         let mut rng = ChaCha8Rng::seed_from_u64(SEED);
         let mut column = self.pool.try_zeroed::<u8>(VECTOR_BYTES).expect("memory");
         for lane in column.chunks_exact_mut(8) {
@@ -372,9 +391,9 @@ impl Bench {
     }
 }
 
-fn store(folder: &Path, way: Way) -> Store {
+fn store(folder: &Path, way: Way) -> Result<Store, StoreError> {
     let builder = Store::builder().folder(folder).spill_tier(way.tier());
-    builder.encryption(way.encryption()).build().expect("a folder on a disk")
+    builder.encryption(way.encryption()).build()
 }
 
 fn save(store: &Store, vector: &[u8], content: Content) -> Saved {
@@ -429,7 +448,7 @@ fn main() {
         bench.folder.display()
     );
     for threads in [1, 2] {
-        for way in [Way::Hinted, Way::Mapped, Way::Unhinted, Way::Sealed] {
+        for way in [Way::Hinted, Way::Mapped, Way::Kernel, Way::Unhinted, Way::Sealed] {
             if common::wanted(&format!("disk{}", way.suffix())) {
                 bench.disk(threads, way);
             }

@@ -17,7 +17,8 @@
 //! | `plimsoll_live_bytes` | gauge | vectors in use |
 //! | `plimsoll_cached_bytes` | gauge | free blocks that keep their pages |
 //! | `plimsoll_packed_bytes` | gauge | packed copies of vectors, in memory |
-//! | `plimsoll_spill_file_bytes` | gauge | the spill file in use |
+//! | `plimsoll_spill_file_bytes` | gauge | the spill file, or the kernel's swap, in use |
+//! | `plimsoll_zram_bytes` | gauge | RAM that zram takes for what was spilled to it |
 //! | `plimsoll_resident_bytes` | gauge | resident memory of the process |
 //! | `plimsoll_peak_resident_bytes` | gauge | its high-water mark (VmHWM) |
 //! | `plimsoll_spilled_bytes_total` | counter | bytes written to the spill file |
@@ -42,7 +43,8 @@ pub fn describe() {
         ("plimsoll_live_bytes", "vectors in use"),
         ("plimsoll_cached_bytes", "free blocks that keep their pages"),
         ("plimsoll_packed_bytes", "packed copies of vectors, in memory"),
-        ("plimsoll_spill_file_bytes", "spill file in use"),
+        ("plimsoll_spill_file_bytes", "spill file or kernel's swap in use"),
+        ("plimsoll_zram_bytes", "RAM that zram takes for what was spilled to it"),
         ("plimsoll_resident_bytes", "resident memory of the process"),
         ("plimsoll_peak_resident_bytes", "highest resident memory of the process"),
     ];
@@ -72,6 +74,7 @@ pub fn publish(runtime: &Runtime) {
     gauge!("plimsoll_cached_bytes").set(cached as f64);
     gauge!("plimsoll_packed_bytes").set(spill.packed_bytes as f64);
     gauge!("plimsoll_spill_file_bytes").set(spill.file_bytes as f64);
+    gauge!("plimsoll_zram_bytes").set(spill.zram_bytes as f64);
     if let Ok(bytes) = runtime.meter().rss_bytes() {
         gauge!("plimsoll_resident_bytes").set(bytes as f64);
     }

@@ -223,8 +223,10 @@ fn memory_text(runtime: &Runtime) -> String {
     if spill.packed_bytes > 0 {
         text += &format!(", {} packed", mib(spill.packed_bytes));
     }
-    if spill.file_bytes > 0 {
-        text += &format!(", {} on disk", mib(spill.file_bytes));
+    match (spill.file_bytes, spill.zram_bytes) {
+        (0, _) => {}
+        (spilled, 0) => text += &format!(", {} on disk", mib(spilled)),
+        (spilled, zram) => text += &format!(", {} in {} of zram", mib(spilled), mib(zram)),
     }
     text
 }

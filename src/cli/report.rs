@@ -17,7 +17,8 @@
 //!                      minor_faults, major_faults,
 //!                      packed_bytes, spilled_bytes, loaded_bytes, read_ahead_hits, stalls,
 //!                      stalled_seconds, over_limit
-//!   spill              resident_bytes, packed_bytes, file_bytes, and totals of the run
+//!   spill              resident_bytes, packed_bytes, file_bytes, zram_bytes, the most that zram
+//!                      took (zram_bytes_max), and totals of the run
 //! ```
 //!
 //! The JSON of `prove --batch FILE --json` is one object on one line, also if proofs failed:
@@ -114,6 +115,10 @@ impl ProofReport {
                 stage.stalls,
                 stage.stalled_seconds,
             );
+        }
+        if self.spill.zram_bytes_max > 0 {
+            let zram = size(self.spill.zram_bytes_max);
+            text += &format!("zram took {zram} of RAM at most, counted under the limit\n");
         }
         text
     }

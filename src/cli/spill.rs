@@ -37,7 +37,8 @@ pub(super) struct SpillArgs {
 
     /// How vectors are spilled. file: around the page cache, where the file system can. mapped: for
     /// file systems without O_DIRECT, and for persistent memory; an error of the disk then ends the
-    /// command with SIGBUS. Default: file.
+    /// command with SIGBUS. kernel: no file and no folder, but the swap that is set up, such as
+    /// `plimsoll zram up`; on a disk only with --encrypt-spill. Default: file.
     #[arg(long, value_name = "TIER", value_parser = tiers(), conflicts_with = "no_spill")]
     spill_tier: Option<SpillTier>,
 
@@ -103,6 +104,13 @@ impl SpillArgs {
         if self.no_spill {
             return Ok(build(self.options(None))?);
         }
+        if self.spill_tier == Some(SpillTier::Kernel) {
+            if self.spill_dir.is_some() {
+                let why = "the spill tier `kernel` makes no file: leave --spill-dir out";
+                return Err(Failure::Input(why.to_owned()));
+            }
+            return Ok(build(self.options(None))?);
+        }
         let folder = self.spill_dir.clone().unwrap_or_else(default_folder);
         let asked = self.spill_dir.is_some() || self.spill_tier.is_some();
         match build(self.options(Some(folder))) {
@@ -143,6 +151,7 @@ mod tests {
             (&[][..], "tier: File"),
             (&["--spill-tier", "file"], "tier: File"),
             (&["--spill-tier", "mapped"], "tier: Mapped"),
+            (&["--spill-tier", "kernel"], "tier: Kernel"),
         ] {
             let options = tier(words).unwrap();
             assert!(options.contains(expected), "{words:?}: {options}");

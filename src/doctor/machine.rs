@@ -7,6 +7,9 @@
 use super::probe::{Probe, SpillFolder, spill};
 use super::reading::{Reading, number, parsed, text};
 use crate::meter::{CgroupLimit, MachineMemory, Meter, MeterError};
+use plimsoll_arena::process::{SwapLine, ZramStat};
+use plimsoll_swap::backend::Kept;
+use plimsoll_swap::store::SpillTier;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -105,6 +108,9 @@ pub struct Machine {
     pub userfault_device: UserfaultDevice,
     /// What the pager's own probe found; `None` for a tree of files, which cannot be tried out.
     pub pager: Option<plimsoll_swap::pager::Probe>,
+    /// What has the bytes of the spill tier `kernel`, by a trial, or why it takes none; `None` for
+    /// a tree of files, which cannot be tried out.
+    pub kernel_tier: Option<Result<Kept, plimsoll_swap::Error>>,
     /// Effective user.
     pub user: Reading<u64>,
     /// Effective capabilities, one bit each.
@@ -160,6 +166,7 @@ impl Machine {
             unprivileged_userfaultfd: vm("unprivileged_userfaultfd"),
             userfault_device: userfault_device(root),
             pager: (root == Path::new("/")).then(plimsoll_swap::pager::probe),
+            kernel_tier: (root == Path::new("/")).then(SpillTier::kernel_trial),
             user: status("Uid:", 1, 10),
             capabilities: status("CapEff:", 0, 16),
             seccomp: status("Seccomp:", 0, 10),
@@ -244,14 +251,11 @@ fn swaps(root: &Path) -> Reading<Vec<SwapArea>> {
     parsed(root, "proc/swaps", |text| text.lines().skip(1).map(swap_area).collect())
 }
 
-/// `path type size-in-KiB used-in-KiB priority`; blanks in the path are written `\040`.
+/// A line of `/proc/swaps`; blanks in the path are written `\040`.
 fn swap_area(line: &str) -> Option<SwapArea> {
-    let mut words = line.split_whitespace();
-    let path = words.next()?.replace("\\040", " ");
-    let mut kib = words.skip(1);
-    let mut bytes = || kib.next()?.parse::<u64>().ok()?.checked_mul(1024);
-    let (size_bytes, used_bytes) = (bytes()?, bytes()?);
-    Some(SwapArea { path, size_bytes, used_bytes, priority: kib.next()?.parse().ok()? })
+    let SwapLine { path, size_bytes, used_bytes, priority } = SwapLine::parse(line.as_bytes())?;
+    let path = String::from_utf8_lossy(path).replace("\\040", " ");
+    Some(SwapArea { path, size_bytes, used_bytes, priority })
 }
 
 fn zram(root: &Path) -> Reading<Vec<ZramDevice>> {
@@ -265,13 +269,9 @@ fn zram(root: &Path) -> Reading<Vec<ZramDevice>> {
 fn zram_device(root: &Path, name: String) -> Result<ZramDevice, String> {
     let size_bytes = number(root, &format!("sys/block/{name}/disksize"))?.unwrap_or(0);
     let stat = parsed(root, &format!("sys/block/{name}/mm_stat"), |text| {
-        let mut words = text.split_whitespace().map(|word| word.parse::<u64>().ok());
-        // Bytes stored, bytes compressed, RAM taken, limit of RAM.
-        let (stored, _, used, limit) =
-            (words.next()??, words.next()??, words.next()??, words.next()??);
-        Some([stored, used, limit])
+        ZramStat::parse(text.as_bytes())
     })?;
-    let [stored_bytes, used_bytes, limit_bytes] = stat.unwrap_or_default();
+    let ZramStat { stored_bytes, used_bytes, limit_bytes } = stat.unwrap_or_default();
     Ok(ZramDevice { name, size_bytes, stored_bytes, used_bytes, limit_bytes })
 }
 

@@ -22,7 +22,7 @@
 //! judge, in the words of `finding`. A check sees nothing but the snapshot, so that a tree of files
 //! from another machine gives what it would give there; only the spill folder is opened, since no
 //! file tells what a file system does, and on this machine the pager is tried out by its own probe,
-//! so that the two never disagree.
+//! so that the two never disagree. So is the spill tier `kernel`.
 //!
 //! Invariants:
 //!
@@ -52,6 +52,7 @@ mod tests_damage;
 
 pub use finding::{Finding, Level};
 pub use machine::{CgroupSetting, Machine, SwapArea, Ulimits, UserfaultDevice, ZramDevice};
+pub use plimsoll_swap::backend::Kept;
 pub use plimsoll_swap::file::{Access, Naming, Taking};
 pub use plimsoll_swap::pager::{Door, Obstacle, Probe as PagerProbe};
 pub use probe::{Probe, SpillFolder, SpillSpeed};
@@ -77,6 +78,7 @@ pub fn examine(machine: &Machine) -> Vec<Finding> {
         swap::page_cluster(machine),
         kernel::userfaultfd(machine),
     ];
+    findings.extend(swap::kernel_tier(machine));
     findings.extend(memory::ulimits(machine));
     findings.extend(spill::folder(machine));
     findings

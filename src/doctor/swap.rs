@@ -10,6 +10,7 @@
 
 use super::finding::{Finding, percent, shell_word, size};
 use super::machine::{Machine, SwapArea, ZramDevice};
+use plimsoll_swap::backend::Kept;
 use std::path::Path;
 
 /// The command that sets up a zram device: it runs [`ZRAM_SETUP`].
@@ -102,6 +103,20 @@ pub(super) fn areas(machine: &Machine) -> Finding {
     } else {
         Finding::ok(NAME, says)
     }
+}
+
+/// What the spill tier `kernel` is worth here; nothing about a tree of files. Without swap it is no
+/// fault of the machine: the line about swap says what that is.
+pub(super) fn kernel_tier(machine: &Machine) -> Option<Finding> {
+    const NAME: &str = "kernel tier";
+    let says = match machine.kernel_tier.as_ref()? {
+        Ok(Kept::Zram) => "works: pages go to zram, and what it takes of the RAM is counted",
+        Ok(Kept::SwapDisk | Kept::File) => {
+            "works: pages go to a disk, those of a proof with --encrypt-spill only"
+        }
+        Err(why) => return Some(Finding::ok(NAME, format!("not here: {why}"))),
+    };
+    Some(Finding::ok(NAME, says))
 }
 
 pub(super) fn zram(machine: &Machine) -> Finding {

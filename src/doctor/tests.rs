@@ -132,6 +132,24 @@ fn file(name: &'static str, text: &'static str) -> impl Fn(&Tree) {
 }
 
 #[test]
+fn the_kernel_tier_is_told_by_its_trial() {
+    let mut machine = Tree::good().machine();
+    assert!(!examine(&machine).iter().any(|finding| finding.name == "kernel tier"));
+    let why = plimsoll_swap::Error::NoSwap { why: "there is no swap".to_owned() };
+    for (trial, word) in [
+        (Ok(Kept::Zram), "go to zram"),
+        (Ok(Kept::SwapDisk), "--encrypt-spill"),
+        (Err(why), "plimsoll zram up"),
+    ] {
+        machine.kernel_tier = Some(trial);
+        let findings = examine(&machine);
+        assert_well_formed(&findings);
+        let told = findings.iter().find(|finding| finding.name == "kernel tier");
+        assert!(told.is_some_and(|told| told.says.contains(word)), "{told:?}");
+    }
+}
+
+#[test]
 fn nothing_is_wrong_with_a_good_machine() {
     let findings = Tree::good().findings();
     assert_eq!(worst(&findings), Level::Ok, "{:#?}", bad(&findings));

@@ -87,7 +87,8 @@ impl<'a> Prover<'a> {
     ///
     /// [`ProveError::NoMatrices`] or [`ProveError::Mismatch`] when the files do not belong
     /// together; [`OverLimit`](crate::Error::OverLimit) when the limit is below what the plan
-    /// needs.
+    /// needs; [`Spill`](crate::Error::Spill) when the witness would be swapped to a disk in the
+    /// clear.
     pub fn new(
         runtime: &'a Runtime,
         key: &'a KeyFile,
@@ -98,6 +99,7 @@ impl<'a> Prover<'a> {
         } else if key.kind() == KeyKind::Arkworks {
             return Err(ProveError::NoMatrices);
         }
+        runtime.spill().takes_secrets()?;
         let shape = Shape::of(key, matrices);
         let plan = ProofPlan::for_runtime(&shape, runtime)?;
         // What the plan allows the program itself is not for vectors, even before it is used.

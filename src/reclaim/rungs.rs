@@ -130,7 +130,12 @@ impl Rung for HeapTrim {
     }
 
     fn held(&self, _moment: Moment) -> Vec<Held> {
-        vec![Held::new("heap, program and mapped files", self.0.foreign_bytes())]
+        let zram = self.0.zram_bytes();
+        let resident = self.0.foreign_bytes().saturating_sub(zram);
+        vec![
+            Held::new("heap, program and mapped files", resident),
+            Held::new("RAM that zram takes for what is spilled", zram),
+        ]
     }
 
     /// Returns what others hold less than before the climb: what the climb itself left on the heap

@@ -43,6 +43,9 @@ pub struct Sample {
     /// Blocks of the global allocator in use, in memory or not; 0 where it is not recorded.
     #[serde(default)]
     pub allocated_bytes: u64,
+    /// RAM beside the resident memory that zram takes for what was spilled to it.
+    #[serde(default)]
+    pub zram_bytes: u64,
 }
 
 impl Sample {

@@ -117,6 +117,7 @@ impl Shared {
             sample.cached_bytes = pools.iter().map(|pool| pool.cached_bytes as u64).sum();
             sample.packed_bytes = spill.packed_bytes;
             sample.spilled_bytes = spill.file_bytes;
+            sample.zram_bytes = spill.zram_bytes;
             sample.limit_bytes = runtime.limit_bytes();
             sample.spilled_total_bytes = spill.spilled_total;
             sample.loaded_total_bytes = spill.loaded_total;

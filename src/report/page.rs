@@ -95,13 +95,17 @@ fn figures(run: &Recording, out: &mut impl Write) -> io::Result<()> {
     let exact = if run.peak_is_exact { "the kernel's high-water mark" } else { "highest sample" };
     let spilled = run.samples.last().map_or(0, |last| last.spilled_total_bytes);
     let loaded = run.samples.last().map_or(0, |last| last.loaded_total_bytes);
-    let rows = [
+    let mut rows = vec![
         ("peak memory", size(run.peak_bytes), exact.to_owned()),
         ("limit", limit.0, limit.1),
         ("time", time(wall), format!("{} stages", stage_count(run))),
         ("cores busy", format!("{busy:.2} of {}", run.threads), "on average".to_owned()),
         ("spilled to disk", size(spilled), format!("{} brought back", size(loaded))),
     ];
+    let zram = run.samples.iter().map(|sample| sample.zram_bytes).max().unwrap_or(0);
+    if zram > 0 {
+        rows.push(("zram took", size(zram), "of RAM, counted under the limit".to_owned()));
+    }
     out.write_all(b"<dl class=\"figures\">\n")?;
     for (name, value, note) in &rows {
         let (value, note) = (text(value), text(note));

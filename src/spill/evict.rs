@@ -21,8 +21,8 @@ pub(super) struct Signs {
 /// What the ladder can ask of any vector, whatever its elements.
 pub(super) trait Evict: Send + Sync {
     fn signs(&self) -> &Signs;
-    /// Makes the vector leave memory if nobody has it pinned; returns the bytes freed, those of a
-    /// new packed copy taken off.
+    /// Makes the vector leave memory if nobody has it pinned; returns the bytes freed, those that a
+    /// new copy takes in memory taken off.
     fn evict(&self) -> usize;
     /// Moves a packed copy to the file if the vector is away; returns the bytes freed.
     fn demote(&self) -> usize;

@@ -75,11 +75,15 @@ pub struct SpillStats {
     pub resident_bytes: u64,
     /// Bytes that packed copies take in memory now.
     pub packed_bytes: u64,
-    /// Bytes of the spill file in use now.
+    /// Bytes of the spill file, or of the kernel's swap, in use now.
     pub file_bytes: u64,
+    /// RAM that zram takes for this process, counted under the limit, at the last look.
+    pub zram_bytes: u64,
+    /// The most that zram took so far.
+    pub zram_bytes_max: u64,
     /// Bytes of vectors that were packed, so far.
     pub packed_total: u64,
-    /// Bytes of vectors that were written to the spill file, so far.
+    /// Bytes of vectors that were written to the spill file or to the kernel's swap, so far.
     pub spilled_total: u64,
     /// Bytes of vectors that were brought back, so far.
     pub loaded_total: u64,
@@ -182,6 +186,12 @@ impl Spill {
 
     pub(crate) fn has_store(&self) -> bool {
         self.store.is_some()
+    }
+
+    /// Says whether vectors of secrets may be spilled.
+    #[cfg(feature = "groth16")]
+    pub(crate) fn takes_secrets(&self) -> Result<(), Error> {
+        Ok(self.store().map_or(Ok(()), Store::takes_secrets)?)
     }
 
     fn next_id(&self) -> u64 {
@@ -361,6 +371,8 @@ impl Spill {
             resident_bytes: self.resident_bytes() as u64,
             packed_bytes,
             file_bytes,
+            zram_bytes: self.ledger.account().zram_bytes() as u64,
+            zram_bytes_max: self.ledger.account().zram_bytes_max() as u64,
             packed_total: read(&c.packed_total),
             spilled_total: read(&c.spilled_total),
             loaded_total: read(&c.loaded_bytes),

@@ -66,7 +66,8 @@ impl SpillOptions {
         self
     }
 
-    /// Sets how vectors are spilled to the folder; [`SpillTier::File`] by default.
+    /// Sets how vectors are spilled; [`SpillTier::File`] by default. [`SpillTier::Kernel`] needs no
+    /// folder, and makes no file: `SpillOptions::packed_only().tier(SpillTier::Kernel)`.
     #[must_use]
     pub fn tier(mut self, tier: SpillTier) -> Self {
         self.tier = tier;

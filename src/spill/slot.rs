@@ -24,8 +24,8 @@ use super::evict::{Evict, Signs};
 use super::lanes::Lanes;
 use crate::error::Error;
 use plimsoll_arena::sync::unpoisoned;
-use plimsoll_arena::{Pool, PoolVec, bytes_of, bytes_of_mut};
-use plimsoll_swap::store::{Content, Hands, Saved, Tier, Tiers};
+use plimsoll_arena::{Pool, PoolVec, Secrecy, bytes_of, bytes_of_mut};
+use plimsoll_swap::store::{Content, Hands, Saved, Store, Tier, Tiers};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, TryLockError, TryLockResult};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -236,7 +236,7 @@ impl<T: Lanes> Slot<T> {
             (Some(saved), None, Some(store)) => {
                 store.load_by(hands, saved, bytes_of_mut(&mut vector))?;
                 counters.loaded_bytes.fetch_add(self.signs.raw_bytes as u64, Ordering::Relaxed);
-                if saved.packed_bytes() > self.signs.raw_bytes / COPY_WORTH_KEEPING {
+                if saved.memory_bytes() > self.signs.raw_bytes / COPY_WORTH_KEEPING {
                     *copy = None;
                 }
             }
@@ -286,12 +286,25 @@ impl<T: Lanes> Slot<T> {
         }
     }
 
+    /// Says whether the store may write the vector to what it spills to: a secret stays in memory
+    /// rather than in the clear on a swap disk.
+    fn may_spill(&self, store: &Store) -> Result<(), plimsoll_swap::Error> {
+        match self.pool.secrecy() {
+            Secrecy::Public => Ok(()),
+            Secrecy::Secret => store.takes_secrets(),
+        }
+    }
+
     /// Saves `vector` if it cannot be made again; says whether it may now leave memory.
     fn save(&self, vector: &PoolVec<T>, copy: &mut Option<Saved>, hands: Hands) -> bool {
         if self.recompute.is_some() {
             return true;
         }
         let Some(store) = self.spill.store() else { return false };
+        if let Err(why) = self.may_spill(store) {
+            self.spill.note_failure(self.signs.raw_bytes, why);
+            return false;
+        }
         let content = match self.signs.uniform.load(Ordering::Relaxed) {
             true => Content::Uniform,
             false => Content::Unknown,
@@ -335,17 +348,17 @@ impl<T: Lanes> Evict for Slot<T> {
     fn evict(&self) -> usize {
         let Some(mut body) = self.exclusive(Busy::GiveUp) else { return 0 };
         let Body::Resident(vector) = &*body else { return 0 };
-        let mut packed_bytes = 0;
+        let mut copy_bytes = 0;
         {
             let Ok(mut copy) = self.copy.try_lock() else { return 0 };
             if copy.is_none() {
                 if !self.save(vector, &mut copy, Hands::Two) {
                     return 0;
                 }
-                packed_bytes = copy.as_ref().map_or(0, Saved::packed_bytes);
+                copy_bytes = copy.as_ref().map_or(0, Saved::memory_bytes);
             }
         }
-        self.leave(&mut body).saturating_sub(packed_bytes)
+        self.leave(&mut body).saturating_sub(copy_bytes)
     }
 
     fn demote(&self) -> usize {
@@ -359,6 +372,11 @@ impl<T: Lanes> Evict for Slot<T> {
         if matches!(*body, Body::Resident(_)) {
             // The vector itself is here: its copy is a luxury.
             return saved.packed_bytes();
+        }
+        if let Err(why) = self.may_spill(store) {
+            self.spill.note_failure(self.signs.raw_bytes, why);
+            *copy = Some(saved);
+            return 0;
         }
         let bytes = saved.packed_bytes();
         match store.demote(saved) {

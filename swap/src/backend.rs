@@ -4,10 +4,10 @@
 //!   reserve(extent) -> write_at* -> read_at* -> release(extent)
 //! ```
 //!
-//! | | [`Memory`] | `SpillFile`, `MappedFile` | [`Faulty`] |
-//! |---|---|---|---|
-//! | keeps bytes | in RAM, up to a capacity | in a file without a name | in another backend |
-//! | for | tests | spilling | tests: what goes wrong, by seed |
+//! | | [`Memory`] | `SpillFile`, `MappedFile` | `KernelSwap` | [`Faulty`] |
+//! |---|---|---|---|---|
+//! | keeps bytes | in RAM, bounded | in a nameless file | in the kernel's swap | in another one |
+//! | for | tests | spilling | spilling | tests: what goes wrong, by seed |
 //!
 //! Contract (what the store above relies on):
 //!
@@ -35,6 +35,17 @@ use plimsoll_arena::sync::unpoisoned;
 
 use crate::Error;
 use crate::extent::{BLOCK_BYTES, Extent};
+
+/// What has the bytes of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// A file without a name, which goes with its process.
+    File,
+    /// The kernel's swap, on a disk or in part: what was there can be read after the process.
+    SwapDisk,
+    /// The kernel's swap, in zram alone: RAM of this machine.
+    Zram,
+}
 
 /// Keeps frames in extents; see the module's contract.
 pub trait Backend: Send + Sync {
@@ -124,6 +135,22 @@ pub trait Backend: Send + Sync {
     ///
     /// [`Error::Io`]; the space is then still taken.
     fn release(&self, extent: Extent) -> Result<(), Error>;
+
+    /// Nobody needs the bytes of `extent` any more; its space stays taken.
+    fn forget(&self, extent: Extent) {
+        let _ = extent;
+    }
+
+    /// What has the bytes now.
+    fn kept(&self) -> Kept {
+        Kept::File
+    }
+
+    /// About how many bytes of this machine's memory are taken for `stored_bytes`.
+    fn memory_bytes(&self, stored_bytes: u64) -> u64 {
+        let _ = stored_bytes;
+        0
+    }
 
     /// The end of the highest extent that was ever reserved.
     fn len_bytes(&self) -> u64;

@@ -16,6 +16,9 @@
 //!             Open, RamDisk        no spill file can be made in this folder
 //!             NoMapping            it can, and cannot be mapped
 //!             NoKey                no random bytes to encrypt with
+//!   swap      NoSwap, SwapFull     the kernel takes no pages, or no more of them
+//!             SecretSwap           it would write a secret to a disk in the clear
+//!             Swap                 a page cannot go or come
 //!   codecs    Modulus              the caller's field is outside what can be packed
 //! ```
 //!
@@ -226,6 +229,49 @@ pub enum Error {
         os_error: i32,
     },
 
+    /// The kernel's swap cannot be used.
+    #[error(
+        "the kernel's swap cannot be used: {why}; set it up with `plimsoll zram up` \
+         (scripts/zram-setup.sh) or allow it to this cgroup, or take the spill tier `file`"
+    )]
+    NoSwap {
+        /// What is missing.
+        why: String,
+    },
+
+    /// The kernel takes no more pages.
+    #[error(
+        "the kernel's swap is full: it did not take {asked_bytes} bytes, which stay in memory; \
+         give it more room (`plimsoll zram status` shows what zram has), or take the spill tier \
+         `file`"
+    )]
+    SwapFull {
+        /// Bytes asked for.
+        asked_bytes: u64,
+    },
+
+    /// Swap on a disk would have a secret in the clear, and keep it after the process.
+    #[error(
+        "a secret does not go to swap on a disk in the clear: encrypt what is spilled, swap to \
+         zram alone (`plimsoll zram up`, `swapoff` for the rest), or take the spill tier `file`"
+    )]
+    SecretSwap,
+
+    /// The kernel refused a request about pages in its swap.
+    #[error(
+        "cannot {what} {bytes} bytes of the kernel's swap: {}; look at the kernel's log, or take \
+         the spill tier `file`",
+        std::io::Error::from_raw_os_error(*os_error)
+    )]
+    Swap {
+        /// page out, page in, take or drop.
+        what: &'static str,
+        /// How many.
+        bytes: u64,
+        /// The number of errno(3).
+        os_error: i32,
+    },
+
     /// The folder's files are in RAM.
     #[error(
         "{folder} is on {file_system}, which is RAM: spilling there frees nothing; name a folder \
@@ -247,6 +293,13 @@ pub enum Error {
         /// The rule it breaks.
         why: &'static str,
     },
+}
+
+impl Error {
+    /// Says whether it leaves a backend that was being written to as it was.
+    pub(crate) fn is_want_of_swap(&self) -> bool {
+        matches!(self, Self::NoSwap { .. } | Self::SwapFull { .. })
+    }
 }
 
 /// A shorter way to say `Err(Error::Corrupt { .. })`.

@@ -58,7 +58,7 @@ pub(crate) fn keeps_bytes_and_takes_and_gives_space(file: &impl Backend, of_disk
 }
 
 /// The requests that a backend may do in a way of its own, in an extent of 3 MiB.
-fn in_parts_and_meanwhile(file: &impl Backend, extent: Extent) {
+pub(crate) fn in_parts_and_meanwhile(file: &impl Backend, extent: Extent) {
     let (at, new) = (extent.offset_bytes(), pattern(3 << 20, 2));
     let mut runs = 0;
     file.write_both_at(at, &new[..4096], &new[4096..1 << 20]).unwrap();

@@ -52,6 +52,7 @@ mod error;
 pub mod extent;
 pub mod file;
 pub mod frame;
+mod kernel_swap;
 pub mod mapped;
 #[allow(unsafe_code, reason = "mappings, moved pages, futexes: the pager's own rooms")]
 pub mod pager;

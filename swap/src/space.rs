@@ -32,7 +32,8 @@ impl Space {
     ///
     /// # Errors
     ///
-    /// [`Error::Quota`], [`Error::DiskFull`] or [`Error::Io`]; nothing has changed.
+    /// [`Error::Quota`], [`Error::DiskFull`], [`Error::SwapFull`], [`Error::Io`] or
+    /// [`Error::Swap`]; nothing has changed.
     pub(crate) fn take(&mut self, backend: &dyn Backend, bytes: u64) -> Result<Extent, Error> {
         let extent = self.map.alloc(bytes)?;
         if extent.end_bytes() <= self.reserved_end {
@@ -49,7 +50,7 @@ impl Space {
                     return Ok(extent);
                 }
                 // Nearly full: perhaps there is room for just this one.
-                Err(Error::DiskFull { .. }) => {}
+                Err(Error::DiskFull { .. } | Error::SwapFull { .. }) => {}
                 Err(_) => break,
             }
         }

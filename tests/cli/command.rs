@@ -4,6 +4,8 @@
 mod batch;
 #[path = "command_files.rs"]
 mod files;
+#[path = "kernel_tier.rs"]
+mod kernel_tier;
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -210,7 +212,8 @@ fn where_cold_memory_goes_is_what_the_options_say() {
         (&["--spill-tier", "mapped", "--spill-quota", "1MiB"], 1, "spill quota of 1048576"),
         (&["--spill-tier", "mapped", "--spill-dir", "/dev/shm"], 2, "which is RAM"),
         (&["--spill-tier", "mapped", "--no-spill"], 2, "cannot be used with"),
-        (&["--spill-tier", "floppy"], 2, "file, mapped"),
+        (&["--spill-tier", "kernel", "--spill-dir", "/var/tmp"], 2, "makes no file"),
+        (&["--spill-tier", "floppy"], 2, "file, mapped, kernel"),
         (&["--spill-dir", "/dev/shm"], 2, "which is RAM"),
         (&["--spill-dir", "/nowhere"], 2, "/nowhere"),
         (&["--spill-dir", "/sys"], 2, "/sys"),

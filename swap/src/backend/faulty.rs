@@ -16,7 +16,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::{AlignedBytes, Backend};
+use super::{AlignedBytes, Backend, Kept};
 use crate::Error;
 use crate::extent::{BLOCK_BYTES, Extent};
 
@@ -223,6 +223,18 @@ impl<B: Backend> Backend for Faulty<B> {
             None => self.inner.release(extent),
             Some(_) => Err(eio("release", extent.offset_bytes(), extent.bytes())),
         }
+    }
+
+    fn forget(&self, extent: Extent) {
+        self.inner.forget(extent);
+    }
+
+    fn kept(&self) -> Kept {
+        self.inner.kept()
+    }
+
+    fn memory_bytes(&self, stored_bytes: u64) -> u64 {
+        self.inner.memory_bytes(stored_bytes)
     }
 
     fn len_bytes(&self) -> u64 {

@@ -45,8 +45,8 @@ impl Store {
 }
 
 impl StoreBuilder {
-    /// Spills to a nameless file in `folder`. Without this and [`StoreBuilder::backend`] there is
-    /// no file: bytes are packed in RAM or not saved.
+    /// Spills to a nameless file in `folder`. Without this, [`StoreBuilder::backend`] and
+    /// [`SpillTier::Kernel`] bytes are packed in RAM or not saved.
     #[must_use]
     pub fn folder(mut self, folder: &Path) -> Self {
         self.folder = Some(folder.to_owned());
@@ -60,7 +60,8 @@ impl StoreBuilder {
         self
     }
 
-    /// Sets how bytes are spilled to the folder; [`SpillTier::File`] by default.
+    /// Sets how bytes are spilled; [`SpillTier::File`] by default. [`SpillTier::Kernel`] needs no
+    /// folder.
     #[must_use]
     pub fn spill_tier(mut self, tier: SpillTier) -> Self {
         self.spill_tier = tier;
@@ -115,12 +116,12 @@ impl StoreBuilder {
     /// # Errors
     ///
     /// [`Error::Open`], [`Error::RamDisk`] or [`Error::NoMapping`] when the folder will not do;
-    /// [`Error::NoKey`].
+    /// [`Error::NoSwap`]; [`Error::NoKey`].
     pub fn build(self) -> Result<Store, Error> {
-        let backend = match (self.backend, self.folder) {
-            (Some(backend), _) => Some(backend),
-            (None, Some(folder)) => Some(self.spill_tier.open(&folder, self.ram_disk)?),
-            (None, None) => None,
+        let (tier, folder, ledger) = (self.spill_tier, self.folder, self.ledger.as_ref());
+        let backend = match self.backend {
+            Some(backend) => Some(backend),
+            None => tier.open(folder.as_deref(), self.ram_disk, ledger)?,
         };
         let inner = Inner {
             backend,

@@ -3,8 +3,9 @@
 //! Must never: hold a lock while bytes are packed, written or read.
 
 use crate::Error;
-use crate::backend::Backend;
+use crate::backend::{Backend, Kept};
 use crate::file::{RamDisk, SpillFile};
+use crate::kernel_swap::KernelSwap;
 use crate::mapped::MappedFile;
 use crate::scratch::Scratches;
 use crate::seal::Key;
@@ -52,26 +53,48 @@ pub enum SpillTier {
     /// `O_DIRECT`, and for persistent memory. An error of the disk while bytes are read ends the
     /// process by SIGBUS.
     Mapped,
+    /// To memory that is advised out to the kernel's swap, which the operator has set up: no file
+    /// and no folder. What zram takes for it is counted by the ledger's account.
+    Kernel,
 }
 
 impl SpillTier {
     /// All tiers.
-    pub const ALL: [Self; 2] = [Self::File, Self::Mapped];
+    pub const ALL: [Self; 3] = [Self::File, Self::Mapped, Self::Kernel];
 
     /// Its word on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::File => "file",
             Self::Mapped => "mapped",
+            Self::Kernel => "kernel",
         }
     }
 
-    /// Opens what bytes are spilled to in `folder`.
-    pub(super) fn open(self, folder: &Path, ram_disk: RamDisk) -> Result<Arc<dyn Backend>, Error> {
-        Ok(match self {
-            Self::File => Arc::new(SpillFile::open(folder, ram_disk)?),
-            Self::Mapped => Arc::new(MappedFile::open(folder, ram_disk)?),
-        })
+    /// Says what has the bytes of [`SpillTier::Kernel`] here, by a trial.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSwap`], with the reason.
+    pub fn kernel_trial() -> Result<Kept, Error> {
+        KernelSwap::trial()
+    }
+
+    /// Opens what bytes are spilled to; nothing where a folder is needed and none was named.
+    pub(super) fn open(
+        self,
+        folder: Option<&Path>,
+        ram_disk: RamDisk,
+        ledger: Option<&Arc<Ledger>>,
+    ) -> Result<Option<Arc<dyn Backend>>, Error> {
+        let account = ledger.map(|ledger| ledger.account_ref().clone());
+        let opened: Arc<dyn Backend> = match (self, folder) {
+            (Self::Kernel, _) => Arc::new(KernelSwap::open(account)?),
+            (_, None) => return Ok(None),
+            (Self::File, Some(folder)) => Arc::new(SpillFile::open(folder, ram_disk)?),
+            (Self::Mapped, Some(folder)) => Arc::new(MappedFile::open(folder, ram_disk)?),
+        };
+        Ok(Some(opened))
     }
 }
 

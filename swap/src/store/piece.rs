@@ -194,8 +194,10 @@ impl Inner {
         }
         let extent = unpoisoned(self.space.lock()).take(backend, frame_bytes)?;
         if let Err(why) = write(backend, extent.offset_bytes()) {
-            unpoisoned(self.space.lock()).give_back(backend, extent);
-            unpoisoned(self.poison.lock()).get_or_insert(why.clone());
+            self.give_back(backend, extent);
+            if !why.is_want_of_swap() {
+                unpoisoned(self.poison.lock()).get_or_insert(why.clone());
+            }
             return Err(why);
         }
         self.counters.file_saves.fetch_add(1, Ordering::Relaxed);
@@ -259,10 +261,16 @@ impl Inner {
             }
             Place::File(frame) => {
                 if let Some(backend) = self.backend.as_deref() {
-                    unpoisoned(self.space.lock()).give_back(backend, frame.extent);
+                    self.give_back(backend, frame.extent);
                 }
             }
         }
+    }
+
+    fn give_back(&self, backend: &dyn Backend, extent: Extent) {
+        // Before anybody else can have it.
+        backend.forget(extent);
+        unpoisoned(self.space.lock()).give_back(backend, extent);
     }
 }
 

@@ -83,6 +83,17 @@ impl Saved {
         self.pieces.iter().map(|piece| piece.place.packed_bytes()).sum()
     }
 
+    /// Returns about how many bytes of this machine's memory they take now: packed, or in zram.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let spilled = |piece: &Piece| match (&piece.place, &self.store.backend) {
+            (Place::File(frame), Some(backend)) => backend.memory_bytes(frame.extent.bytes()),
+            _ => 0,
+        };
+        let spilled: u64 = self.pieces.iter().map(spilled).sum();
+        self.packed_bytes().saturating_add(spilled as usize)
+    }
+
     /// Returns how many bytes they take now, in RAM and in the file.
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {
