@@ -147,7 +147,7 @@ impl Scratch {
     /// [`Unread`], naming the file.
     pub fn swap(&mut self, tree: Tree<'_>) -> Result<Swap, Unread> {
         let mut swap = Swap::NONE;
-        let mut devices = [Text::<DIGITS_MAX>::EMPTY; DEVICES_MAX];
+        let mut devices = [(Text::<DIGITS_MAX>::EMPTY, 0); DEVICES_MAX];
         let mut count = 0;
         let (mut heading, mut has_disk) = (true, false);
         let found = self.reader.find_line(&[tree.0, b"/proc/swaps"], |line| {
@@ -160,7 +160,7 @@ impl Scratch {
             swap.used_bytes = swap.used_bytes.saturating_add(area.used_bytes);
             match (area.zram_digits(), devices.get_mut(count)) {
                 (Some(digits), Some(device)) => {
-                    *device = Text::of(digits);
+                    *device = (Text::of(digits), area.used_bytes);
                     count += 1;
                 }
                 (Some(_), None) => {
@@ -173,8 +173,8 @@ impl Scratch {
         if let Found::NoFile = found {
             return Ok(Swap::NONE);
         }
-        for device in &devices[..count] {
-            has_disk |= self.add_zram(tree, device.as_bytes(), &mut swap)?;
+        for (device, used_bytes) in &devices[..count] {
+            has_disk |= self.add_zram(tree, device.as_bytes(), *used_bytes, &mut swap)?;
         }
         swap.kind = match (swap.size_bytes, has_disk) {
             (0, _) => SwapKind::None,
@@ -184,8 +184,14 @@ impl Scratch {
         Ok(swap)
     }
 
-    /// Adds what a zram device takes; says whether there is a disk behind it.
-    fn add_zram(&mut self, tree: Tree<'_>, digits: &[u8], swap: &mut Swap) -> Result<bool, Unread> {
+    /// Adds what a zram device takes for `used_bytes` in use; says whether a disk is behind it.
+    fn add_zram(
+        &mut self,
+        tree: Tree<'_>,
+        digits: &[u8],
+        used_bytes: u64,
+        swap: &mut Swap,
+    ) -> Result<bool, Unread> {
         let file = |name: &'static [u8]| [tree.0, b"/sys/block/zram", digits, name];
         let malformed = Unread::Malformed("the counts of mm_stat");
         let found = self.reader.find_line(&file(b"/mm_stat"), |line| {
@@ -200,9 +206,9 @@ impl Scratch {
                 swap.zram_bytes = swap.zram_bytes.saturating_add(stat.used_bytes);
                 swap.zram_room_bytes = swap.zram_room_bytes.saturating_add(room);
             }
-            // A device without a file, as in a sandbox without /sys: all as it was.
+            // Without /sys, as in a sandbox: as if nothing were compressed.
             Found::NoFile | Found::Nothing => {
-                swap.zram_bytes = swap.zram_bytes.max(swap.used_bytes);
+                swap.zram_bytes = swap.zram_bytes.saturating_add(used_bytes);
                 swap.zram_room_bytes = u64::MAX;
             }
         }
