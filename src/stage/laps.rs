@@ -97,8 +97,12 @@ mod tests {
                         assert_eq!(highest, Some(ended.peak[0]), "seed {seed}");
                         gauge.resume(ended.resume[0]);
                     }
-                    2 => gauge.add(rng.gen_range(0..1000)),
-                    _ => gauge.sub(rng.gen_range(0..=gauge.now_bytes())),
+                    2 => {
+                        gauge.add(rng.gen_range(0..1000));
+                    }
+                    _ => {
+                        gauge.sub(rng.gen_range(0..=gauge.now_bytes()));
+                    }
                 }
                 history.push(gauge.now_bytes());
             }
