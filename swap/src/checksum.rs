@@ -10,8 +10,8 @@ use std::hash::Hasher as _;
 use twox_hash::xxhash3_64::{DEFAULT_SECRET_LENGTH, RawHasher, SecretBuffer};
 use twox_hash::{XxHash3_64, XxHash3_128};
 
-/// The checksum of a frame, or of a part of it.
-pub(crate) fn checksum(bytes: &[u8]) -> u64 {
+/// The checksum of a frame, or of a part of a file: XXH3, 64 bits, seed 0.
+pub fn checksum(bytes: &[u8]) -> u64 {
     XxHash3_64::oneshot(bytes)
 }
 

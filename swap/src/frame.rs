@@ -240,6 +240,25 @@ impl Header {
         Ok(&frame[start..end])
     }
 
+    /// That `payload`, which was stored right behind its header without padding, is the one the
+    /// header is of: for files that pack frames closely (docs/columns-format.md).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if placement, length or checksum differ.
+    pub fn check_close(&self, payload: &[u8]) -> Result<(), Error> {
+        match self.placement {
+            Placement::Packed => self.check(payload.len(), checksum(payload)),
+            Placement::OwnPages => corrupt("the payload does not follow its header"),
+        }
+    }
+
+    /// The header's own checksum, which covers the payload's.
+    pub fn checksum(&self) -> u64 {
+        let bytes = self.to_bytes();
+        number(&bytes[CHECKED_BYTES..])
+    }
+
     /// That a payload of `bytes` with this `checksum`, which was read apart from its header, is the
     /// one the header is of.
     ///

@@ -46,7 +46,7 @@
 
 pub mod backend;
 mod behind;
-mod checksum;
+pub mod checksum;
 pub mod codec;
 mod error;
 pub mod extent;

@@ -49,7 +49,7 @@ pub(crate) trait Lane<const N: usize> {
     fn close_small(&self, value: u64, lane: &mut [u8]);
 }
 
-/// Lanes that are their own value: 4 or 8 bytes, little-endian.
+/// Lanes that are their own value: up to 8 bytes, little-endian.
 pub(crate) struct Plain<const BYTES: usize>;
 
 impl<const BYTES: usize> Lane<1> for Plain<BYTES> {
@@ -73,6 +73,34 @@ impl<const BYTES: usize> Lane<1> for Plain<BYTES> {
     #[inline(always)]
     fn close_small(&self, value: u64, lane: &mut [u8]) {
         lane.copy_from_slice(&value.to_le_bytes()[..BYTES]);
+    }
+}
+
+/// Lanes of 32 bytes that are their own value, little-endian.
+pub(crate) struct Wide;
+
+impl Lane<LIMBS> for Wide {
+    const BYTES: usize = 32;
+
+    #[inline(always)]
+    fn open(&self, lane: &[u8]) -> Option<[u64; LIMBS]> {
+        Some(limbs(lane))
+    }
+
+    #[inline(always)]
+    fn open_small(&self, lane: &[u8]) -> Option<u64> {
+        let value = limbs(lane);
+        is_small(&value).then_some(value[0])
+    }
+
+    #[inline(always)]
+    fn close(&self, value: [u64; LIMBS], lane: &mut [u8]) {
+        store(value, lane);
+    }
+
+    #[inline(always)]
+    fn close_small(&self, value: u64, lane: &mut [u8]) {
+        store([value, 0, 0, 0], lane);
     }
 }
 

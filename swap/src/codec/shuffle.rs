@@ -14,7 +14,8 @@
 //!
 //! Invariant: `unshuffle(shuffle(x)) = x`; a block's stored bytes <= its raw bytes.
 //!
-//! Must never: allocate by a length that was read; the scratch is one block.
+//! Must never: allocate by a length that was read; the scratch is one block, and it is wiped, for
+//! the bytes may be a witness.
 //!
 //! Source: the LZ4 block format, github.com/lz4/lz4, doc/lz4_Block_format.md; the shuffle is
 //! Blosc's idea (F. Alted, "Why Modern CPUs Are Starving", CiSE 2010).
@@ -22,6 +23,8 @@
 use lz4_flex::block::{
     CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size,
 };
+
+use zeroize::Zeroizing;
 
 use super::lane::word;
 use super::unpack::take;
@@ -32,7 +35,7 @@ use crate::error::corrupt;
 const BLOCK_BYTES: usize = 64 << 10;
 
 /// Strides a payload may have.
-pub(crate) const STRIDES: [usize; 4] = [1, 4, 8, 32];
+pub(crate) const STRIDES: [usize; 5] = [1, 2, 4, 8, 32];
 
 const STORED_BYTES: usize = 4;
 const _: () = assert!(BLOCK_BYTES <= u32::MAX as usize);
@@ -43,8 +46,8 @@ const _: () = assert!(BLOCK_BYTES <= u32::MAX as usize);
 pub(crate) fn pack(stride: usize, input: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> bool {
     let mut table = CompressTable::default();
     let block_bytes = BLOCK_BYTES.min(input.len());
-    let mut shuffled = vec![0; block_bytes];
-    let mut compressed = vec![0; get_maximum_output_size(block_bytes)];
+    let mut shuffled = Zeroizing::new(vec![0; block_bytes]);
+    let mut compressed = Zeroizing::new(vec![0; get_maximum_output_size(block_bytes)]);
     out.push(stride as u8);
     input.chunks(BLOCK_BYTES).all(|block| {
         let shuffled = &mut shuffled[..block.len()];
@@ -69,7 +72,7 @@ pub(crate) fn unpack(mut input: &[u8], out: &mut [u8]) -> Result<(), Error> {
     if !STRIDES.contains(&stride) {
         return corrupt("the shuffle's stride is unknown");
     }
-    let mut shuffled = vec![0; BLOCK_BYTES.min(out.len())];
+    let mut shuffled = Zeroizing::new(vec![0; BLOCK_BYTES.min(out.len())]);
     for block in out.chunks_mut(BLOCK_BYTES) {
         let stored_bytes = word(take(&mut input, STORED_BYTES)?) as usize;
         let stored = take(&mut input, stored_bytes)?;

@@ -12,10 +12,17 @@ pub(super) const LANE_BYTES_MAX: usize = 32;
 pub enum LaneSpec {
     /// Nothing is known; tried as 8-byte integers.
     Bytes,
+    /// Single bytes: small numbers, flags.
+    U8,
+    /// 2-byte integers, little-endian.
+    U16,
     /// 4-byte integers, little-endian.
     U32,
     /// 8-byte integers, little-endian; Goldilocks where it is not in Montgomery form.
     U64,
+    /// 32-byte integers, little-endian: values of a large field that are not in Montgomery form,
+    /// as circom's witnesses have them.
+    U256,
     /// 4-byte Montgomery lanes: BabyBear, KoalaBear.
     Field32(Field32Spec),
     /// 32-byte Montgomery lanes: BN254, BLS12-381.
@@ -26,9 +33,11 @@ impl LaneSpec {
     /// Bytes of a lane; 8 where nothing is known.
     pub fn lane_bytes(&self) -> usize {
         match self {
+            Self::U8 => 1,
+            Self::U16 => 2,
             Self::U32 | Self::Field32(_) => 4,
             Self::U64 | Self::Bytes => 8,
-            Self::Field256(_) => 32,
+            Self::U256 | Self::Field256(_) => 32,
         }
     }
 
@@ -40,6 +49,9 @@ impl LaneSpec {
             Self::U64 => LaneKind::U64,
             Self::Field32(_) => LaneKind::Field32,
             Self::Field256(_) => LaneKind::Field256,
+            Self::U8 => LaneKind::U8,
+            Self::U16 => LaneKind::U16,
+            Self::U256 => LaneKind::U256,
         }
     }
 }
@@ -58,14 +70,33 @@ pub enum LaneKind {
     Field32 = 3,
     /// 32-byte Montgomery lanes.
     Field256 = 4,
+    /// Single bytes.
+    U8 = 5,
+    /// 2-byte integers.
+    U16 = 6,
+    /// 32-byte integers.
+    U256 = 7,
+}
+
+impl LaneKind {
+    /// All kinds, each at its number.
+    const ALL: [Self; 8] = [
+        Self::Bytes,
+        Self::U32,
+        Self::U64,
+        Self::Field32,
+        Self::Field256,
+        Self::U8,
+        Self::U16,
+        Self::U256,
+    ];
 }
 
 impl TryFrom<u8> for LaneKind {
     type Error = Error;
 
     fn try_from(number: u8) -> Result<Self, Error> {
-        let kinds = [Self::Bytes, Self::U32, Self::U64, Self::Field32, Self::Field256];
-        match kinds.get(usize::from(number)) {
+        match Self::ALL.get(usize::from(number)) {
             Some(&kind) => Ok(kind),
             None => corrupt("the lane kind is unknown"),
         }

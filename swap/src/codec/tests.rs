@@ -30,8 +30,11 @@ fn bn254() -> LaneSpec {
 fn specs() -> Vec<LaneSpec> {
     vec![
         LaneSpec::Bytes,
+        LaneSpec::U8,
+        LaneSpec::U16,
         LaneSpec::U32,
         LaneSpec::U64,
+        LaneSpec::U256,
         LaneSpec::Field32(Field32Spec::new(BABY_BEAR).unwrap()),
         LaneSpec::Field32(Field32Spec::new(KOALA_BEAR).unwrap()),
         bn254(),
@@ -137,6 +140,21 @@ fn small_lanes_and_unknown_bytes_shrink() {
             let (codec, ratio) = round_trip(LaneSpec::Field32(field), &input);
             assert!(codec == CodecId::Packed && ratio >= ratio_min, "{name} {bits}: {ratio}");
         }
+    }
+    for (spec, bits, ratio_min) in [
+        (LaneSpec::U8, 1, 7.3),
+        (LaneSpec::U8, 4, 1.9),
+        (LaneSpec::U16, 1, 14.6),
+        (LaneSpec::U16, 9, 1.7),
+        (LaneSpec::U256, 1, 230.0),
+        (LaneSpec::U256, 40, 6.3),
+    ] {
+        let lane_bytes = spec.lane_bytes();
+        let mut draw = || (rng.next_u64() >> (64 - bits)).to_le_bytes();
+        let lane = |bytes: [u8; 8]| (0..lane_bytes).map(move |at| *bytes.get(at).unwrap_or(&0));
+        let input: Vec<u8> = (0..LANES).flat_map(|_| lane(draw())).collect();
+        let (codec, ratio) = round_trip(spec, &input);
+        assert!(codec == CodecId::Packed && ratio >= ratio_min, "{spec:?} {bits}: {ratio}");
     }
     let offsets: Vec<u8> = (0..LANES).flat_map(|i| (7 * i + (1 << 50)).to_le_bytes()).collect();
     assert!(round_trip(LaneSpec::U64, &offsets).1 > 4.5);
@@ -252,6 +270,10 @@ fn lanes_that_are_not_canonical_come_back() {
             LaneSpec::Field32(field) => {
                 (0..24_000).flat_map(|row| field.enter(row % 2).to_le_bytes()).collect()
             }
+            LaneSpec::U8 => (0..24_000).map(|row| row as u8 % 2).collect(),
+            LaneSpec::U256 => {
+                (0..3000u64).flat_map(|row| [row % 2, 0, 0, 0]).flat_map(u64::to_le_bytes).collect()
+            }
             _ => (0..24_000u64).flat_map(|row| (row as u32 % 2).to_le_bytes()).collect(),
         };
         let modulus = match spec {
@@ -355,7 +377,7 @@ proptest! {
     fn arbitrary_bytes_come_back(
         input in prop::collection::vec(any::<u8>(), 0..5000),
         repeats in 1usize..20,
-        which in 0usize..9,
+        which in 0usize..12,
     ) {
         round_trip(specs()[which], &input.repeat(repeats));
     }
@@ -364,7 +386,7 @@ proptest! {
     fn sparse_bytes_come_back(
         places in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..200),
         length in 1usize..100_000,
-        which in 0usize..9,
+        which in 0usize..12,
     ) {
         let mut input = vec![0; length];
         places.iter().for_each(|(place, byte)| input[place.index(length)] = *byte);
@@ -375,7 +397,7 @@ proptest! {
     fn arbitrary_payloads_never_panic(
         payload in prop::collection::vec(any::<u8>(), 0..3000),
         codec in 0u8..4,
-        kind in 0u8..5,
+        kind in 0u8..8,
         length in 0usize..100_000,
     ) {
         let mut out = vec![0; length];
