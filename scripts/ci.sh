@@ -96,7 +96,7 @@ job_features() {
     local feature
     local -a only=(cargo clippy --no-default-features)
     "${only[@]}" -p plimsoll -- -D warnings
-    for feature in ark groth16 serde record layer metrics mimalloc jemalloc; do
+    for feature in ark columns groth16 serde record layer metrics mimalloc jemalloc; do
         "${only[@]}" -p plimsoll --features "$feature" -- -D warnings
     done
     "${only[@]}" -p plimsoll-arena -- -D warnings

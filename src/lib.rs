@@ -15,6 +15,7 @@
 //!   prover built on them ([`groth16`]).
 //! * **Graphs of stages** ([`graph`]) run in an order that is known to fit, and overlap what waits
 //!   for the disk with what needs the cores.
+//! * **Trace files** ([`columns`]): witnesses and traces, packed, checksummed, read by ranges.
 //! * **Pictures and gates**: a page about a run ([`record`], [`layer`]), and tests of memory peaks
 //!   ([`peak_below!`], [`testing`]).
 //!
@@ -35,6 +36,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `ark` (default) | types and kernels of arkworks |
+//! | `columns` | packed files of columns |
 //! | `groth16` | the prover |
 //! | `serde` | serialization of reports |
 //! | `record` | timelines and pictures of a run |
@@ -49,8 +51,13 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod alloc;
+#[cfg(feature = "columns")]
+pub mod columns;
 pub mod doctor;
 pub mod error;
+#[cfg(feature = "columns")]
+#[doc(hidden)]
+pub mod files;
 pub mod graph;
 #[cfg(feature = "groth16")]
 pub mod groth16;

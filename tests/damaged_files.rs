@@ -1,9 +1,9 @@
 //! Many thousands of damaged keys and witnesses: each is read, or refused with a typed error.
 //!
-//! From small good files (snarkjs's, a witness in JSON, a constraint system, and an arkworks key
-//! made here) a seeded generator makes damaged ones: cut short, bits flipped, ranges overwritten,
-//! sections taken out, doubled or moved, counts and sizes made huge, another curve's modulus put
-//! in, files of another kind given. Each is opened and every part of it read.
+//! From small good files (snarkjs's, a witness in JSON, one that is packed, a constraint system,
+//! and an arkworks key made here) a seeded generator makes damaged ones: cut short, bits flipped,
+//! ranges overwritten, sections taken out, doubled or moved, counts and sizes made huge, another
+//! curve's modulus put in, files of another kind given. Each is opened and every part of it read.
 //!
 //! What must hold: no panic; no memory sized by a claimed count (the peak of the address space
 //! shows a request even if nothing is written to it); every part of every format was hit, which is
@@ -17,6 +17,8 @@
 
 #[path = "damaged_files/damage.rs"]
 mod damage;
+#[path = "damaged_files/packed.rs"]
+mod packed;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -104,7 +106,7 @@ fn of_the_file(error: ProveError) -> FileError {
 /// Opens a file and reads all of it.
 fn read_all(format: Format, path: &Path, world: &World) -> Result<(), FileError> {
     match format {
-        Format::Json => {
+        Format::Json | Format::Packed => {
             let opened = WitnessFile::open_for(&world.key, path, &world.runtime);
             let witness = opened.map_err(of_the_file)?;
             witness.read(0, &mut vec![Fr::default(); witness.len()])
@@ -137,6 +139,8 @@ impl Tally {
             Ok(()) => *self.accepted.entry(format).or_default() += 1,
             Err(error) => {
                 let debug = format!("{:?}", error.fault());
+                // Of a packed file, what is wrong with that.
+                let debug = debug.strip_prefix("Packed(").unwrap_or(&debug);
                 let name: String = debug.chars().take_while(|c| c.is_alphanumeric()).collect();
                 *self.faults.entry((format, name)).or_default() += 1;
                 *self.places.entry((format, error.place().to_owned())).or_default() += 1;
@@ -211,7 +215,7 @@ fn run_all(folder: &Path, seed: u64, world: &World, cases: Vec<Damaged>) -> Tall
 }
 
 /// Every check that a small file can reach.
-const EXPECTED_FAULTS: [(Format, &[&str]); 5] = [
+const EXPECTED_FAULTS: [(Format, &[&str]); 6] = [
     (
         Format::Zkey,
         &[
@@ -251,6 +255,10 @@ const EXPECTED_FAULTS: [(Format, &[&str]); 5] = [
     ),
     (Format::Json, &["WrongKind", "Json", "FirstValue"]),
     (
+        Format::Packed,
+        &["WrongKind", "Version", "Truncated", "Damaged", "Block", "FirstValue", "WrongPrime"],
+    ),
+    (
         Format::R1cs,
         &[
             "Truncated",
@@ -282,7 +290,7 @@ const EXPECTED_FAULTS: [(Format, &[&str]); 5] = [
 ];
 
 /// Every part of every format, by the words with which its errors begin.
-const EXPECTED_PLACES: [(Format, &[&str]); 5] = [
+const EXPECTED_PLACES: [(Format, &[&str]); 6] = [
     (
         Format::Zkey,
         &[
@@ -307,6 +315,7 @@ const EXPECTED_PLACES: [(Format, &[&str]); 5] = [
     ),
     (Format::Wtns, &["first bytes", "section table", "section 1 ", "section 2 "]),
     (Format::Json, &["first bytes", "JSON text", "values"]),
+    (Format::Packed, &["first bytes", "packed file", "section 2 "]),
     (Format::R1cs, &["first bytes", "section table", "section 1 ", "section 2 "]),
     (
         Format::Arkworks,

@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// Messages for who writes a program against the library, which no command of ours gives; and those
 /// that are other messages, or a place and another message.
-const OF_THE_LIBRARY: [&str; 27] = [
+const OF_THE_LIBRARY: [&str; 29] = [
     "over_limit(stage",
     ".0.path.display()",
     ".path.display()",
@@ -27,6 +27,8 @@ const OF_THE_LIBRARY: [&str; 27] = [
     "describe these lanes as",
     "sysconf(PAGE_SIZE)",
     "asked for, there are",
+    "give whole elements",
+    "describe them otherwise",
     "its points are in the other group",
     "twiddle storage holds",
     "pad with zeros to the",
@@ -42,10 +44,12 @@ const OF_THE_LIBRARY: [&str; 27] = [
 
 const SCRIPTS: [&str; 2] = ["scripts/zram-setup.sh", "scripts/capped.sh"];
 
-const ERRORS: [&str; 14] = [
+const ERRORS: [&str; 16] = [
     "arena/src/error.rs",
     "arena/src/process/words.rs",
+    "src/columns/error.rs",
     "src/error.rs",
+    "src/files/staged.rs",
     "src/groth16/error.rs",
     "src/groth16/file_error.rs",
     "src/groth16/file_kind.rs",
@@ -59,15 +63,17 @@ const ERRORS: [&str; 14] = [
     "swap/src/error.rs",
 ];
 
-const OTHERS: [&str; 18] = [
+const OTHERS: [&str; 20] = [
     "arena/src/process/limit.rs",
     "arena/src/process/over.rs",
     "src/cli/check/run.rs",
     "src/cli/failure.rs",
     "src/cli/files.rs",
     "src/cli/keys.rs",
+    "src/cli/layout.rs",
     "src/cli/main.rs",
     "src/cli/needs.rs",
+    "src/cli/pack.rs",
     "src/cli/pictures.rs",
     "src/cli/plan.rs",
     "src/cli/prove.rs",

@@ -7,6 +7,7 @@ use super::doctor::DoctorArgs;
 use super::failure::Failure;
 use super::files::ProofFiles;
 use super::live::ProgressKind;
+use super::pack::{self, PackArgs, UnpackArgs};
 use super::spill::{SpillArgs, auto_unless_set};
 use super::verify::{VerifyArgs, VkeyArgs};
 use super::zram::ZramArgs;
@@ -41,6 +42,12 @@ pub(super) enum Command {
     Setup(SetupArgs),
     /// Say what memory a proof will need, stage by stage, and the smallest limit that will do.
     Plan(PlanArgs),
+    /// Pack a witness or a trace: the same bytes in a fraction of the space, checksummed.
+    #[command(after_help = pack::PACK_HELP)]
+    Pack(PackArgs),
+    /// Unpack what `plimsoll pack` made.
+    #[command(after_help = pack::UNPACK_HELP)]
+    Unpack(UnpackArgs),
     /// Say what is wrong with this machine for a prover, and the command that mends it.
     #[command(after_help = DOCTOR_HELP)]
     Doctor(DoctorArgs),
@@ -64,6 +71,8 @@ impl Command {
             Command::Prove(args) => args.json,
             Command::Plan(args) => args.json,
             Command::Verify(args) => args.json,
+            Command::Pack(args) => args.files.json,
+            Command::Unpack(args) => args.files.json,
             _ => false,
         }
     }

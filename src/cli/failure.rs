@@ -1,8 +1,9 @@
 //! Why a command failed, and the exit code that says so.
 
+use plimsoll::columns::{ColumnsError, ColumnsFault};
 use plimsoll::error::Error;
 use plimsoll::groth16::error::ProveError;
-use plimsoll::groth16::file_error::FileError;
+use plimsoll::groth16::file_error::{Fault, FileError};
 use plimsoll::groth16::setup::SetupError;
 
 /// Exit code when there is no proof.
@@ -55,6 +56,16 @@ impl From<Error> for Failure {
 impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
         Self::Prove(ProveError::File(error))
+    }
+}
+
+impl From<ColumnsError> for Failure {
+    fn from(error: ColumnsError) -> Self {
+        let path = error.path().to_owned();
+        match error.into_fault() {
+            ColumnsFault::Memory(error) => error.into(),
+            fault => FileError::new(&path, "packed file", Fault::Packed(Box::new(fault))).into(),
+        }
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) struct ProofFiles {
     zkey: Option<PathBuf>,
 
     /// Witness of a circom circuit: a .wtns, JSON as `snarkjs wtns export json` writes it, or
-    /// bare values. A pipe will do, and - is standard input.
+    /// bare values, each packed by `plimsoll pack` or not. A pipe will do, and - is standard input.
     #[arg(long, value_name = "FILE", requires = "zkey")]
     wtns: Option<PathBuf>,
 

@@ -17,8 +17,10 @@ mod doctor;
 mod failure;
 mod files;
 mod keys;
+mod layout;
 mod live;
 mod needs;
+mod pack;
 mod pictures;
 mod plan;
 mod prove;
@@ -43,6 +45,8 @@ fn main() -> ExitCode {
         Command::Vkey(args) => verify::run_vkey(args),
         Command::Setup(args) => setup::run(args),
         Command::Plan(args) => plan::run(args),
+        Command::Pack(args) => pack::run(args),
+        Command::Unpack(args) => pack::run_unpack(args),
         Command::Doctor(args) => return doctor::run(args),
         Command::Check(args) => return check::run(args),
         Command::Report(args) => compare::run(args),

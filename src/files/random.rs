@@ -24,7 +24,7 @@ use std::path::Path;
 
 /// A file of a known length that is read at offsets, always by copy.
 #[derive(Debug)]
-pub(in crate::groth16) struct RandomFile {
+pub(crate) struct RandomFile {
     file: File,
     len: u64,
 }
@@ -35,7 +35,7 @@ impl RandomFile {
     /// # Errors
     ///
     /// What the system says of opening or measuring it; a directory or a pipe is refused.
-    pub(in crate::groth16) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
@@ -45,14 +45,16 @@ impl RandomFile {
     }
 
     /// Returns the file's length in bytes when it was opened.
+    #[cfg(feature = "groth16")]
     #[must_use]
-    pub(in crate::groth16) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
     /// Returns the file's length in bytes as it is now, or as it was if the system does not say.
+    #[cfg(feature = "groth16")]
     #[must_use]
-    pub(in crate::groth16) fn len_now(&self) -> u64 {
+    pub(crate) fn len_now(&self) -> u64 {
         self.file.metadata().map_or(self.len, |metadata| metadata.len())
     }
 
@@ -62,12 +64,35 @@ impl RandomFile {
     ///
     /// `UnexpectedEof` when the range was not inside the file as it was opened, and `out` is then
     /// unchanged, or is not inside it any more; what the system says of reading.
-    pub(in crate::groth16) fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+    pub(crate) fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let end = offset.checked_add(out.len() as u64);
         if end.is_none_or(|end| end > self.len) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.file.read_exact_at(out, offset)
+    }
+}
+
+/// Bytes of a known length that are read at offsets, by copy.
+pub(crate) trait ReadAt: Send + Sync {
+    /// Returns the number of bytes.
+    fn len(&self) -> u64;
+
+    /// Copies bytes from `offset` on into `out`.
+    ///
+    /// # Errors
+    ///
+    /// `UnexpectedEof` when the range is not all there; what the system says of reading.
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
+}
+
+impl ReadAt for RandomFile {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        RandomFile::read_at(self, offset, out)
     }
 }
 
@@ -82,7 +107,7 @@ mod tests {
         let bytes: Vec<u8> = (0..20_000u32).map(|i| i as u8).collect();
         file.write_all(&bytes).expect("write");
         let opened = RandomFile::open(file.path()).expect("open");
-        assert_eq!(opened.len(), 20_000);
+        assert_eq!(opened.len, 20_000);
         let mut out = [0; 300];
         opened.read_at(4000, &mut out).expect("inside");
         assert_eq!(out, bytes[4000..4300]);
@@ -109,7 +134,7 @@ mod tests {
     fn an_empty_file_and_a_folder() {
         let file = tempfile::NamedTempFile::new().expect("temp file");
         let opened = RandomFile::open(file.path()).expect("open");
-        assert_eq!(opened.len(), 0);
+        assert_eq!(opened.len, 0);
         assert!(opened.read_at(0, &mut [0]).is_err());
         assert!(RandomFile::open(Path::new("/")).is_err());
     }

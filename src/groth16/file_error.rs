@@ -21,6 +21,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use super::file_kind::{FileKind, WrongKind};
+use crate::columns::ColumnsFault;
+use crate::files::staged::{StagedError, StagedFault};
 use thiserror::Error;
 
 /// An error of a key file.
@@ -318,9 +320,26 @@ pub enum Fault {
     /// The output cannot be written. Nothing of it is left behind.
     #[error("cannot be written: {0}; nothing was left there, choose another place")]
     Write(#[source] io::Error),
+    /// A packed file, or a part of it, cannot be used.
+    #[error("{0}")]
+    Packed(#[source] Box<ColumnsFault>),
     /// The output's place is taken by something that must not be replaced.
     #[error("there is something there that is not a regular file; choose another place")]
     NotRegular,
+    /// The output's place is taken by a file, and only a new one was wanted.
+    #[error("there is a file there already; choose another name, or remove it")]
+    Exists,
+}
+
+impl From<StagedError> for FileError {
+    fn from(error: StagedError) -> FileError {
+        let fault = match error.fault {
+            StagedFault::Write(error) => Fault::Write(error),
+            StagedFault::NotRegular => Fault::NotRegular,
+            StagedFault::Exists => Fault::Exists,
+        };
+        FileError::new(&error.path, "file", fault)
+    }
 }
 
 impl Fault {

@@ -3,6 +3,7 @@
 //! ```text
 //!   zkey wtns r1cs ptau          iden3's containers: a magic and a small version
 //!   gzip zstd zip                compressed
+//!   columns                      packed by `plimsoll pack`
 //!   text                         a Git LFS pointer, a JSON list or object, a web page
 //!   anything else                told by the name, if it ends in .arkzkey
 //! ```
@@ -40,6 +41,8 @@ pub enum FileKind {
     Zstd,
     /// A zip archive.
     Zip,
+    /// A packed file of columns, as `plimsoll pack` makes it.
+    Columns,
     /// A JSON list: a witness as `snarkjs wtns export json` writes it, or public inputs.
     JsonList,
     /// A JSON object: a circuit's input, a proof, or a verifying key.
@@ -68,6 +71,7 @@ impl FileKind {
             _ if starts(&[0x1f, 0x8b, 8]) => FileKind::Gzip,
             _ if starts(&[0x28, 0xb5, 0x2f, 0xfd]) => FileKind::Zstd,
             _ if starts(b"PK\x03\x04") => FileKind::Zip,
+            _ if starts(&crate::columns::MAGIC) => FileKind::Columns,
             Some(b'[') if is_text(text) => FileKind::JsonList,
             Some(b'{') if is_text(text) => FileKind::JsonObject,
             Some(b'<') if is_text(text) => FileKind::Html,
@@ -100,6 +104,7 @@ impl FileKind {
             FileKind::Gzip => "unpack it with `gunzip`",
             FileKind::Zstd => "unpack it with `unzstd`",
             FileKind::Zip => "unpack it with `unzip`",
+            FileKind::Columns => "unpack it with `plimsoll unpack`",
             FileKind::JsonList => "are two files swapped?",
             FileKind::JsonObject => {
                 "if it is a circuit's input, calculate the witness with `snarkjs wtns calculate`"
@@ -137,6 +142,7 @@ impl fmt::Display for FileKind {
             FileKind::Gzip => "compressed with gzip",
             FileKind::Zstd => "compressed with zstd",
             FileKind::Zip => "a zip archive",
+            FileKind::Columns => "a packed file of columns",
             FileKind::JsonList => "a JSON list",
             FileKind::JsonObject => "a JSON object",
             FileKind::Html => "a web page",
@@ -168,7 +174,7 @@ mod tests {
 
     #[test]
     fn usual_wrong_files_are_told_by_their_first_bytes() {
-        let cases: [(&[u8], &str, FileKind); 15] = [
+        let cases: [(&[u8], &str, FileKind); 16] = [
             (b"", "a.zkey", FileKind::Empty),
             (b"zkey\x01\0\0\0", "a", FileKind::Zkey),
             (b"wtns\x02\0\0\0", "a", FileKind::Wtns),
@@ -179,6 +185,7 @@ mod tests {
             (&[0x1f, 0x8b, 8, 0], "a.zkey", FileKind::Gzip),
             (&[0x28, 0xb5, 0x2f, 0xfd, 1], "a.zkey", FileKind::Zstd),
             (b"PK\x03\x04", "a.zkey", FileKind::Zip),
+            (b"PLCF\x01\0\0\0", "a.wtns", FileKind::Columns),
             (b" [\"1\", \"2\"", "w.json", FileKind::JsonList),
             (b"\n{\"a\": 3", "w.json", FileKind::JsonObject),
             (b"<!DOCTYPE html>", "a.zkey", FileKind::Html),

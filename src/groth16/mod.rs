@@ -46,8 +46,5 @@ pub mod plan;
 pub mod prover;
 mod quotient;
 pub mod r1cs;
-mod random_file;
 mod scalars;
 pub mod setup;
-#[doc(hidden)]
-pub mod staged_file;

@@ -13,6 +13,7 @@ use std::io::{self, Read};
 
 use plimsoll_arena::PoolVec;
 
+use crate::files::random::ReadAt;
 use crate::{Error, Runtime};
 
 /// Bytes of a piece.
@@ -103,6 +104,16 @@ impl Piped {
         }
         let used = self.len % PIECE_BYTES;
         Ok(self.pieces.last_mut().map_or(&mut [], |piece| &mut piece[used..]))
+    }
+}
+
+impl ReadAt for Piped {
+    fn len(&self) -> u64 {
+        Piped::len(self)
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        Piped::read_at(self, offset, out)
     }
 }
 

@@ -29,9 +29,9 @@ mod products;
 
 pub(super) use products::multiply;
 
+use crate::files::random::RandomFile;
 use crate::groth16::error::MatrixError;
 use crate::groth16::parts::{Cut, Parts};
-use crate::groth16::random_file::RandomFile;
 use ark_bn254::Fr;
 use ark_ff::{BigInteger, PrimeField};
 use std::collections::HashMap;

@@ -8,10 +8,10 @@
 //! A key made here has one party's randomness. Whoever knew it could forge proofs: fine for
 //! measuring and for tests, not for a deployment, which takes a key from a ceremony.
 
+use crate::files::staged::{StagedError, StagedFile};
 use crate::groth16::file_error::FileError;
 use crate::groth16::prover::fingerprint_of;
 use crate::groth16::r1cs::{MatrixShape, write_matrices};
-use crate::groth16::staged_file::StagedFile;
 use ark_bn254::{Bn254, Fr};
 use ark_groth16::r1cs_to_qap::LibsnarkReduction;
 use ark_groth16::{Groth16, ProvingKey};
@@ -52,6 +52,12 @@ pub enum SetupError {
     /// A file could not be written.
     #[error(transparent)]
     File(#[from] FileError),
+}
+
+impl From<StagedError> for SetupError {
+    fn from(error: StagedError) -> Self {
+        Self::File(error.into())
+    }
 }
 
 /// What was made.

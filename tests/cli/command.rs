@@ -6,6 +6,8 @@ mod batch;
 mod files;
 #[path = "kernel_tier.rs"]
 mod kernel_tier;
+#[path = "command_pack.rs"]
+mod pack;
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};

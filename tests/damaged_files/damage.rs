@@ -4,6 +4,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
+use super::packed;
 use ark_bn254::{Bn254, Fr};
 use ark_groth16::Groth16;
 use ark_relations::gr1cs::{ConstraintSynthesizer, ConstraintSystemRef, SynthesisError};
@@ -38,6 +39,8 @@ pub(crate) enum Format {
     Json,
     R1cs,
     Arkworks,
+    /// A packed witness.
+    Packed,
 }
 
 /// A good file and where its parts are.
@@ -171,6 +174,14 @@ fn json() -> Good {
     Good { format: Format::Json, bytes, numbers, primes, records, sections }
 }
 
+/// The witness of `multiplier`, packed: its frames are the records.
+fn packed_witness(wtns: &[u8]) -> Good {
+    let bytes = packed::pack(wtns, 8 * 32);
+    let (numbers, records) = packed::parts(&bytes);
+    let (primes, sections) = (Vec::new(), Vec::new());
+    Good { format: Format::Packed, bytes, numbers, primes, records, sections }
+}
+
 pub(crate) fn good_files() -> Vec<Good> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/circom");
     let read = |name: &str| fs::read(folder.join(name)).unwrap();
@@ -182,12 +193,13 @@ pub(crate) fn good_files() -> Vec<Good> {
         json(),
         container(Format::R1cs, read("multiplier.r1cs")),
         arkworks_key(),
+        packed_witness(&read("multiplier.wtns")),
     ]
 }
 
 /// Numbers that have broken readers before.
 fn odd_numbers(width: usize, now: u64) -> Vec<u64> {
-    let max = if width == 8 { u64::MAX } else { u64::from(u32::MAX) };
+    let max = u64::MAX >> (64 - 8 * width);
     let mut numbers = vec![0, 1, 2, 48, max, max / 2, max / 2 + 1, max / 64, max / 44 + 1];
     numbers.extend([now.wrapping_add(1), now.wrapping_sub(1), now * 2, now ^ 1 << 20, 1 << 28]);
     numbers.retain(|number| *number <= max && *number != now);
@@ -264,6 +276,11 @@ pub(crate) fn systematic(goods: &[Good]) -> Vec<Damaged> {
             for number in odd_numbers(width, number_at(&good.bytes, (at, width))) {
                 let mut bytes = good.bytes.clone();
                 bytes[at..at + width].copy_from_slice(&number.to_le_bytes()[..width]);
+                if good.format == Format::Packed {
+                    let mut sealed = bytes.clone();
+                    packed::seal(&mut sealed, &good.records);
+                    push(sealed, format!("number at {at} is {number}, sealed"));
+                }
                 push(bytes, format!("number at {at} is {number}"));
             }
         }
@@ -361,6 +378,10 @@ pub(crate) fn random(goods: &[Good], rng: &mut Rng) -> Damaged {
                 what += &format!("{at}..{end} copied to {to}; ");
             }
         }
+    }
+    if good.format == Format::Packed && rng.below(4) > 0 {
+        packed::seal(&mut bytes, &good.records);
+        what += "sealed";
     }
     Damaged { format: good.format, bytes, what }
 }

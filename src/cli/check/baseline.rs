@@ -16,7 +16,7 @@
 
 use super::stages::StagePeak;
 use super::trouble::Trouble;
-use plimsoll::groth16::staged_file::StagedFile;
+use plimsoll::files::staged::StagedFile;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write;

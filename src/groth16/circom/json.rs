@@ -15,7 +15,7 @@
 //!
 //! * what is written is read back as the same value, and what is read is canonical: decimal
 //!   without sign or leading zero, below its modulus, points on the curve;
-//! * an output file is whole or is not there (`staged_file`).
+//! * an output file is whole or is not there (`files::staged`).
 //!
 //! It must never show a private input, or leave a proof without its public inputs.
 
@@ -31,8 +31,8 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
 
+use crate::files::staged::StagedFile;
 use crate::groth16::file_error::{Fault, FileError};
-use crate::groth16::staged_file::StagedFile;
 
 /// The most bytes of a JSON file that are read: 2^20 public inputs with room.
 const JSON_BYTES_MAX: u64 = 128 << 20;
@@ -223,5 +223,6 @@ pub fn write_proof_and_public(
     public_file.commit().inspect_err(|_| {
         // The error that matters is already on its way; a proof without its inputs is no use.
         let _ = fs::remove_file(&proof_final);
-    })
+    })?;
+    Ok(())
 }

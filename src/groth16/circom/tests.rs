@@ -14,9 +14,9 @@ use ark_poly::{EvaluationDomain, Radix2EvaluationDomain};
 use super::json::{proof_to_json, public_to_json, read_proof, read_public, write_proof_and_public};
 use super::vkey::read_verifying_key;
 use super::wtns::WitnessFile;
+use crate::files::staged::StagedFile;
 use crate::groth16::file_error::{Fault, FileError};
 use crate::groth16::key::{Coefficient, Factor, KeyFile, Query};
-use crate::groth16::staged_file::StagedFile;
 
 const CIRCUITS: [&str; 2] = ["multiplier", "publics"];
 
@@ -238,8 +238,9 @@ fn a_failed_write_leaves_nothing() {
         assert!(result.is_err());
         assert_eq!(fs::read_to_string(at("old.json")).unwrap(), "old");
     }
-    let write = |path: &Path, text: &str| {
-        StagedFile::write(path, 0o640, |out| out.write_all(text.as_bytes()))?.commit()
+    let write = |path: &Path, text: &str| -> Result<(), FileError> {
+        StagedFile::write(path, 0o640, |out| out.write_all(text.as_bytes()))?.commit()?;
+        Ok(())
     };
     let error = write(Path::new("/dev/null"), "text").unwrap_err();
     assert!(matches!(error.fault(), Fault::NotRegular), "{error}");

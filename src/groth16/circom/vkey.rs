@@ -27,8 +27,8 @@ use super::json::{
     PLACE, PUBLIC_MODE, decimal, g1, g1_numbers, g2, g2_numbers, is_groth16_of_bn128, read_json,
     stringify,
 };
+use crate::files::staged::StagedFile;
 use crate::groth16::file_error::{Fault, FileError};
-use crate::groth16::staged_file::StagedFile;
 
 /// A `verification_key.json`, in the order of snarkjs.
 #[derive(Serialize)]
@@ -76,7 +76,8 @@ fn fq_text(number: ark_bn254::Fq) -> String {
 /// [`Fault::Write`] or [`Fault::NotRegular`].
 pub fn write_verifying_key(path: &Path, key: &VerifyingKey<Bn254>) -> Result<(), FileError> {
     let text = verifying_key_to_json(key);
-    StagedFile::write(path, PUBLIC_MODE, |out| out.write_all(text.as_bytes()))?.commit()
+    StagedFile::write(path, PUBLIC_MODE, |out| out.write_all(text.as_bytes()))?.commit()?;
+    Ok(())
 }
 
 /// Reads a `verification_key.json`.

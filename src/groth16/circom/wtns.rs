@@ -8,6 +8,9 @@
 //!   JSON       a list of decimal strings, as `snarkjs wtns export json` writes it
 //! ```
 //!
+//! Each may be packed (docs/columns-format.md): what the file unpacks to is read then, a block at a
+//! time.
+//!
 //! Value 0 is the constant one, then come the outputs and public inputs, then the rest: the order
 //! of a key's variables.
 //!
@@ -20,6 +23,7 @@
 
 use std::fmt;
 use std::io::Read;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -83,7 +87,8 @@ impl WitnessFile {
     }
 
     /// Opens the file at `path` as a witness for `key`, in any of the forms of the module's header.
-    /// What is not a `.wtns` is held in memory, under the limit of `runtime`.
+    /// What is JSON is held in memory, and so are a few blocks of a packed file, under the limit of
+    /// `runtime`.
     ///
     /// # Errors
     ///
@@ -125,6 +130,7 @@ impl WitnessFile {
     }
 
     fn of_any(key: &KeyFile, source: Source, runtime: &Runtime) -> Result<WitnessFile, ProveError> {
+        let source = source.unpacked(runtime)?;
         let bare_bytes = key.variables() as u64 * u64::from(VALUE_BYTES);
         match source.kind() {
             FileKind::Wtns => Ok(Self::of_container(source)?),
@@ -201,6 +207,12 @@ impl WitnessFile {
     /// [`Fault::Range`] past the end, or a failed read; `out` is then unspecified.
     pub fn read(&self, start: usize, out: &mut [Fr]) -> Result<(), WitnessError> {
         self.values.read(&self.source, start, out, &Value { unreduced: &self.unreduced })
+    }
+
+    /// Returns where the values are among the bytes of the witness.
+    #[must_use]
+    pub fn values_bytes(&self) -> Range<u64> {
+        self.values.start()..self.values.end()
     }
 
     /// Checks that this can be a witness of the circuit of `key`: it has a value for each variable.

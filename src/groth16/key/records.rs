@@ -14,22 +14,29 @@
 //!
 //! * `offset + len * N <= file length` at the time of opening, so a huge claimed count is an error
 //!   before anything is sized by it;
-//! * memory used is `CHUNK * N` bytes a thread, whatever the length of the vector;
+//! * memory used is `CHUNK * N` bytes a thread, whatever the length of the vector; of a packed file
+//!   it is the buffers of its reader;
 //! * of several bad records in one read the one with the lowest index is reported, at any number
 //!   of threads.
 //!
 //! It must never allocate by a number found in a file, and never keep a copy of a secret record:
 //! the buffer of a secret one is wiped.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::columns::joined::Joined;
+use crate::columns::{ColumnsError, ColumnsFault};
+use crate::files::random::RandomFile;
 use crate::groth16::file_kind::HEAD_BYTES;
 use crate::groth16::piped::Piped;
-use crate::groth16::random_file::RandomFile;
 use rayon::prelude::*;
 use zeroize::Zeroize;
 
+use crate::groth16::error::ProveError;
 use crate::groth16::file_error::{Fault, FileError, FileKind};
+use crate::runtime::Runtime;
+use plimsoll_arena::Secrecy;
 
 /// Records a chunk: with the largest record (128 bytes) the buffer is 16 KiB of stack.
 const CHUNK: usize = 128;
@@ -37,7 +44,8 @@ const CHUNK: usize = 128;
 /// Records from which a read is shared among threads. Below, a task costs more than it saves.
 const PARALLEL_MIN: usize = 4 * CHUNK;
 
-/// An open file, or what a pipe had, and the name under which errors speak of it.
+/// An open file, what a pipe had, or what a packed file unpacks to, and the name under which errors
+/// speak of it.
 pub(in crate::groth16) struct Source {
     path: PathBuf,
     bytes: Bytes,
@@ -46,6 +54,7 @@ pub(in crate::groth16) struct Source {
 enum Bytes {
     File(RandomFile),
     Memory(Piped),
+    Packed(Joined),
 }
 
 impl Source {
@@ -72,6 +81,32 @@ impl Source {
         match &self.bytes {
             Bytes::File(file) => file.len(),
             Bytes::Memory(piped) => piped.len(),
+            Bytes::Packed(joined) => joined.len(),
+        }
+    }
+
+    /// The bytes that a packed file unpacks to, if this is one: they are secrets, and each is
+    /// unpacked when it is read. Any other file stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Packed`] when the packed file is damaged, and what the limit says.
+    pub(in crate::groth16) fn unpacked(self, runtime: &Runtime) -> Result<Source, ProveError> {
+        if self.kind() != FileKind::Columns {
+            return Ok(self);
+        }
+        let Source { path, bytes } = self;
+        let joined = match bytes {
+            Bytes::File(file) => Joined::of(Box::new(file), &path, runtime, Secrecy::Secret),
+            Bytes::Memory(piped) => Joined::of(Box::new(piped), &path, runtime, Secrecy::Secret),
+            Bytes::Packed(joined) => Ok(joined),
+        };
+        match joined.map_err(ColumnsError::into_fault) {
+            Ok(joined) => Ok(Source { path, bytes: Bytes::Packed(joined) }),
+            Err(ColumnsFault::Memory(error)) => Err(error.into()),
+            Err(fault) => {
+                Err(FileError::new(&path, "packed file", Fault::Packed(Box::new(fault))).into())
+            }
         }
     }
 
@@ -101,6 +136,11 @@ impl Source {
         let (read, present) = match &self.bytes {
             Bytes::File(file) => (file.read_at(offset, out), file.len_now()),
             Bytes::Memory(piped) => (piped.read_at(offset, out), piped.len()),
+            Bytes::Packed(joined) if needed <= joined.len() => {
+                let copied = joined.copy(offset, out);
+                return copied.map_err(|fault| self.error(place, Fault::Packed(Box::new(fault))));
+            }
+            Bytes::Packed(joined) => (Err(io::ErrorKind::UnexpectedEof.into()), joined.len()),
         };
         read.map_err(|error| self.error(place, Fault::read(error, needed, present)))
     }
@@ -132,6 +172,18 @@ impl Source {
         offset: u64,
     ) -> Result<u64, FileError> {
         self.array(place, offset).map(u64::from_le_bytes)
+    }
+}
+
+/// Why a read of a packed column ends.
+enum Stop {
+    Packed(ColumnsFault),
+    Record(Fault),
+}
+
+impl From<ColumnsFault> for Stop {
+    fn from(fault: ColumnsFault) -> Self {
+        Self::Packed(fault)
     }
 }
 
@@ -190,6 +242,11 @@ impl Records {
         self.place
     }
 
+    /// The offset of the first byte of the vector.
+    pub(in crate::groth16) fn start(&self) -> u64 {
+        self.offset
+    }
+
     /// The offset of the first byte after the vector.
     pub(in crate::groth16) fn end(&self) -> u64 {
         self.byte_at(self.len)
@@ -219,6 +276,13 @@ impl Records {
             let (start, end, len) = (start as u64, end as u64, self.len as u64);
             return Err(source.error(self.place, Fault::Range { start, end, len }));
         }
+        if let Bytes::Packed(joined) = &source.bytes {
+            let bytes = out.len() as u64 * u64::from(self.record_bytes);
+            let place = joined.elements_at(self.byte_at(start), bytes, N);
+            if let Some(place) = place {
+                return self.read_column(source, (joined, place), start, out, decoder);
+            }
+        }
         let chunk_error = |(chunk, out): (usize, &mut [D::Item])| {
             self.read_chunk(source, start + chunk * CHUNK, out, decoder).err()
         };
@@ -228,6 +292,29 @@ impl Records {
             out.par_chunks_mut(CHUNK).enumerate().find_map_first(chunk_error)
         };
         error.map_or(Ok(()), Err)
+    }
+
+    /// Decodes records that are elements of a packed column, block by block.
+    fn read_column<const N: usize, D: Decode<N>>(
+        &self,
+        source: &Source,
+        (joined, place): (&Joined, (usize, u64)),
+        start: usize,
+        out: &mut [D::Item],
+        decoder: &D,
+    ) -> Result<(), FileError> {
+        let read = joined.decode(place, out, |opened, element, out| {
+            let index = start as u64 + (element - place.1);
+            let records = opened.bytes()?.as_chunks().0;
+            for ((bytes, slot), index) in records.iter().zip(out).zip(index..) {
+                *slot = decoder.decode(bytes, index).map_err(Stop::Record)?;
+            }
+            Ok(())
+        });
+        read.map_err(|stop| match stop {
+            Stop::Packed(fault) => source.error(self.place, Fault::Packed(Box::new(fault))),
+            Stop::Record(fault) => source.error(self.place, fault),
+        })
     }
 
     /// Decodes at most [`CHUNK`] records.
