@@ -307,6 +307,7 @@ job_peers() {
 
 job_peers-quick() {
     cargo clippy --manifest-path benches/peers/Cargo.toml --all-targets --release -- -D warnings
+    cargo clippy --manifest-path benches/parquet/Cargo.toml --release -- -D warnings
     cargo build --release --manifest-path benches/peers/Cargo.toml --bins
     benches/peers/target/release/peers --quick
     benches/peers/target/release/peers --quick --floors
