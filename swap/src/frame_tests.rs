@@ -74,7 +74,7 @@ fn torn_short_and_foreign_frames_are_corrupt() {
 fn a_whole_header_that_breaks_a_rule_is_refused() {
     let good = framed(&column(), Placement::Packed);
     let cases: [(usize, u8); 8] =
-        [(0, 0), (4, 2), (6, 4), (7, 5), (15, 0x80), (23, 1), (41, 1), (44, 1)];
+        [(0, 0), (4, 2), (6, 4), (7, 8), (15, 0x80), (23, 1), (41, 1), (44, 1)];
     for (at, byte) in cases {
         let mut frame = good.clone();
         frame[at] = byte;
