@@ -131,7 +131,7 @@ job_shell() {
 job_loom() {
     # The other tests run without loom.
     RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
-        cargo test --release -p plimsoll-arena --lib loom_tests
+        cargo test -p plimsoll-arena --lib loom_tests
 }
 
 # package WORD...: packages every crate. What a crate leaves out of its package is no news.

@@ -52,13 +52,22 @@ fn folder() -> tempfile::TempDir {
 /// A circuit whose witness is full-size field elements: nothing of it packs.
 fn uniform() -> SquaringChain {
     let mut rng = ChaCha20Rng::seed_from_u64(11);
-    SquaringChain::new(Fr::rand(&mut rng), 66_000)
+    SquaringChain::new(Fr::rand(&mut rng), 132_000)
 }
 
 /// Its key, made once: that takes longer than a proof.
 fn uniform_keys() -> &'static Keys {
     static KEYS: OnceLock<Keys> = OnceLock::new();
     KEYS.get_or_init(|| Keys::make(uniform()))
+}
+
+/// What ark-groth16 makes of it, made once, too.
+fn uniform_proof() -> &'static [u8] {
+    static PROOF: OnceLock<Vec<u8>> = OnceLock::new();
+    PROOF.get_or_init(|| {
+        let (r, s) = randomness(1);
+        ark_proof(&uniform_keys().ark(), uniform(), r, s)
+    })
 }
 
 /// What a proof was, and whether it was made out of core.
@@ -102,16 +111,19 @@ where
     prover.prove(assignment, r, s).map(|proof| Made { bytes: bytes(&proof), out_of_core })
 }
 
-/// Proves at several limits and thread counts; returns what the tiers did in each proof that was
-/// made out of core.
-fn sweep<C>(keys: &Keys, circuit: &C, options: &SpillOptions) -> Vec<SpillStats>
+/// Proves at several limits, on each of `counts` threads; returns what the tiers did in each proof
+/// that was made out of core.
+fn sweep<C>(
+    keys: &Keys,
+    (circuit, expected): (&C, &[u8]),
+    options: &SpillOptions,
+    counts: &[usize],
+) -> Vec<SpillStats>
 where
     C: ConstraintSynthesizer<Fr> + Clone + Send + Sync,
 {
-    let (r, s) = randomness(1);
-    let expected = ark_proof(&keys.ark(), circuit.clone(), r, s);
     let mut all = Vec::new();
-    for count in [1, 2] {
+    for &count in counts {
         let pool = threads(count);
         for share in [0, 10, 30, 60] {
             let (made, stats) = pool.install(|| {
@@ -129,7 +141,7 @@ where
             }
         }
     }
-    assert!(all.len() >= 4, "the smallest limits ask for it: {} of 8", all.len());
+    assert!(all.len() >= 2 * counts.len(), "the smallest limits ask for it: {}", all.len());
     all
 }
 
@@ -161,7 +173,9 @@ fn bytes_are_the_same_at_every_limit_for_a_witness_that_does_not_pack() {
             println!("SKIPPED: the spill tier `{}`: {why}", tier.name());
             continue;
         }
-        let stats = sweep(keys, &uniform(), &options);
+        // The tier does not know how many threads prove.
+        let counts: &[usize] = if tier == SpillTier::File { &[1, 2] } else { &[2] };
+        let stats = sweep(keys, (&uniform(), uniform_proof()), &options, counts);
         let moved = stats.iter().all(|s| s.spilled_total > 0 && s.loaded_total > 0);
         assert!(moved, "{tier:?}: {stats:?}");
         assert!(stats.iter().any(|s| s.read_ahead_hits > 0), "{tier:?}: {stats:?}");
@@ -177,7 +191,9 @@ fn bytes_are_the_same_at_every_limit_for_a_witness_of_bits_encrypted() {
     let keys = Keys::make(circuit.clone());
     let folder = folder();
     let options = SpillOptions::new(folder.path()).encryption(Encryption::On);
-    let stats = sweep(&keys, &circuit, &options);
+    let (r, s) = randomness(1);
+    let expected = ark_proof(&keys.ark(), circuit.clone(), r, s);
+    let stats = sweep(&keys, (&circuit, &expected), &options, &[1, 2]);
     assert!(stats.iter().all(|s| s.packed_total > 0 && s.spilled_total > 0), "{stats:?}");
 }
 
@@ -338,8 +354,7 @@ fn is_disk_error(error: &ProveError) -> bool {
 fn a_failing_disk_gives_an_error_or_the_right_proof() {
     let _alone = alone();
     let keys = uniform_keys();
-    let (r, s) = randomness(1);
-    let expected = ark_proof(&keys.ark(), uniform(), r, s);
+    let expected = uniform_proof();
     let folder = folder();
     let (mut proved, mut failed) = (0, 0);
     for seed in 0..12 {
