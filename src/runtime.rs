@@ -428,6 +428,12 @@ impl Runtime {
         self.inner.settings.shared.as_ref()
     }
 
+    /// Returns what the program said it comes to use itself.
+    #[cfg(feature = "groth16")]
+    pub(crate) fn program_bytes(&self) -> Option<u64> {
+        self.inner.settings.program_bytes
+    }
+
     /// Returns the name of the permit that is the limit, if it is one.
     #[must_use]
     pub fn permit_name(&self) -> Option<&str> {

@@ -7,11 +7,8 @@ use super::needs::on_threads;
 use super::report::{PlanReport, print};
 use plimsoll::groth16::error::ProveError;
 use plimsoll::groth16::key::KeyFile;
-use plimsoll::groth16::plan::{ProofPlan, Shape};
+use plimsoll::groth16::plan::{ProofPlan, Shape, used_bytes};
 use plimsoll::groth16::r1cs::MatrixFile;
-
-/// What a process that proves may use more than this one when it plans.
-const DRIFT_BYTES: usize = 5 << 18;
 
 /// The size planned for when none is named.
 const DEFAULT_CONSTRAINTS: u64 = 1 << 20;
@@ -21,9 +18,8 @@ pub(super) fn run(args: &PlanArgs) -> Result<(), Failure> {
     let runtime = args.spill.runtime(args.limit, None)?;
     on_threads(args.threads.map(|n| n as usize), || {
         let threads = rayon::current_num_threads();
-        let used = runtime.meter().rss_bytes().map_err(plimsoll::Error::from)? as usize;
-        let drifted = used + DRIFT_BYTES;
-        let smallest = ProofPlan::smallest(&shape, drifted, threads, runtime.can_spill());
+        let used = used_bytes(&runtime, threads)?;
+        let smallest = ProofPlan::smallest(&shape, used, threads, runtime.can_spill());
         let fitted = ProofPlan::for_runtime(&shape, &runtime);
         let report = PlanReport {
             domain_size: shape.domain_size,

@@ -13,6 +13,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+/// What the command comes to use itself, threads and buffers for I/O not counted: 6.4 MiB in core
+/// and 6.9 MiB out of core were measured, 6.7 MiB of it code. Code that is not optimised is larger.
+const PROGRAM_BYTES: u64 = if cfg!(debug_assertions) { 21 << 19 } else { 15 << 19 };
+
 /// A folder that is on a disk on most machines, unlike /tmp.
 const DEFAULT_FOLDER: &str = "/var/tmp";
 
@@ -92,7 +96,7 @@ impl SpillArgs {
         shared: Option<SharedLimit>,
     ) -> Result<Runtime, Failure> {
         let build = |options| {
-            let mut builder = Runtime::builder().spill(options);
+            let mut builder = Runtime::builder().spill(options).program_bytes(PROGRAM_BYTES);
             if let Some(limit) = limit {
                 builder = builder.limit(limit);
             }

@@ -17,8 +17,9 @@
 //! ```
 //!
 //! In core is taken when it fits. `base` is [`PROGRAM_BYTES`], or what the process uses before the
-//! first stage and [`GROWTH_BYTES`], if that is more; and what threads take, out of core those for
-//! I/O, too. Chunks, buckets, batches, stripes and segments are as large as the limit allows.
+//! first stage and [`GROWTH_BYTES`], if that is more, or what the program says it comes to; and
+//! what threads take, out of core those for I/O, too. Chunks, buckets, batches, stripes and segments
+//! are as large as the limit allows.
 
 mod needs;
 mod shape;
@@ -175,10 +176,10 @@ impl ProofPlan {
     /// [`Error::OverLimit`] or [`Error::OverPermit`] when that does not fit either. It names the
     /// smallest limit, or permit, that would do.
     pub fn for_runtime(shape: &Shape, runtime: &Runtime) -> Result<Self, Error> {
-        let used = used_bytes(runtime)?;
+        let threads = rayon::current_num_threads();
+        let used = used_bytes(runtime, threads)?;
         let limit_bytes = runtime.limit_bytes().unwrap_or(u64::MAX);
         let limit = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
-        let threads = rayon::current_num_threads();
         // A permit is for vectors: the program is beside it.
         let beside =
             |plan: &Self| if runtime.permit_name().is_some() { plan.base_bytes } else { 0 };
@@ -407,10 +408,28 @@ fn base_bytes(used_bytes: usize, threads: usize, out_of_core: bool) -> usize {
     grown.max(program).saturating_add(if out_of_core { spill } else { 0 })
 }
 
-/// Returns what the process uses before the first stage and cannot give back, and what more I/O
-/// threads than usual come to use.
-fn used_bytes(runtime: &Runtime) -> Result<usize, Error> {
+/// Returns what a plan for `runtime` takes as used before the first stage, for `threads` threads:
+/// what the process uses now and cannot give back, and what more I/O threads than usual come to use.
+/// A program that [knows what it comes to](crate::runtime::RuntimeBuilder::program_bytes) does not
+/// grow by a guess beyond that.
+///
+/// # Errors
+///
+/// [`Error::Meter`] when the kernel's figures cannot be read.
+pub fn used_bytes(runtime: &Runtime, threads: usize) -> Result<usize, Error> {
     let rss = usize::try_from(runtime.meter().rss_bytes()?).unwrap_or(usize::MAX);
-    let cached = runtime.pool().stats().cached_bytes + runtime.secret_pool().stats().cached_bytes;
-    Ok(rss.saturating_sub(cached) + runtime.spill().extra_scratch_bytes())
+    let pools = [runtime.pool(), runtime.secret_pool()].map(|pool| pool.stats());
+    let cached: usize = pools.iter().map(|pool| pool.cached_bytes).sum();
+    let live: usize = pools.iter().map(|pool| pool.live_bytes).sum();
+    let now = rss.saturating_sub(cached);
+    let said = runtime.program_bytes().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    let used = match said.map(|bytes| bytes.saturating_add(live)) {
+        // It will not grow beyond that.
+        Some(most) if now <= most => {
+            let growth = GROWTH_BYTES.saturating_sub(threads.saturating_mul(IDLE_THREAD_BYTES));
+            most.saturating_sub(growth)
+        }
+        _ => now,
+    };
+    Ok(used.saturating_add(runtime.spill().extra_scratch_bytes()))
 }

@@ -89,6 +89,15 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Says what the program itself comes to use at most, besides vectors: code, libraries, heap.
+    /// Plans then count that. Otherwise they guess from what the process uses when they are made,
+    /// which differs from run to run by more than a MiB, since the kernel maps code as it likes.
+    #[must_use]
+    pub fn program_bytes(mut self, bytes: u64) -> Self {
+        self.settings.program_bytes = Some(bytes);
+        self
+    }
+
     /// Makes the runtime.
     ///
     /// # Errors
@@ -135,7 +144,7 @@ impl Runtime {
         meter: Meter,
         limit: Option<Limit>,
     ) -> Result<Runtime, Error> {
-        let Settings { enforcement, on_thrash, spill, shared: _ } = &settings;
+        let Settings { enforcement, on_thrash, spill, .. } = &settings;
         let account = ledger.account_ref().clone();
         let granted = ledger.granted().map(Grant::bytes);
         let ledger = Arc::new(crate::testing::scope::counted(ledger));

@@ -11,4 +11,6 @@ pub(super) struct Settings {
     pub(super) on_thrash: OnThrash,
     pub(super) spill: Option<SpillOptions>,
     pub(super) shared: Option<SharedLimit>,
+    /// What the program itself comes to use, where it knows.
+    pub(super) program_bytes: Option<u64>,
 }

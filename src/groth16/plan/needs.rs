@@ -31,6 +31,11 @@ const READING_BYTES: usize = 64 << 10;
 /// Buckets a multi-scalar multiplication is left at least: windows of about eight bits in G2.
 pub(super) const BUCKET_BYTES_MIN: usize = 512 << 10;
 
+/// Batches of additions that the points of a sum make at least, unless they are shorter than
+/// [`BATCH_LEN_SHORT`] then.
+const BATCHES_A_SUM_MIN: usize = 4;
+const BATCH_LEN_SHORT: usize = 1 << 10;
+
 /// Segments in memory at once: the one in use, the one that is read, the one that is written.
 const SEGMENTS: usize = 3;
 
@@ -48,8 +53,10 @@ pub(super) struct Sizes {
 
 impl Sizes {
     pub(super) fn msm<P: SWCurveConfig>(&self, len: usize) -> MsmPlan {
+        // A short sum has no use for long batches, and they would be most of what it takes.
+        let batch_len = (len / BATCHES_A_SUM_MIN).next_power_of_two().max(BATCH_LEN_SHORT);
         MsmPlan::within::<P>(len, self.chunk_len, self.threads, self.bucket_bytes_max)
-            .with_block_len::<P>(self.block_len)
+            .with_block_len::<P>(self.block_len.min(batch_len))
     }
 }
 
