@@ -10,6 +10,7 @@
 
 use plimsoll::Runtime;
 use plimsoll::record::{Recorder, Recording, StageTotal};
+use plimsoll_arena::process::skipped;
 use plimsoll_swap::pager::probe;
 use std::hint::black_box;
 use std::process::Command;
@@ -113,7 +114,7 @@ fn spans_say_what_was_live_and_nothing_is_paged_without_a_limit() {
 #[test]
 fn spans_say_what_the_pager_packed_spilled_and_brought_back() {
     if let Err(why) = probe().door {
-        eprintln!("SKIPPED, nothing was tested: {why}");
+        skipped("spans of the pager", why);
         return;
     }
     let recording = run(Some("96MiB"));

@@ -13,7 +13,7 @@
 #![cfg(target_os = "linux")]
 
 use plimsoll::Allocator;
-use plimsoll_arena::process::{LIMIT_VARIABLE, SPILL_DIR_VARIABLE};
+use plimsoll_arena::process::{LIMIT_VARIABLE, SPILL_DIR_VARIABLE, skipped};
 use plimsoll_swap::pager::probe;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -73,7 +73,7 @@ impl Group {
         let name = format!("plimsoll-test-{name}-{}", std::process::id());
         Self::make(Path::new("/sys/fs/cgroup/memory").join(name), limit_bytes)
             .inspect_err(|why| {
-                eprintln!("SKIPPED, nothing was tested: no memory cgroup can be made here: {why}");
+                skipped("a memory cgroup", format_args!("none can be made here: {why}"));
             })
             .ok()
     }
@@ -188,7 +188,7 @@ fn a_limit_that_changes_and_a_process_that_moves_are_followed() {
 #[test]
 fn several_processes_with_auto_share_one_group() {
     if let Err(why) = probe().door {
-        eprintln!("SKIPPED, nothing was tested: {why}");
+        skipped("cgroups", why);
         return;
     }
     let Some(group) = Group::new("several", 200 * MIB) else { return };
@@ -219,7 +219,7 @@ fn an_auto_that_nobody_can_resolve_is_said() {
 #[test]
 fn a_limit_above_what_a_container_sees_is_kept_to() {
     if let Err(why) = probe().door {
-        eprintln!("SKIPPED, nothing was tested: {why}");
+        skipped("cgroups", why);
         return;
     }
     let Some(pod) = Group::new("pod", 100 * MIB) else { return };

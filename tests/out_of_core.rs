@@ -22,6 +22,7 @@ use plimsoll::groth16::prover::{Progress, Prover};
 use plimsoll::meter::Meter;
 use plimsoll::spill::{SpillOptions, SpillStats, SpillTier};
 use plimsoll::{Error, Runtime};
+use plimsoll_arena::process::skipped;
 use plimsoll_swap::backend::{FaultPlan, Faulty};
 use plimsoll_swap::file::{RamDisk, SpillFile};
 use plimsoll_swap::store::{Encryption, Store};
@@ -170,7 +171,7 @@ fn bytes_are_the_same_at_every_limit_for_a_witness_that_does_not_pack() {
             _ => options,
         };
         if let Some(why) = unusable(tier) {
-            println!("SKIPPED: the spill tier `{}`: {why}", tier.name());
+            skipped(&format!("the spill tier `{}`", tier.name()), why);
             continue;
         }
         // The tier does not know how many threads prove.

@@ -15,6 +15,7 @@ use ark_ff::UniformRand;
 use ark_groth16::{Groth16, r1cs_to_qap::LibsnarkReduction};
 use ark_serialize::CanonicalSerialize;
 use plimsoll::groth16::circuit::SquaringChain;
+use plimsoll_arena::process::skipped;
 use plimsoll_swap::pager::probe;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -81,7 +82,7 @@ fn ark_groth16_makes_the_same_proof_under_two_thirds_of_its_peak() {
     let (proof, limited_peak, written) = run(Some(limit));
     assert!(proof == expected, "another proof");
     if let Err(why) = probe().door {
-        eprintln!("SKIPPED, the limit was not tested: {why}");
+        skipped("the limit of paged_prover", why);
         return;
     }
     assert!(written > 0, "nothing was paged");
@@ -115,7 +116,7 @@ fn hinted() {
 #[test]
 fn hints_and_reclaim_points_reach_the_pager() {
     if let Err(why) = probe().door {
-        eprintln!("SKIPPED, nothing was tested: {why}");
+        skipped("hints to the pager", why);
         return;
     }
     let mut command = Command::new(std::env::current_exe().expect("this binary"));

@@ -9,6 +9,7 @@ mod settled;
 
 use plimsoll::Runtime;
 use plimsoll::spill::{Hint, SpillOptions, SpillStats, SpillTier, Spillable};
+use plimsoll_arena::process::skipped;
 use plimsoll_swap::backend::{FaultPlan, Faulty};
 use plimsoll_swap::file::{RamDisk, SpillFile};
 use plimsoll_swap::store::Store;
@@ -131,7 +132,7 @@ fn tiers() -> impl Iterator<Item = SpillTier> {
     SpillTier::ALL.into_iter().filter(|tier| match tier {
         SpillTier::Kernel => {
             let opened = Store::builder().spill_tier(*tier).build();
-            opened.inspect_err(|why| println!("SKIPPED: the spill tier `kernel`: {why}")).is_ok()
+            opened.inspect_err(|why| skipped("the spill tier `kernel`", why)).is_ok()
         }
         _ => true,
     })

@@ -12,7 +12,7 @@
 
 use plimsoll::spill::SpillOptions;
 use plimsoll::{Allocator, PoolVec, Runtime, Spillable};
-use plimsoll_arena::process::LIMIT_VARIABLE;
+use plimsoll_arena::process::{LIMIT_VARIABLE, skipped};
 use plimsoll_swap::pager::probe;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -170,7 +170,7 @@ fn run(door: &str, seed: u64) {
 
 fn over_seeds(door: &str) {
     if let Err(why) = probe().door {
-        eprintln!("SKIPPED, nothing was tested: {why}");
+        skipped("two_doors", why);
         return;
     }
     let replay = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use plimsoll_arena::PlainPages;
 use plimsoll_arena::global::{Global, InnerPurge};
+use plimsoll_arena::process::skipped;
 
 const MIB: usize = 1 << 20;
 const SMALL_BYTES: usize = 20 << 10;
@@ -66,9 +67,8 @@ fn near_the_limit_their_pages_come_back_and_far_from_it_they_stay() {
     drop(std::hint::black_box(vec![0u8; MIB]));
     // SAFETY: mallinfo2 takes nothing, and only counts.
     if unsafe { libc::mallinfo2() }.arena == 0 {
-        eprintln!(
-            "SKIPPED: malloc is not the C library's here; Valgrind puts its own in its place"
-        );
+        let why = "malloc is not the C library's here; Valgrind puts its own in its place";
+        skipped("pages of freed blocks", why);
         return;
     }
     ALLOC.set_limit(1 << 34);

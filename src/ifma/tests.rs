@@ -4,6 +4,7 @@ use ark_bn254::{Fq, Fq2, Fr, g1, g2};
 use ark_ec::short_weierstrass::{Affine, Projective, SWCurveConfig};
 use ark_ec::{AffineRepr, CurveGroup};
 use ark_ff::{AdditiveGroup, Field, PrimeField, UniformRand, Zero};
+use plimsoll_arena::process::skipped;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -24,7 +25,7 @@ fn rng() -> ChaCha8Rng {
 fn can() -> bool {
     let can = Ifma::detect().is_some();
     if !can {
-        println!("SKIPPED: this processor has no AVX-512 IFMA");
+        skipped("the kernels", "this processor has no AVX-512 IFMA");
     }
     can
 }

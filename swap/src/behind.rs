@@ -200,6 +200,7 @@ mod tests {
     use crate::file::{RamDisk, SpillFile};
     use nix::sys::wait::{WaitStatus, waitpid};
     use nix::unistd::{ForkResult, fork};
+    use plimsoll_arena::process::skipped;
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
     const BYTES: usize = 16 << 20;
@@ -248,7 +249,7 @@ mod tests {
         }
         for _ in 0..2 {
             if deep(&queues, &file, 2 * QUEUES_MAX) > 0 {
-                println!("SKIPPED: this machine refuses asynchronous I/O");
+                skipped("queues", "this machine refuses asynchronous I/O");
                 return;
             }
             assert_eq!(queues.idle.len(), QUEUES_MAX);

@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
+use plimsoll_arena::process::skipped;
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -121,7 +122,7 @@ pub(crate) fn refuses_folders<B: Backend + std::fmt::Debug>(
     let is_tmpfs = nix::sys::statfs::statfs(shm)
         .is_ok_and(|found| found.filesystem_type().0 as u32 == RAM_FILE_SYSTEMS[0].0);
     if !is_tmpfs {
-        println!("SKIPPED: /dev/shm is not tmpfs");
+        skipped("folders in RAM", "/dev/shm is not tmpfs");
         return;
     }
     let refused = open(shm, RamDisk::Refuse);

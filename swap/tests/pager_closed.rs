@@ -13,6 +13,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::libc;
+use plimsoll_arena::process::skipped;
 use plimsoll_swap::pager::probe;
 
 const PROGRAM: &str = "PLIMSOLL_CLOSED_PROGRAM";
@@ -25,7 +26,7 @@ fn library() -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    eprintln!("SKIPPED, nothing was tested: cargo build -p plimsoll-swap --examples comes first");
+    skipped("pager_closed", "cargo build -p plimsoll-swap --examples comes first");
     None
 }
 
@@ -63,7 +64,7 @@ fn program() {
 fn a_library_that_is_closed_stays_loaded() {
     let Some(library) = library() else { return };
     if let Err(why) = probe().door {
-        return eprintln!("SKIPPED, nothing was tested: {why}");
+        return skipped("pager_closed", why);
     }
     let mut command = Command::new(std::env::current_exe().expect("this binary"));
     command.args(["--exact", "program", "--nocapture"]).env(PROGRAM, library);

@@ -14,6 +14,7 @@ use std::hint::black_box;
 use std::process::Command;
 
 use plimsoll_arena::global::Global;
+use plimsoll_arena::process::skipped;
 use plimsoll_swap::pager::{Paged, probe};
 
 #[global_allocator]
@@ -77,7 +78,7 @@ fn run(variables: &[(&str, &str)]) -> [f64; 6] {
 #[test]
 fn a_pager_that_has_nothing_to_do_costs_little() {
     if let Err(why) = probe().door {
-        eprintln!("SKIPPED, nothing was tested: {why}");
+        skipped("pager_cost", why);
         return;
     }
     let limit = [("PLIMSOLL_LIMIT", "64GiB"), ("PLIMSOLL_SPILL_DIR", "/var/tmp")];

@@ -21,6 +21,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use plimsoll_arena::global::Global;
+use plimsoll_arena::process::skipped;
 use plimsoll_swap::backend::Backend;
 use plimsoll_swap::extent::ExtentMap;
 use plimsoll_swap::file::{RamDisk, SpillFile, Taking};
@@ -318,7 +319,7 @@ fn seed() -> u64 {
 /// A command that runs a program under a limit; `wrapped` in a shell's words if there are any.
 fn command(program: &str, limit: &str, wrapped: &[&str]) -> Option<Command> {
     if let Err(why) = probe().door {
-        eprintln!("SKIPPED, nothing was tested: {why}");
+        skipped("pager_global", why);
         return None;
     }
     let this = std::env::current_exe().expect("this binary");

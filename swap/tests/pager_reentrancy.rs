@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use nix::libc;
 use plimsoll_arena::global::{Global, InnerPurge};
+use plimsoll_arena::process::skipped;
 use plimsoll_swap::pager::{FailFast, Paged, Pager, cold, probe, will_need};
 
 const CHILD: &str = "PLIMSOLL_REENTRANCY_CHILD";
@@ -309,7 +310,7 @@ fn program() {
 
 fn goes_through(encrypt: &str) {
     if let Err(why) = probe().door {
-        eprintln!("SKIPPED, nothing was tested: {why}");
+        skipped("pager_reentrancy", why);
         return;
     }
     let mut command = Command::new(std::env::current_exe().expect("this binary"));

@@ -12,6 +12,7 @@ use std::process::Command;
 use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 use plimsoll_arena::global::Global;
+use plimsoll_arena::process::skipped;
 use plimsoll_swap::pager::{Paged, probe};
 
 #[global_allocator]
@@ -65,7 +66,7 @@ fn sum(printed: &str) -> &str {
 
 /// Whether there is a pager where nothing is refused; says so if not.
 fn has_pager() -> bool {
-    probe().door.inspect_err(|why| eprintln!("SKIPPED, nothing was tested: {why}")).is_ok()
+    probe().door.inspect_err(|why| skipped("pager_refused", why)).is_ok()
 }
 
 /// Refuses userfaultfd to this process and its children, by both doors.

@@ -1,6 +1,7 @@
 //! The store on a real disk: killed in mid-spill, a folder that will not do, a full disk, and what
 //! can be read in the file.
 
+use plimsoll_arena::process::skipped;
 use plimsoll_swap::Error;
 use plimsoll_swap::backend::AlignedBytes;
 use plimsoll_swap::codec::LaneSpec;
@@ -46,7 +47,7 @@ fn tiers() -> impl Iterator<Item = SpillTier> {
     SpillTier::ALL.into_iter().filter(|tier| match tier {
         SpillTier::Kernel => {
             let opened = Store::builder().spill_tier(*tier).build();
-            opened.inspect_err(|why| println!("SKIPPED: the spill tier `kernel`: {why}")).is_ok()
+            opened.inspect_err(|why| skipped("the spill tier `kernel`", why)).is_ok()
         }
         _ => true,
     })
@@ -146,7 +147,7 @@ fn folders_that_will_not_do_are_typed_errors() {
     let in_ram = Store::builder().folder(Path::new("/dev/shm")).build();
     match in_ram {
         Err(Error::RamDisk { .. }) => {}
-        Err(Error::Open { .. }) => eprintln!("SKIPPED: /dev/shm cannot be written to"),
+        Err(Error::Open { .. }) => skipped("a folder in RAM", "/dev/shm cannot be written to"),
         other => panic!("{other:?}"),
     }
     let accepted = Store::builder().folder(Path::new("/dev/shm")).ram_disk(RamDisk::Accept).build();
@@ -223,7 +224,7 @@ impl SmallDisk {
         let made = run("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), image.as_os_str()])
             && run("mount", &["-o".as_ref(), "loop".as_ref(), image.as_os_str(), at.as_os_str()]);
         if !made {
-            eprintln!("SKIPPED: a full disk: making and mounting an ext4 image needs root");
+            skipped("a full disk", "making and mounting an ext4 image needs root");
         }
         made.then_some(Self { folder })
     }

@@ -7,6 +7,7 @@
 
 mod programs;
 
+use plimsoll_arena::process::skipped;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -250,7 +251,7 @@ fn odd_stage_names_break_no_format() {
     }
     match Command::new("xmllint").args(["--noout", junit]).status() {
         Ok(status) => assert!(status.success(), "{}", std::fs::read_to_string(junit).expect("XML")),
-        Err(_) => eprintln!("SKIPPED: no xmllint here; the XML is not parsed"),
+        Err(_) => skipped("the XML of JUnit", "no xmllint here"),
     }
 }
 
@@ -308,7 +309,7 @@ fn under_a_cap_the_cgroup_counts_and_who_reaches_it_fails() {
     let words = ["--cap", "48MiB", "--runs", "1", "--name", "a shell"];
     let output = place.check(&[&words[..], &["--bless"]].concat(), &["sh", "-c", &small]);
     if output.status.code() == Some(2) && err(&output).contains("--cap: ") {
-        eprintln!("SKIPPED: {}", err(&output).trim());
+        skipped("a cap", err(&output).trim());
         return;
     }
     assert_code(&output, 0);
@@ -358,7 +359,7 @@ fn an_interrupt_ends_the_command_and_is_trouble() {
         let output = child.wait_with_output().expect("ended");
         assert_code(&output, 2);
         if err(&output).contains("--cap: ") {
-            eprintln!("SKIPPED: {}", err(&output).trim());
+            skipped("a cap", err(&output).trim());
             continue;
         }
         assert!(err(&output).contains("interrupted by SIGINT"), "{}", err(&output));

@@ -9,6 +9,7 @@ mod kernel_tier;
 #[path = "command_pack.rs"]
 mod pack;
 
+use plimsoll_arena::process::skipped;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -441,7 +442,7 @@ fn under_a_real_cap_auto_finds_the_cap_and_the_proof_is_made() {
     let capped = match Capped::new("auto", cap) {
         Ok(capped) => capped,
         Err(why) => {
-            eprintln!("SKIPPED under_a_real_cap: {why}");
+            skipped("a real cap", why);
             return;
         }
     };

@@ -1,5 +1,6 @@
 //! `plimsoll doctor` as a user runs it: exit codes, JSON, lines that can be read and copied.
 
+use plimsoll_arena::process::skipped;
 use serde_json::Value;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -58,7 +59,7 @@ fn a_missing_spill_folder_fails_and_says_what_to_do() {
 #[test]
 fn a_folder_in_ram_fails() {
     if !Path::new("/dev/shm").is_dir() {
-        println!("SKIPPED: no /dev/shm here");
+        skipped("a folder in RAM", "no /dev/shm here");
         return;
     }
     let output = doctor(&["--spill-dir", "/dev/shm"]);
@@ -161,7 +162,7 @@ impl Drop for Zram {
 fn the_commands_that_mend_do_mend() {
     let is_root = std::fs::metadata("/proc/self").is_ok_and(|this| this.uid() == 0);
     if !is_root || !Path::new("/sys/class/zram-control").exists() {
-        println!("SKIPPED: needs root and a kernel with zram");
+        skipped("commands that mend", "need root and a kernel with zram");
         return;
     }
     // One test of the whole machine at a time; zram_setup takes the same lock.

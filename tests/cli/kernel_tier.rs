@@ -1,6 +1,7 @@
 //! `--spill-tier kernel` without swap, over a real zram device, and over a real swap file.
 
 use super::{code, json, plimsoll, smallest_limit, stderr};
+use plimsoll_arena::process::skipped;
 use serde_json::Value;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -78,14 +79,14 @@ fn spilled_bytes(report: &Value) -> u64 {
 fn the_kernels_swap_keeps_what_is_spilled() {
     let is_root = std::fs::metadata("/proc/self").is_ok_and(|this| this.uid() == 0);
     if !is_root || !Path::new("/sys/class/zram-control").exists() {
-        println!("SKIPPED: a swap file and a zram device need root and a kernel with zram");
+        skipped("the kernel tier", "swap and zram need root and a kernel with zram");
         return;
     }
     // One test of the whole machine at a time; zram_setup and doctor take the same lock.
     let turn = File::create(std::env::temp_dir().join("plimsoll-live-tests.lock")).expect("a file");
     turn.lock().expect("our turn");
     if has_swap() {
-        println!("SKIPPED: swap that is not ours is on");
+        skipped("the kernel tier", "swap that is not ours is on");
         return;
     }
     assert_eq!(code(&plimsoll(&[&["setup", "--if-missing"], &CIRCUIT[..]].concat())), Some(0));
@@ -109,7 +110,7 @@ fn the_kernels_swap_keeps_what_is_spilled() {
 
     over_zram(folder.path(), &limited, &prove, &kernel);
     let Some(_swap) = SwapFile::on(folder.path()) else {
-        println!("SKIPPED: no swap file can be used in /var/tmp");
+        skipped("the kernel tier on a file", "no swap file can be used in /var/tmp");
         return;
     };
     let refused = limited(&kernel);

@@ -97,6 +97,21 @@ fn no_file_is_unfinished_or_huge() {
     report("unfinished or huge", &broken);
 }
 
+/// libtest hides what the print macros write in a test that passes.
+#[test]
+fn what_is_skipped_is_said_by_one_function() {
+    let mut broken = Vec::new();
+    for path in files(root(), &[".rs"]).iter().filter(|path| !path.ends_with("process/say.rs")) {
+        for (i, line) in read(path).lines().enumerate() {
+            let is_said = line.contains("\"SKIP\u{50}ED") && !line.contains("contains(");
+            if is_said {
+                broken.push(format!("{}:{}", shown(path), i + 1));
+            }
+        }
+    }
+    report("say it with plimsoll_arena::process::skipped", &broken);
+}
+
 #[test]
 fn modules_begin_with_what_they_own() {
     let mut broken = Vec::new();

@@ -1,6 +1,7 @@
 //! The journal where it cannot be written, is no file, or cannot be told to be of this boot.
 
 use super::root::{self, Root, Run, script, shells};
+use plimsoll_arena::process::skipped;
 
 /// The link to a device leads out of the root: nothing may be written there, nor the link go.
 #[test]
@@ -55,7 +56,7 @@ fn up_with_little_room(shell: &str, root: &Root, padding: usize) -> Run {
 #[test]
 fn a_file_system_that_becomes_full_anywhere_leaves_all_as_before() {
     if !shells().contains(&"bash --posix") {
-        println!("SKIPPED: needs bash, which has the size of `ulimit -f` that POSIX has");
+        skipped("a full file system", "needs bash, whose `ulimit -f` counts as POSIX says");
         return;
     }
     let shells = shells();

@@ -2,6 +2,7 @@
 //! are the machine's.
 
 use super::root::{Run, script};
+use plimsoll_arena::process::skipped;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ impl Machine {
     fn new() -> Option<Self> {
         let is_root = std::fs::metadata("/proc/self").is_ok_and(|this| this.uid() == 0);
         if !is_root || !Path::new("/sys/class/zram-control").exists() {
-            println!("SKIPPED: a real device needs root and a kernel with zram");
+            skipped("a real device", "needs root and a kernel with zram");
             return None;
         }
         let turn = File::create(std::env::temp_dir().join(LOCK)).expect("a file to lock");
@@ -180,7 +181,7 @@ fn live_read_only_sys_makes_no_device() {
         Run::of(command.args(words))
     };
     if within(&["true"]).code != 0 {
-        println!("SKIPPED: no mount namespace can be made here");
+        skipped("a read-only /sys", "no mount namespace can be made here");
         return;
     }
     let (script, state) = (script(), machine.state());
@@ -263,7 +264,7 @@ fn live_another_user_may_look_but_not_touch() {
     let mut as_nobody = machine.command(&["up"]);
     let output = as_nobody.uid(65534).gid(65534).output();
     let Ok(output) = output else {
-        println!("SKIPPED: the script's folder is closed to other users");
+        skipped("another user", "the script's folder is closed to other users");
         return;
     };
     let error = String::from_utf8_lossy(&output.stderr);

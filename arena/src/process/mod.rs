@@ -12,7 +12,7 @@
 //!   account        the limit in force, and who holds how much
 //!   over           the line that says that the limit is exceeded
 //!   thrash         the guard against a limit that takes most of the time
-//!   say            one line to standard error
+//!   say            one line to standard error, and what tests say that are skipped
 //! ```
 //!
 //! All owners of memory under a limit ask here: the pools through their ledger, the global
@@ -56,7 +56,7 @@ pub use file::{Tree, Unread};
 pub use limit::Source;
 pub use over::Parts;
 pub use resident::{Resident, addresses_left};
-pub use say::say;
+pub use say::{say, skipped};
 pub use swap::{Swap, SwapKind, SwapLine, ZramStat};
 pub use thrash::{OnThrash, ShareMeter, Stretch, Thrash};
 pub use words::{LimitSpec, Misread, MisreadKind, Share, parse_size};

@@ -28,9 +28,20 @@ impl fmt::Write for Line {
 
 /// Writes `plimsoll: ` and `what` as one line to standard error. It ignores a failed write.
 pub fn say(what: fmt::Arguments<'_>) {
+    write_line(format_args!("plimsoll: {what}"));
+}
+
+/// Says in a test that `part`, a test or a part of one, is skipped, and why: one line to standard
+/// error. libtest holds back only what the print macros write, so the line is seen without flags.
+#[doc(hidden)]
+pub fn skipped(part: &str, why: impl fmt::Display) {
+    write_line(format_args!("SKIPPED: {part}: {why}"));
+}
+
+fn write_line(what: fmt::Arguments<'_>) {
     let mut line = Line { bytes: [0; LINE_BYTES_MAX], len: 0 };
     // Writing into the line cannot fail; what does not fit is cut.
-    let _ = line.write_fmt(format_args!("plimsoll: {what}"));
+    let _ = line.write_fmt(what);
     line.bytes[line.len] = b'\n';
     // SAFETY: the first `len + 1` bytes of the buffer are read.
     unsafe { libc::write(libc::STDERR_FILENO, line.bytes.as_ptr().cast(), line.len + 1) };
@@ -49,5 +60,32 @@ impl fmt::Display for Shown<'_> {
             f.write_char(if printable { char::from(byte) } else { '?' })?;
         }
         if self.0.len() > SHOWN_BYTES_MAX { f.write_str("...") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// In the environment of the child that is skipped.
+    const CHILD: &str = "PLIMSOLL_TEST_SKIPPED";
+
+    /// The child is this test without any flag that shows output.
+    #[test]
+    fn what_is_skipped_is_seen_though_the_test_passes() {
+        if std::env::var_os(CHILD).is_some() {
+            println!("held back");
+            eprintln!("held back");
+            return skipped("the child", format_args!("{} reasons", 2));
+        }
+        let mut child = Command::new(std::env::current_exe().expect("this binary"));
+        let name = "process::say::tests::what_is_skipped_is_seen_though_the_test_passes";
+        let output = child.args(["--exact", name]).env(CHILD, "1").output().expect("a child");
+        let (out, err) = (output.stdout, output.stderr);
+        let out = String::from_utf8(out).expect("UTF-8");
+        assert!(output.status.success() && out.contains("1 passed"), "{out}");
+        assert!(!out.contains("held back"), "{out}");
+        assert_eq!(err, b"SKIPPED: the child: 2 reasons\n");
     }
 }

@@ -7,6 +7,7 @@ use crate::extent::ExtentMap;
 use crate::file::tests::{in_parts_and_meanwhile, pattern, refuses_what_is_not_whole_blocks};
 use crate::store::{Content, Encryption, Store, Tiers};
 use plimsoll_arena::os::{Failing, Fake, FakeCall};
+use plimsoll_arena::process::skipped;
 
 const SIZE_BYTES: u64 = 32 << 20;
 
@@ -91,7 +92,7 @@ fn bytes_are_kept_out_of_memory() {
 fn the_kernels_own_swap_keeps_bytes() {
     match KernelSwap::open(None) {
         Ok(swap) => keeps_bytes_out_of_memory(&swap),
-        Err(why) => println!("SKIPPED: {why}"),
+        Err(why) => skipped("the kernel's own swap", why),
     }
 }
 

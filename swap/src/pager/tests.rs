@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
+use plimsoll_arena::process::skipped;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -29,7 +30,7 @@ pub(super) fn packing(builder: PagerBuilder) -> Option<Pager> {
     match builder.build() {
         Ok(pager) => Some(pager),
         Err(BuildError::Obstacle(why)) => {
-            eprintln!("SKIPPED, nothing was tested: {why}");
+            skipped("the pager", why);
             None
         }
         Err(why) => panic!("{why}"),
@@ -283,7 +284,7 @@ fn huge_kilobytes(pager: &Pager, bytes: usize) -> u64 {
 fn huge_pages_stay_huge_through_limbo_and_through_the_file() {
     let Some(pager) = pager(64 * MIB, 96 * MIB) else { return };
     if !probe().huge_pages {
-        eprintln!("SKIPPED, nothing was tested: transparent huge pages are switched off");
+        skipped("huge pages", "transparent huge pages are switched off");
         return;
     }
     let touch = || {
@@ -314,7 +315,8 @@ fn huge_pages_stay_huge_through_limbo_and_through_the_file() {
     eprintln!("KiB: fresh {fresh}, rescued {rescued}, read {read}; read ahead {ahead}");
     check(&pager);
     if fresh < 32 << 10 {
-        eprintln!("SKIPPED: the kernel gave {fresh} KiB of huge pages of 65536 before the trip");
+        let why = format_args!("the kernel gave {fresh} KiB of 65536 before the trip");
+        skipped("huge pages", why);
         return;
     }
     assert!(rescued >= 32 << 10 && read >= 32 << 10);

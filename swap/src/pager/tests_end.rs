@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use nix::libc;
+use plimsoll_arena::process::skipped;
 
 use super::tests::{built, packing, pattern, words};
 use super::*;
@@ -243,7 +244,7 @@ fn fork(pager: &Pager) {
 
 fn child(scenario: &str) -> Option<Output> {
     if let Err(why) = probe().door {
-        eprintln!("SKIPPED, nothing was tested: {why}");
+        skipped("the pager at a program's end", why);
         return None;
     }
     let mut command = Command::new(std::env::current_exe().expect("this binary"));

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use nix::libc;
+use plimsoll_arena::process::skipped;
 
 use super::tests::{pager, pattern, words};
 use super::*;
@@ -62,7 +63,7 @@ fn round_trip(pager: &Pager, mut file: File) {
 fn read_and_write_of_evicted_buffers_see_the_contents() {
     let Some(pager) = pager(16 * MIB, 4 * MIB) else { return };
     if pager.door() == Door::UserModeOnly {
-        eprintln!("SKIPPED, nothing was tested: faults in system calls are not served here");
+        skipped("system calls on evicted buffers", "faults in them are not served here");
         return;
     }
     round_trip(&pager, file(false));
@@ -75,7 +76,7 @@ fn direct_io_on_evicted_buffers_sees_the_contents() {
     for budget in [32 * MIB, MIB, GRANULE_BYTES] {
         let Some(pager) = pager(16 * MIB, budget) else { return };
         if pager.door() == Door::UserModeOnly {
-            eprintln!("SKIPPED, nothing was tested: faults in system calls are not served here");
+            skipped("system calls on evicted buffers", "faults in them are not served here");
             return;
         }
         round_trip(&pager, file(true));

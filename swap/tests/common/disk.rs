@@ -1,5 +1,6 @@
 //! A small file system of a test's own.
 
+use plimsoll_arena::process::skipped;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -20,7 +21,7 @@ impl SmallDisk {
             return Some(disk);
         }
         let why = String::from_utf8_lossy(&output.stderr);
-        eprintln!("SKIPPED, nothing was tested: no file system of its own: {why}");
+        skipped("a full disk", format_args!("no file system of its own: {}", why.trim()));
         None
     }
 

@@ -1,5 +1,6 @@
 //! A memory cgroup of a test's own.
 
+use plimsoll_arena::process::skipped;
 use std::path::{Path, PathBuf};
 
 /// A memory cgroup (v1) of this test's own; drop removes it.
@@ -10,7 +11,7 @@ impl Group {
     pub(crate) fn new(name: &str, limit_bytes: usize) -> Option<Self> {
         Self::make(name, limit_bytes)
             .inspect_err(|why| {
-                eprintln!("SKIPPED, nothing was tested: no memory cgroup can be made here: {why}");
+                skipped("a memory cgroup", format_args!("none can be made here: {why}"));
             })
             .ok()
     }
