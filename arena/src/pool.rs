@@ -34,7 +34,7 @@ pub use self::settings::{OverLimitRelease, Prefault, Secrecy};
 use crate::error::Error;
 use crate::free_list::FreeList;
 use crate::ledger::{Charge, Ledger};
-use crate::region::{Region, Slot, State};
+use crate::region::{BlockState, Region, Slot};
 use crate::size::{self, BLOCK_BYTES_MAX, GRANULE_BYTES};
 use crate::stats::{Gauges, PoolStats, add, count, sub};
 use crate::watermark::Watermark;
@@ -145,11 +145,11 @@ impl Inner {
         let _mark = self.gauges.begin();
         let at = class.0 as usize;
         let (mut index, mut origin) = if let Some(index) = self.cached[at].pop(&self.region) {
-            (index, State::Cached)
+            (index, BlockState::Cached)
         } else if let Some(index) = self.empty[at].pop(&self.region) {
-            (index, State::Empty)
+            (index, BlockState::Empty)
         } else {
-            (self.region.carve(class)?, State::Empty)
+            (self.region.carve(class)?, BlockState::Empty)
         };
         let mut slot = self.region.slot(index);
         let mut before = slot.touched_bytes();
@@ -159,7 +159,7 @@ impl Inner {
                 Ok(None) => {}
                 Ok(Some(found)) => {
                     self.shelve(index, slot);
-                    (index, origin, slot) = (found, State::Cached, self.region.slot(found));
+                    (index, origin, slot) = (found, BlockState::Cached, self.region.slot(found));
                     before = slot.touched_bytes();
                 }
                 Err(error) => {
@@ -169,10 +169,10 @@ impl Inner {
                 }
             }
         }
-        if origin == State::Cached {
+        if origin == BlockState::Cached {
             sub(&self.gauges.cached, before);
         }
-        slot.set_state(State::Live);
+        slot.set_state(BlockState::Live);
         add(&self.gauges.live, slot.touched_bytes());
         count(&self.gauges.acquired, 1);
         count(&self.gauges.reused, usize::from(needed <= before));
@@ -254,9 +254,9 @@ impl Inner {
     fn shelve(&self, index: u32, slot: &Slot) {
         let at = slot.class().0 as usize;
         let (state, list) = if slot.touched_bytes() > 0 {
-            (State::Cached, &self.cached[at])
+            (BlockState::Cached, &self.cached[at])
         } else {
-            (State::Empty, &self.empty[at])
+            (BlockState::Empty, &self.empty[at])
         };
         slot.set_state(state);
         list.push(&self.region, index);
@@ -288,7 +288,7 @@ impl Inner {
     pub(crate) fn release(&self, block: Block, dirty_bytes: usize) {
         let _mark = self.gauges.begin();
         let slot = self.region.slot(block.index);
-        debug_assert_eq!(slot.state(), State::Live, "released a block that is not live");
+        debug_assert_eq!(slot.state(), BlockState::Live, "released a block that is not live");
         debug_assert!(dirty_bytes <= slot.touched_bytes(), "written past the committed bytes");
         slot.set_dirty_bytes(dirty_bytes.max(slot.dirty_bytes()).min(slot.touched_bytes()));
         if self.wipes() {
@@ -297,7 +297,7 @@ impl Inner {
         let touched = slot.touched_bytes();
         sub(&self.gauges.live, touched);
         add(&self.gauges.cached, touched);
-        slot.set_state(State::Cached);
+        slot.set_state(BlockState::Cached);
         let over =
             self.over_limit_release == OverLimitRelease::GiveBack && self.ledger.excess_bytes() > 0;
         if over {
@@ -430,14 +430,14 @@ impl Inner {
         while (index as usize) < self.region.carved_bytes() / GRANULE_BYTES {
             let slot = self.region.slot(index);
             let (touched, stride) = match slot.state() {
-                State::None => (0, GRANULE_BYTES),
+                BlockState::None => (0, GRANULE_BYTES),
                 _ => (slot.touched_bytes(), size::stride_bytes(slot.class())),
             };
             match slot.state() {
-                State::Live => live += touched,
-                State::Cached => cached += touched,
-                State::Empty => sound &= touched == 0,
-                State::None => {}
+                BlockState::Live => live += touched,
+                BlockState::Cached => cached += touched,
+                BlockState::Empty => sound &= touched == 0,
+                BlockState::None => {}
             }
             sound &= slot.dirty_bytes() <= touched.max(slot.touched_bytes()) && touched <= stride;
             index += (stride / GRANULE_BYTES) as u32;

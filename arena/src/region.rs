@@ -37,7 +37,7 @@ const RESERVE_BYTES_LAST: usize = 1 << (usize::BITS - 1);
 /// What a block is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum State {
+pub(crate) enum BlockState {
     /// No block starts here.
     None = 0,
     /// Owned by a vector.
@@ -48,7 +48,7 @@ pub(crate) enum State {
     Empty = 3,
 }
 
-/// The record of a block. All zeroes is a valid record that says [`State::None`].
+/// The record of a block. All zeroes is a valid record that says [`BlockState::None`].
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Slot {
@@ -82,15 +82,15 @@ impl Slot {
     pub(crate) fn set_dirty_bytes(&self, bytes: usize) {
         self.dirty_units.store(bytes.div_ceil(UNIT_BYTES) as u32, Ordering::Relaxed);
     }
-    pub(crate) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> BlockState {
         match self.state.load(Ordering::Relaxed) {
-            1 => State::Live,
-            2 => State::Cached,
-            3 => State::Empty,
-            _ => State::None,
+            1 => BlockState::Live,
+            2 => BlockState::Cached,
+            3 => BlockState::Empty,
+            _ => BlockState::None,
         }
     }
-    pub(crate) fn set_state(&self, state: State) {
+    pub(crate) fn set_state(&self, state: BlockState) {
         self.state.store(state as u8, Ordering::Relaxed);
     }
 }
@@ -207,7 +207,7 @@ impl Region {
         }
         let slot = self.slot(index);
         slot.class.store(class.0, Ordering::Relaxed);
-        slot.set_state(State::Live);
+        slot.set_state(BlockState::Live);
         // Release: pairs with the Acquire in `carved_bytes`.
         self.carved.store(end, Ordering::Release);
         Ok(index)

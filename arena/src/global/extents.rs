@@ -23,8 +23,8 @@
 //! The caller holds the heap's lock. It must never read or write the memory it hands out.
 
 use super::bins::{Bins, bin_of};
-use super::grant::{Grant, Placement, Prefer, Runs};
-use super::table::{State, Table, UNITS_MAX};
+use super::grant::{PageGrant, Placement, Prefer, Runs};
+use super::table::{ExtentState, Table, UNITS_MAX};
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -78,7 +78,7 @@ impl Extents {
             return None;
         }
         let (state, units) = self.table.tag(start);
-        (state == State::Live).then_some(units)
+        (state == ExtentState::Live).then_some(units)
     }
 
     fn bins(&mut self, cached: u32) -> &mut Bins {
@@ -91,7 +91,7 @@ impl Extents {
             return;
         }
         let units = end - start;
-        self.table.set_tag(start, units, State::Free);
+        self.table.set_tag(start, units, ExtentState::Free);
         let bin = bin_of(units);
         let head = self.bins(cached).heads[bin];
         let entry = self.table.entry(start);
@@ -133,7 +133,7 @@ impl Extents {
             first = at;
         }
         if end < self.top
-            && let (State::Free, units) = self.table.tag(end)
+            && let (ExtentState::Free, units) = self.table.tag(end)
         {
             after = self.table.inner_pages(end, end + units);
             cached += self.unlink(end, units);
@@ -209,7 +209,7 @@ impl Extents {
         prefer: Prefer,
         commit: impl FnOnce(u32, u32) -> Option<u32>,
         dirty: &mut Runs,
-    ) -> Option<Grant> {
+    ) -> Option<PageGrant> {
         let room = units.checked_add(place.align - 1).filter(|room| *room <= UNITS_MAX)?;
         let last_is_cached = || {
             let last = self.table.free_before(self.top);
@@ -232,7 +232,7 @@ impl Extents {
     }
 
     /// Cuts the block `at..at + units` out of the free extent at `start`.
-    fn carve(&mut self, start: u32, at: u32, units: u32, dirty: &mut Runs) -> Grant {
+    fn carve(&mut self, start: u32, at: u32, units: u32, dirty: &mut Runs) -> PageGrant {
         let length = self.table.tag(start).1;
         let (end, block_end) = (start + length, at + units);
         debug_assert!(start <= at && block_end <= end, "the block lies inside the extent");
@@ -243,7 +243,7 @@ impl Extents {
         let kept_before = self.table.count_dirty(before);
         self.link(start, at, kept_before);
         self.link(block_end, end, cached - lost - kept_before);
-        self.table.set_tag(at, units, State::Live);
+        self.table.set_tag(at, units, ExtentState::Live);
         self.live_units += units;
         let (mut fresh_pages, mut reused_pages) = (0, 0);
         for page in self.table.outer_pages(at, block_end) {
@@ -256,13 +256,13 @@ impl Extents {
             }
         }
         self.dirty_pages += fresh_pages;
-        Grant { start: at, fresh_pages, reused_pages }
+        PageGrant { start: at, fresh_pages, reused_pages }
     }
 
     /// Takes a block home and returns its length.
     pub(super) fn release(&mut self, start: u32) -> u32 {
         let (state, units) = self.table.tag(start);
-        debug_assert_eq!(state, State::Live, "released a block that is not live");
+        debug_assert_eq!(state, ExtentState::Live, "released a block that is not live");
         self.live_units -= units;
         self.insert_free(start, start + units);
         units
@@ -274,29 +274,29 @@ impl Extents {
         start: u32,
         units: u32,
         commit: impl FnOnce(u32, u32) -> Option<u32>,
-    ) -> Option<Grant> {
+    ) -> Option<PageGrant> {
         let length = self.table.tag(start).1;
         let (end, more) = (start + length, units - length);
         let free = match end < self.top {
             true => self.table.tag(end),
-            false => (State::Free, 0),
+            false => (ExtentState::Free, 0),
         };
-        if free.0 != State::Free {
+        if free.0 != ExtentState::Free {
             return None;
         }
         if free.1 < more && (end + free.1 < self.top || self.grow_top(more, commit).is_none()) {
             return None;
         }
         let grant = self.carve(end, end, more, &mut Runs::default());
-        self.table.set_tag(start, units, State::Live);
-        Some(Grant { start, ..grant })
+        self.table.set_tag(start, units, ExtentState::Live);
+        Some(PageGrant { start, ..grant })
     }
 
     /// Makes the block at `start` shorter; its tail becomes free.
     pub(super) fn shrink(&mut self, start: u32, units: u32) {
         let length = self.table.tag(start).1;
         debug_assert!(0 < units && units < length, "a shorter block, but still one");
-        self.table.set_tag(start, units, State::Live);
+        self.table.set_tag(start, units, ExtentState::Live);
         self.live_units -= length - units;
         self.insert_free(start + units, start + length);
     }
@@ -307,7 +307,7 @@ impl Extents {
         let start = self.cached.heads[self.cached.last()?] - 1;
         let units = self.table.tag(start).1;
         self.unlink(start, units);
-        self.table.set_tag(start, units, State::Busy);
+        self.table.set_tag(start, units, ExtentState::Busy);
         Some((start, units))
     }
 
@@ -329,7 +329,7 @@ impl Extents {
         self.dirty_pages -= self.table.count_dirty(inner.clone());
         self.table.set_clean(inner);
         self.live_units -= units;
-        self.table.set_tag(start, units, State::Busy);
+        self.table.set_tag(start, units, ExtentState::Busy);
     }
 
     /// Calls `visit` with each free extent, from low addresses to high.
@@ -337,7 +337,7 @@ impl Extents {
         let mut unit = 0;
         while unit < self.top {
             let (state, units) = self.table.tag(unit);
-            if state == State::Free {
+            if state == ExtentState::Free {
                 visit(unit, unit + units);
             }
             unit += units.max(1);
@@ -349,31 +349,31 @@ impl Extents {
         let (mut unit, mut live, mut cached, mut was_free) = (0u32, 0, 0, false);
         while unit < self.top {
             let (state, units) = self.table.tag(unit);
-            if units == 0 || state == State::None || units > self.top - unit {
+            if units == 0 || state == ExtentState::None || units > self.top - unit {
                 return Some("an extent's first tag is broken");
             }
             if self.table.tag(unit + units - 1) != (state, units) {
                 return Some("an extent's tags differ");
             }
-            let is_free = state == State::Free;
+            let is_free = state == ExtentState::Free;
             if is_free && was_free {
                 return Some("two free extents are neighbours");
             }
             was_free = is_free;
             let inner = self.table.count_dirty(self.table.inner_pages(unit, unit + units));
             match state {
-                State::Live => {
+                ExtentState::Live => {
                     live += units;
                     let outer = self.table.outer_pages(unit, unit + units);
                     if self.table.count_dirty(outer.clone()) as usize != outer.len() {
                         return Some("a live block has a page that is thought clean");
                     }
                 }
-                State::Free if self.table.entry(unit).cached.load(Relaxed) != inner => {
+                ExtentState::Free if self.table.entry(unit).cached.load(Relaxed) != inner => {
                     return Some("a free extent's cached pages recounted");
                 }
-                State::Free => cached += inner,
-                State::Busy | State::None => {}
+                ExtentState::Free => cached += inner,
+                ExtentState::Busy | ExtentState::None => {}
             }
             unit += units;
         }

@@ -1,8 +1,8 @@
 //! What is asked of the extents, and what they hand out.
 //!
 //! A [`Placement`] says where a block may start, [`Prefer`] which free extents are looked at first.
-//! A [`Grant`] is a block with the number of its pages that were there already; [`Runs`] says which
-//! they are, so that a zeroed block fills only those.
+//! A [`PageGrant`] is a block with the number of its pages that were there already; [`Runs`] says
+//! which they are, so that a zeroed block fills only those.
 //!
 //! Invariant: every page that may be other than zero lies in a run; a run may cover more.
 
@@ -36,7 +36,7 @@ pub(super) enum Prefer {
 
 /// A block that was handed out, and the pages it came with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Grant {
+pub(super) struct PageGrant {
     pub(super) start: u32,
     pub(super) fresh_pages: u32,
     pub(super) reused_pages: u32,

@@ -12,7 +12,7 @@
 //! resident, `cached` those wholly free, and `shared` what partly live pages have left over.
 
 use super::extents::Extents;
-use super::grant::{Grant, Placement, Prefer, Runs};
+use super::grant::{PageGrant, Placement, Prefer, Runs};
 use super::table::{ENTRY_BYTES, Table, UNITS_MAX};
 use crate::page_source::{PageSource, Pages};
 use crate::size::HUGE_BYTES;
@@ -30,7 +30,7 @@ const TABLE_STEP_BYTES: usize = 64 << 10;
 
 /// A block as the allocator sees it: bytes are those of whole units.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Block {
+pub(super) struct HeapBlock {
     pub(super) start: NonNull<u8>,
     pub(super) bytes: usize,
     pub(super) fresh_bytes: usize,
@@ -180,8 +180,8 @@ impl Heap {
         u32::try_from(units).ok().filter(|units| (1..=UNITS_MAX).contains(units))
     }
 
-    fn block(&self, grant: Grant, units: u32) -> Block {
-        Block {
+    fn block(&self, grant: PageGrant, units: u32) -> HeapBlock {
+        HeapBlock {
             start: self.address(grant.start, self.unit_log2()),
             bytes: (units as usize) << self.unit_log2(),
             fresh_bytes: (grant.fresh_pages as usize) << self.page_log2(),
@@ -231,7 +231,7 @@ impl Heap {
         bytes: usize,
         place: Place,
         dirty: &mut Runs,
-    ) -> Option<Block> {
+    ) -> Option<HeapBlock> {
         let units = self.units(bytes)?;
         let (placement, prefer) = match place {
             Place::Aligned(align) => {
@@ -279,11 +279,11 @@ impl Heap {
         source: &P,
         start: NonNull<u8>,
         bytes: usize,
-    ) -> Option<Block> {
+    ) -> Option<HeapBlock> {
         let (unit, units) = (self.unit_of(start.as_ptr())?, self.units(bytes)?);
         let unit_log2 = self.unit_log2();
         let before = self.with(|extents| extents.live_units_at(unit))?;
-        let same = Grant { start: unit, fresh_pages: 0, reused_pages: 0 };
+        let same = PageGrant { start: unit, fresh_pages: 0, reused_pages: 0 };
         if units == before {
             return Some(self.block(same, units));
         }
@@ -316,7 +316,7 @@ impl Heap {
     }
 
     /// Notes that the inner pages of `from`, a block in use, became those of `to`.
-    pub(super) fn note_moved(&self, from: NonNull<u8>, from_bytes: usize, to: Block) {
+    pub(super) fn note_moved(&self, from: NonNull<u8>, from_bytes: usize, to: HeapBlock) {
         let (pages, _) = self.inner_pages(from, from_bytes);
         let (to_pages, _) = self.inner_pages(to.start, to.bytes);
         self.with(|extents| {
@@ -343,7 +343,7 @@ impl Heap {
     /// The bytes of the block, from its start, that `runs` of pages cover.
     pub(super) fn runs_in(
         &self,
-        block: Block,
+        block: HeapBlock,
         bytes: usize,
         runs: &Runs,
     ) -> impl Iterator<Item = Range<usize>> {

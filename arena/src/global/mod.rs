@@ -51,7 +51,7 @@ use crate::page_source::{PageSource, PlainPages, StaticSource};
 use crate::process::{AccountRef, Source};
 use crate::size::HUGE_BYTES;
 use grant::Runs;
-use heap::{Block, Heap, Place};
+use heap::{Heap, HeapBlock, Place};
 use state::{Policy, Start};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::{self, NonNull};
@@ -291,7 +291,7 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
     }
 
     /// Hands out a block; `None` sends the caller to the inner allocator.
-    fn block(&self, layout: Layout, place: Place, dirty: &mut Runs) -> Option<(&Heap, Block)> {
+    fn block(&self, layout: Layout, place: Place, dirty: &mut Runs) -> Option<(&Heap, HeapBlock)> {
         // The first large block starts the allocator, also one that no heap has: its limit is kept.
         if !self.is_ready() {
             return None;
@@ -321,7 +321,7 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
     }
 
     /// Makes the bytes of a block zero that may be other.
-    fn zero(&self, heap: &Heap, block: Block, bytes: usize, dirty: &Runs) {
+    fn zero(&self, heap: &Heap, block: HeapBlock, bytes: usize, dirty: &Runs) {
         let mut skipped = bytes;
         for part in heap.runs_in(block, bytes, dirty) {
             skipped -= part.len();

@@ -17,7 +17,7 @@
 //!
 //! Source: mremap(2).
 
-use super::heap::{Block, Heap, Place};
+use super::heap::{Heap, HeapBlock, Place};
 use super::inner::InnerPurge;
 use super::{BLOCK_BYTES_MIN, Global, HUGE_BLOCK_BYTES_MIN, Runs, count};
 use crate::os::{Errno, Moved};
@@ -141,7 +141,7 @@ impl<A: GlobalAlloc + InnerPurge, P: PageSource> Global<A, P> {
         heap: &Heap,
         from: NonNull<u8>,
         from_bytes: usize,
-        to: Block,
+        to: HeapBlock,
     ) -> bool {
         let (pages, head) = heap.inner_pages(from, from_bytes);
         let (to_pages, _) = heap.inner_pages(to.start, to.bytes);

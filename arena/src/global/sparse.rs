@@ -10,7 +10,7 @@
 //! fills all of such a block, its first touch takes longer, as with the C library; blocks that are
 //! not zeroed are filled in order, as nobody may read what was never written.
 
-use super::heap::Block;
+use super::heap::HeapBlock;
 use super::inner::InnerPurge;
 use super::{Global, PageSource};
 use crate::os::physical_bytes;
@@ -29,7 +29,7 @@ fn is_large(bytes: usize) -> bool {
 impl<A: InnerPurge, P: PageSource> Global<A, P> {
     /// A zeroed block was handed out.
     #[inline]
-    pub(super) fn expect_sparse(&self, block: Block) {
+    pub(super) fn expect_sparse(&self, block: HeapBlock) {
         if is_large(block.bytes) {
             self.pages.advise(block.start, block.bytes, Pages::Small);
         }

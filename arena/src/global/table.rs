@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
 /// What an extent is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum ExtentState {
     /// No extent starts or ends here.
     None = 0,
     /// On a list of free extents.
@@ -125,20 +125,20 @@ impl Table {
 
     /// State and length in units of the extent that starts or ends at `unit`.
     #[inline]
-    pub(super) fn tag(&self, unit: u32) -> (State, u32) {
+    pub(super) fn tag(&self, unit: u32) -> (ExtentState, u32) {
         let tag = self.entry(unit).tag.load(Relaxed);
         let state = match tag & 3 {
-            1 => State::Free,
-            2 => State::Live,
-            3 => State::Busy,
-            _ => State::None,
+            1 => ExtentState::Free,
+            2 => ExtentState::Live,
+            3 => ExtentState::Busy,
+            _ => ExtentState::None,
         };
         (state, tag >> 2)
     }
 
     /// Writes both tags of the extent of `units` at `start`.
     #[inline]
-    pub(super) fn set_tag(&self, start: u32, units: u32, state: State) {
+    pub(super) fn set_tag(&self, start: u32, units: u32, state: ExtentState) {
         debug_assert!(units > 0, "an extent is not empty");
         let tag = (units << 2) | state as u32;
         self.entry(start).tag.store(tag, Relaxed);
@@ -149,7 +149,7 @@ impl Table {
     #[inline]
     pub(super) fn free_before(&self, unit: u32) -> Option<(u32, u32)> {
         let (state, units) = self.tag(unit.checked_sub(1)?);
-        (state == State::Free).then(|| (unit - units, units))
+        (state == ExtentState::Free).then(|| (unit - units, units))
     }
 
     /// The pages that lie wholly in `start..end`; empty ranges start where they end.

@@ -46,14 +46,14 @@ enum Page {
     Resident,
 }
 
-struct Reservation {
+struct FakeReservation {
     layout: Layout,
     pages: Vec<Page>,
 }
 
 #[derive(Default)]
-struct State {
-    reservations: HashMap<usize, Reservation>,
+struct FakeState {
+    reservations: HashMap<usize, FakeReservation>,
     fail_after: HashMap<FakeCall, u64>,
     fail_always: HashSet<FakeCall>,
     fail_per_1024: u64,
@@ -64,7 +64,7 @@ struct State {
 /// A fake operating system. Its reservations are real heap memory: keep them small.
 #[derive(Default)]
 pub struct Fake {
-    state: Mutex<State>,
+    state: Mutex<FakeState>,
 }
 
 impl std::fmt::Debug for Fake {
@@ -114,12 +114,12 @@ impl Fake {
         self.lock().reservations.values().map(|r| r.pages.len() * PAGE_BYTES).sum()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, FakeState> {
         self.state.lock().expect("a test panicked inside the fake OS")
     }
 }
 
-impl State {
+impl FakeState {
     /// Counts the call and says whether it fails now.
     fn fails(&mut self, call: FakeCall) -> bool {
         *self.calls.entry(call).or_default() += 1;
@@ -178,7 +178,7 @@ unsafe impl Os for Fake {
         let raw = unsafe { std::alloc::alloc_zeroed(layout) };
         let base = NonNull::new(raw).ok_or(error("fake reserve", bytes))?;
         let pages = vec![Page::Reserved; bytes.div_ceil(PAGE_BYTES)];
-        state.reservations.insert(raw as usize, Reservation { layout, pages });
+        state.reservations.insert(raw as usize, FakeReservation { layout, pages });
         Ok(base)
     }
 
