@@ -78,7 +78,7 @@ struct Control {
 /// `struct io_event` of linux/aio_abi.h.
 #[repr(C)]
 #[derive(Default)]
-struct Event {
+struct IoEvent {
     data: u64,
     control: u64,
     result: i64,
@@ -171,7 +171,7 @@ impl Queue {
     /// Waits for the request's end: bytes, or minus an error's number. `None` if that cannot be
     /// waited for, which is not a thing that the kernel does to a queue of ours.
     fn wait(&self) -> Option<i64> {
-        let (mut event, one, no_timeout) = (Event::default(), 1 as c_long, ptr::null_mut::<u8>());
+        let (mut event, one, no_timeout) = (IoEvent::default(), 1 as c_long, ptr::null_mut::<u8>());
         loop {
             // SAFETY: room for the one event that is asked for.
             let ended =

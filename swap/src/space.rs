@@ -13,12 +13,12 @@ use crate::extent::{Extent, ExtentMap};
 /// How far ahead of use disk space is taken.
 const STEP_BYTES: u64 = 64 << 20;
 
-pub(crate) struct Space {
+pub(crate) struct FileSpace {
     map: ExtentMap,
     reserved_end: u64,
 }
 
-impl Space {
+impl FileSpace {
     pub(crate) fn new(quota_bytes: u64) -> Self {
         Self { map: ExtentMap::new(quota_bytes), reserved_end: 0 }
     }

@@ -17,7 +17,7 @@ use super::tables::ZeroValid;
 use crate::seal::Sealed;
 
 /// What fills a granule, over and over: 32 bytes, the largest element of a field.
-pub(crate) type Lane = [u128; 2];
+pub(crate) type Filler = [u128; 2];
 
 /// What is known of a chunk.
 #[derive(Clone, Copy)]
@@ -51,12 +51,12 @@ pub(crate) struct Chunk {
     pub(crate) touches: u32,
     /// When it last entered data.
     pub(crate) entered_ns: u64,
-    /// Where they are packed, as `Place::number`; taken while it is not 0.
+    /// Where they are packed, as `ShelfPlace::number`; taken while it is not 0.
     pub(crate) places: [u32; GRANULES],
     /// `Core::evictions` when they last went to the file; the low bits tell enough.
     pub(crate) left_at: [u32; GRANULES],
     pub(crate) hashes: [u128; GRANULES],
-    pub(crate) lanes: [Lane; GRANULES],
+    pub(crate) lanes: [Filler; GRANULES],
 }
 
 // SAFETY: integers, and `State`, whose zero is `Zero`.

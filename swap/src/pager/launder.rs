@@ -28,7 +28,7 @@ use crate::file::file_limit_bytes;
 
 use super::core::{Core, PASSING, RESIDENT};
 use super::engine::Engine;
-use super::entry::Lane;
+use super::entry::Filler;
 use super::policy::{Mode, Policy};
 use super::space::{ALL, CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, runs};
 use super::state::{Event, State};
@@ -54,14 +54,14 @@ pub(crate) struct Found {
     /// Some of them would pack, if there was room.
     pub(crate) promising: bool,
     hashes: [u128; GRANULES],
-    lanes: [Lane; GRANULES],
+    lanes: [Filler; GRANULES],
     pub(crate) places: [u32; GRANULES],
     seals: [Sealed; GRANULES],
 }
 
 /// What fills a granule, if it is the same 32 bytes over and over. Looks no further than the first
 /// difference.
-fn repeated(granule: &[u8]) -> Option<Lane> {
+fn repeated(granule: &[u8]) -> Option<Filler> {
     let (lanes, _) = granule.as_chunks::<32>();
     let (first, rest) = lanes.split_first()?;
     rest.iter().all(|lane| lane == first).then(|| {

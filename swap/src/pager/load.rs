@@ -17,9 +17,9 @@
 
 use super::core::{CHUNK, Core};
 use super::engine::Engine;
-use super::entry::{Ahead, Chunk, Demand, Lane};
+use super::entry::{Ahead, Chunk, Demand, Filler};
 use super::reversed::Batch;
-use super::shelves::Place;
+use super::shelves::ShelfPlace;
 use super::space::{ALL, CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, run, runs};
 use super::state::{Answer, Event, State, answer};
 use super::streams::Streams;
@@ -64,7 +64,7 @@ struct Source {
     hashes: [u128; GRANULES],
     places: [u32; GRANULES],
     seals: Option<[Sealed; GRANULES]>,
-    lanes: [Lane; GRANULES],
+    lanes: [Filler; GRANULES],
 }
 
 impl Engine {
@@ -291,7 +291,7 @@ impl Engine {
         for granule in runs(plan.packed).flat_map(|(first, count)| first..first + count) {
             // SAFETY: as above.
             let bytes = unsafe { self.space.frame_bytes(pages.frame, pages.place(granule), 1) };
-            let place = Place::of(source.places[granule]);
+            let place = ShelfPlace::of(source.places[granule]);
             let Some(place) = place else { die(format_args!("a packed granule has no place")) };
             self.unpack(place, bytes, source.hashes[granule]);
         }

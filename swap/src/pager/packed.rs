@@ -27,7 +27,7 @@ use super::engine::Engine;
 use super::entry::Demand;
 use super::launder::Found;
 use super::press::Press;
-use super::shelves::{HEADER_BYTES, Place};
+use super::shelves::{HEADER_BYTES, ShelfPlace};
 use super::space::{CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, Space, runs};
 use super::state::{Event, State};
 use super::sync::Guard;
@@ -85,7 +85,7 @@ impl Engine {
     }
 
     /// Copies a payload to a place of its own, if there is room for one.
-    pub(crate) fn shelve(&self, chunk: u32, granule: usize, payload: &[u8]) -> Option<Place> {
+    pub(crate) fn shelve(&self, chunk: u32, granule: usize, payload: &[u8]) -> Option<ShelfPlace> {
         let mut core = self.core.lock();
         let place = match core.shelves.put(payload.len()) {
             Some(place) => place,
@@ -145,7 +145,7 @@ impl Engine {
     }
 
     /// Fills a granule from its place, and ends the process if that is not what was put there.
-    pub(crate) fn unpack(&self, place: Place, granule: &mut [u8], hash: u128) {
+    pub(crate) fn unpack(&self, place: ShelfPlace, granule: &mut [u8], hash: u128) {
         // SAFETY: the place is this granule's, which the caller has: nobody writes to it.
         let header = unsafe { self.space.shelf_bytes(place.offset(), HEADER_BYTES) };
         let bytes = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
@@ -196,7 +196,7 @@ impl Engine {
         let bit: Mask = 1 << granule;
         let entry = core.chunk(chunk);
         entry.step(bit, Event::Clear);
-        let (hash, place) = (entry.hashes[granule], Place::of(entry.places[granule]));
+        let (hash, place) = (entry.hashes[granule], ShelfPlace::of(entry.places[granule]));
         let Some(place) = place else { die(format_args!("a packed granule has no place")) };
         core.writing += 1;
         drop(core);
@@ -266,7 +266,7 @@ impl Core {
     }
 
     /// The granule that is packed at a place, if it is at rest there.
-    fn packed_at(&mut self, space: &Space, place: Place) -> Option<(u32, usize)> {
+    fn packed_at(&mut self, space: &Space, place: ShelfPlace) -> Option<(u32, usize)> {
         // SAFETY: the place is taken, so its shelf is resident; headers are written under the lock
         // alone.
         let header = unsafe { space.shelf_bytes(place.offset(), HEADER_BYTES) };
@@ -281,7 +281,7 @@ impl Core {
     pub(crate) fn unshelve(&mut self, space: &Space, chunk: u32, mask: Mask) {
         for granule in runs(mask).flat_map(|(first, count)| first..first + count) {
             let place = std::mem::take(&mut self.chunk(chunk).places[granule]);
-            let Some(place) = Place::of(place) else { continue };
+            let Some(place) = ShelfPlace::of(place) else { continue };
             if let Some(shelf) = self.shelves.take(place) {
                 self.leaving(1);
                 space.release_shelf(shelf);

@@ -57,9 +57,9 @@ unsafe impl ZeroValid for Shelf {}
 
 /// Where a payload is: its address among all shelves, in units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place(u32);
+pub(crate) struct ShelfPlace(u32);
 
-impl Place {
+impl ShelfPlace {
     /// Bytes from the start of all shelves.
     pub(crate) fn offset(self) -> usize {
         self.0 as usize * UNIT_BYTES
@@ -125,7 +125,7 @@ impl Shelves {
     }
 
     /// Takes a place for `bytes` of payload, if a shelf has one.
-    pub(crate) fn put(&mut self, bytes: usize) -> Option<Place> {
+    pub(crate) fn put(&mut self, bytes: usize) -> Option<ShelfPlace> {
         let class = class_of(bytes);
         let shelf = self.lists.front(class)?;
         let entry = &mut self.shelves[shelf as usize];
@@ -135,7 +135,7 @@ impl Shelves {
             self.lists.push_back(FULL, shelf);
         }
         self.granules += 1;
-        Some(Place(shelf * UNITS as u32 + item * u32::from(CLASSES[class])))
+        Some(ShelfPlace(shelf * UNITS as u32 + item * u32::from(CLASSES[class])))
     }
 
     /// A shelf that is to be made resident, and then opened. It counts from now on.
@@ -166,7 +166,7 @@ impl Shelves {
 
     /// The place is free again. Returns its shelf if that was the last one: its pages go back to
     /// the kernel, and it counts no more.
-    pub(crate) fn take(&mut self, place: Place) -> Option<u32> {
+    pub(crate) fn take(&mut self, place: ShelfPlace) -> Option<u32> {
         let (shelf, unit) = (place.0 / UNITS as u32, place.0 % UNITS as u32);
         let entry = &mut self.shelves[shelf as usize];
         let class = entry.class as usize;
@@ -197,12 +197,12 @@ impl Shelves {
     }
 
     /// The places of a shelf that are taken at the moment.
-    pub(crate) fn taken(&self, shelf: u32) -> impl Iterator<Item = Place> + use<> {
+    pub(crate) fn taken(&self, shelf: u32) -> impl Iterator<Item = ShelfPlace> + use<> {
         let Shelf { class, mut taken } = self.shelves[shelf as usize];
         std::iter::from_fn(move || {
             let item = (taken != 0).then(|| taken.trailing_zeros())?;
             taken &= taken - 1;
-            Some(Place(shelf * UNITS as u32 + item * u32::from(CLASSES[class as usize])))
+            Some(ShelfPlace(shelf * UNITS as u32 + item * u32::from(CLASSES[class as usize])))
         })
     }
 }
@@ -234,7 +234,7 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut shelves = Shelves::new(64 * 8).expect("tables");
         // Start of each taken place -> its bytes.
-        let mut taken = BTreeMap::<usize, (Place, usize)>::new();
+        let mut taken = BTreeMap::<usize, (ShelfPlace, usize)>::new();
         for _ in 0..100_000 {
             let grows = rng.gen_bool(if taken.len() > 400 { 0.4 } else { 0.6 });
             if !grows {

@@ -1,13 +1,13 @@
 //! Settings of a store.
 
 use super::Store;
-use super::inner::{Counters, Encryption, Inner, SpillTier};
+use super::inner::{Encryption, Inner, SpillTier, StoreCounters};
 use crate::Error;
 use crate::backend::Backend;
 use crate::file::RamDisk;
 use crate::scratch::Scratches;
 use crate::seal::Key;
-use crate::space::Space;
+use crate::space::FileSpace;
 use plimsoll_arena::Ledger;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -125,7 +125,7 @@ impl StoreBuilder {
         };
         let inner = Inner {
             backend,
-            space: Mutex::new(Space::new(self.quota_bytes.unwrap_or(u64::MAX))),
+            space: Mutex::new(FileSpace::new(self.quota_bytes.unwrap_or(u64::MAX))),
             key: (self.encryption == Encryption::On).then(Key::draw).transpose()?,
             scratches: Scratches::new(self.io_threads.unwrap_or(IO_THREADS).saturating_add(1)),
             poison: Mutex::new(None),
@@ -133,7 +133,7 @@ impl StoreBuilder {
             packed_bytes: AtomicUsize::new(0),
             ledger: self.ledger,
             owners: AtomicU64::new(0),
-            counters: Counters::default(),
+            counters: StoreCounters::default(),
         };
         Ok(Store { inner: Arc::new(inner) })
     }

@@ -9,7 +9,7 @@ use crate::kernel_swap::KernelSwap;
 use crate::mapped::MappedFile;
 use crate::scratch::Scratches;
 use crate::seal::Key;
-use crate::space::Space;
+use crate::space::FileSpace;
 use plimsoll_arena::Ledger;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -109,7 +109,7 @@ pub enum Encryption {
 }
 
 #[derive(Default)]
-pub(super) struct Counters {
+pub(super) struct StoreCounters {
     pub(super) packed_raw: AtomicU64,
     pub(super) packed_saves: AtomicU64,
     pub(super) file_saves: AtomicU64,
@@ -120,7 +120,7 @@ pub(super) struct Counters {
 
 pub(super) struct Inner {
     pub(super) backend: Option<Arc<dyn Backend>>,
-    pub(super) space: Mutex<Space>,
+    pub(super) space: Mutex<FileSpace>,
     pub(super) key: Option<Key>,
     pub(super) scratches: Scratches,
     pub(super) poison: Mutex<Option<Error>>,
@@ -128,5 +128,5 @@ pub(super) struct Inner {
     pub(super) packed_bytes: AtomicUsize,
     pub(super) ledger: Option<Arc<Ledger>>,
     pub(super) owners: AtomicU64,
-    pub(super) counters: Counters,
+    pub(super) counters: StoreCounters,
 }

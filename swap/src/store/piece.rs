@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   save_piece --> packed in RAM
-//!              `-> write_raw | write_frame -> write: room, request, poison --> Frame
+//!              `-> write_raw | write_frame -> write: room, request, poison --> SavedFrame
 //!   load_piece <-- packed, or read, opened, checked, decoded
 //!   free       --> room or memory given back, memory wiped first
 //! ```
@@ -17,7 +17,7 @@
 //! Never: hold a lock while a frame is written or read; hand out bytes that were not checked.
 
 use super::inner::{Content, Inner, Tiers};
-use super::saved::{Frame, Packed, Piece, Place};
+use super::saved::{Packed, Piece, Place, SavedFrame};
 use crate::Error;
 use crate::backend::{AlignedBytes, Backend};
 use crate::checksum::{self, checksum};
@@ -135,7 +135,7 @@ impl Inner {
         spec: LaneSpec,
         bytes: &[u8],
         stamp: Stamp,
-    ) -> Result<Frame, Error> {
+    ) -> Result<SavedFrame, Error> {
         let what = (CodecId::Raw, spec.kind());
         let placement = Placement::OwnPages;
         let header = || Header::new(what, placement, stamp, bytes.len(), bytes);
@@ -159,7 +159,7 @@ impl Inner {
             backend.write_while(tail_at, tail, &mut || written = write_front())?;
             written
         })?;
-        Ok(Frame { extent, frame_bytes, stamp, placement, sealed: None })
+        Ok(SavedFrame { extent, frame_bytes, stamp, placement, sealed: None })
     }
 
     /// Writes a piece through a buffer that holds the whole frame.
@@ -168,7 +168,7 @@ impl Inner {
         buffer: &mut AlignedBytes,
         header: &Header,
         payload: &[u8],
-    ) -> Result<Frame, Error> {
+    ) -> Result<SavedFrame, Error> {
         // At most a piece, its header's block and padding: the buffer is made for that.
         let frame_bytes = header.frame_bytes() as usize;
         let frame = &mut buffer[..frame_bytes];
@@ -176,7 +176,7 @@ impl Inner {
         let sealed = self.key.as_ref().map(|key| key.seal(frame)).transpose()?;
         let extent = self.write(frame_bytes, |backend, at| backend.write_at(at, frame))?;
         let (stamp, placement) = (header.stamp(), header.placement());
-        Ok(Frame { extent, frame_bytes, stamp, placement, sealed })
+        Ok(SavedFrame { extent, frame_bytes, stamp, placement, sealed })
     }
 
     /// Takes room for a frame and tells `write` where to fill it.
@@ -211,7 +211,7 @@ impl Inner {
         packed: &Packed,
         raw: usize,
         stamp: Stamp,
-    ) -> Result<Frame, Error> {
+    ) -> Result<SavedFrame, Error> {
         packed.check()?;
         let mut scratch = self.scratches.borrow();
         let what = (packed.codec, packed.header_lanes.kind());

@@ -11,7 +11,7 @@ use crate::seal::Sealed;
 use std::sync::Arc;
 
 /// A piece in the file.
-pub(super) struct Frame {
+pub(super) struct SavedFrame {
     pub(super) extent: Extent,
     pub(super) frame_bytes: usize,
     pub(super) stamp: Stamp,
@@ -29,7 +29,7 @@ pub(super) struct Packed {
 
 pub(super) enum Place {
     Packed(Packed),
-    File(Frame),
+    File(SavedFrame),
 }
 
 pub(super) struct Piece {
