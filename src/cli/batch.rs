@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// A proof of the batch.
-struct Line {
+struct BatchLine {
     wtns: PathBuf,
     out: Outputs,
 }
@@ -37,7 +37,7 @@ struct Made {
 }
 
 /// Reads the lines of a batch, and makes sure that each has somewhere to write to.
-fn read_lines(path: &Path) -> Result<Vec<Line>, Failure> {
+fn read_lines(path: &Path) -> Result<Vec<BatchLine>, Failure> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).map_err(|why| {
         Failure::Input(format!("{shown}: cannot be read: {why}; check the path and what it holds"))
@@ -46,7 +46,7 @@ fn read_lines(path: &Path) -> Result<Vec<Line>, Failure> {
         let line = line.trim();
         !line.is_empty() && !line.starts_with('#')
     });
-    let lines: Vec<Line> = lines
+    let lines: Vec<BatchLine> = lines
         .map(|(line, number)| {
             let words: Vec<&str> = match line.contains('\t') {
                 true => line.split('\t').map(str::trim).filter(|word| !word.is_empty()).collect(),
@@ -63,7 +63,7 @@ fn read_lines(path: &Path) -> Result<Vec<Line>, Failure> {
                     )));
                 }
             };
-            Ok(Line { wtns: wtns.into(), out })
+            Ok(BatchLine { wtns: wtns.into(), out })
         })
         .collect::<Result<_, _>>()?;
     if lines.is_empty() {
@@ -93,7 +93,7 @@ pub(super) fn run(args: &ProveArgs, zkey: &Path, batch: &Path) -> Result<(), Fai
         made = made.at_most(most as usize);
     }
     let tell = !args.is_quiet();
-    let made = made.run(&lines, |job, line: &Line| {
+    let made = made.run(&lines, |job, line: &BatchLine| {
         let begun = Instant::now();
         let index = job.index;
         let made = prove_one(&runtime, job, &key, line, args.seed, begun);
@@ -149,7 +149,7 @@ fn prove_one(
     runtime: &Runtime,
     job: BatchJob<'_>,
     key: &KeyFile,
-    line: &Line,
+    line: &BatchLine,
     seed: Option<u64>,
     begun: Instant,
 ) -> Result<Made, Failure> {

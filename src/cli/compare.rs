@@ -60,7 +60,7 @@ struct Stage {
 
 /// What a file says of a run.
 #[derive(Debug)]
-struct Run {
+struct RecordedRun {
     wall_seconds: f64,
     peak_bytes: u64,
     limit_bytes: Option<u64>,
@@ -69,7 +69,7 @@ struct Run {
 }
 
 pub(super) fn run(args: &CompareArgs) -> Result<(), Failure> {
-    let before = Run::read(&args.before)?;
+    let before = RecordedRun::read(&args.before)?;
     if let Some(html) = &args.html {
         let Some(recording) = &before.recording else {
             return Err(Failure::Input(format!(
@@ -81,10 +81,10 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), Failure> {
         recording.write_report(html)?;
         return print(&format!("wrote {}\n", html.display()));
     }
-    let after = args.after.as_deref().map(Run::read).transpose()?;
+    let after = args.after.as_deref().map(RecordedRun::read).transpose()?;
     let rows = rows(&before, after.as_ref());
     if args.json {
-        let rows: Vec<Value> = rows.iter().map(Row::json).collect();
+        let rows: Vec<Value> = rows.iter().map(ComparedStage::json).collect();
         return print(&format!("{}\n", json!({ "rows": rows })));
     }
     match &after {
@@ -93,7 +93,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), Failure> {
     }
 }
 
-impl Run {
+impl RecordedRun {
     fn read(path: &Path) -> Result<Self, Failure> {
         let shown = path.display();
         let input = |what: String| Failure::Input(format!("{shown}: {what}"));
@@ -161,12 +161,12 @@ impl Run {
 
 /// A stage in either run.
 #[derive(Debug)]
-struct Row {
+struct ComparedStage {
     before: Option<Stage>,
     after: Option<Stage>,
 }
 
-impl Row {
+impl ComparedStage {
     fn name(&self) -> &str {
         self.before.as_ref().or(self.after.as_ref()).map_or("", |stage| &stage.name)
     }
@@ -184,18 +184,18 @@ impl Row {
 
 /// The stages of both runs in the order of the first, what only the second has after that, and the
 /// runs as a whole.
-fn rows(before: &Run, after: Option<&Run>) -> Vec<Row> {
+fn rows(before: &RecordedRun, after: Option<&RecordedRun>) -> Vec<ComparedStage> {
     let others: &[Stage] = after.map_or(&[], |after| &after.stages);
     let in_both = |stage: &Stage| others.iter().find(|other| other.name == stage.name).cloned();
     let known = |stage: &&Stage| before.stages.iter().any(|other| other.name == stage.name);
-    let mut rows: Vec<Row> = (before.stages.iter())
-        .map(|stage| Row { before: Some(stage.clone()), after: in_both(stage) })
+    let mut rows: Vec<ComparedStage> = (before.stages.iter())
+        .map(|stage| ComparedStage { before: Some(stage.clone()), after: in_both(stage) })
         .collect();
     rows.extend(
         (others.iter().filter(|stage| !known(stage)))
-            .map(|stage| Row { before: None, after: Some(stage.clone()) }),
+            .map(|stage| ComparedStage { before: None, after: Some(stage.clone()) }),
     );
-    rows.push(Row { before: Some(before.whole()), after: after.map(Run::whole) });
+    rows.push(ComparedStage { before: Some(before.whole()), after: after.map(RecordedRun::whole) });
     rows
 }
 
@@ -218,11 +218,11 @@ fn change(before: Option<f64>, after: Option<f64>) -> String {
 }
 
 /// Columns of the longest name, within reason.
-fn width(rows: &[Row]) -> usize {
+fn width(rows: &[ComparedStage]) -> usize {
     rows.iter().map(|row| row.name().chars().count()).max().unwrap_or(0).clamp(9, 32)
 }
 
-fn table_of_one(rows: &[Row], limit_bytes: Option<u64>) -> String {
+fn table_of_one(rows: &[ComparedStage], limit_bytes: Option<u64>) -> String {
     let width = width(rows);
     let mut text = format!("{:<width$} {:>11} {:>12}\n", "stage", "time", "peak");
     for row in rows {
@@ -235,7 +235,7 @@ fn table_of_one(rows: &[Row], limit_bytes: Option<u64>) -> String {
     text
 }
 
-fn table_of_two(rows: &[Row]) -> String {
+fn table_of_two(rows: &[ComparedStage]) -> String {
     let width = width(rows);
     let mut text = format!(
         "{:<width$} {:>10} {:>10} {:>9} {:>11} {:>11} {:>9}\n",
@@ -263,13 +263,13 @@ fn table_of_two(rows: &[Row]) -> String {
 mod tests {
     use super::*;
 
-    fn run(stages: &[(&str, f64, u64)]) -> Run {
+    fn run(stages: &[(&str, f64, u64)]) -> RecordedRun {
         let mut rows = Vec::new();
         for (name, wall, peak) in stages {
             rows.push(json!({"name": name, "wall_seconds": wall, "peak_bytes": peak}));
         }
         let value = json!({"wall_seconds": 4.0, "peak_rss_bytes": 1 << 20, "stages": rows});
-        Run::of_proof(&value).expect("what prove prints")
+        RecordedRun::of_proof(&value).expect("what prove prints")
     }
 
     #[test]
@@ -277,7 +277,7 @@ mod tests {
         let before = run(&[("a", 1.0, 10), ("gone", 1.0, 5), ("a", 1.0, 30)]);
         let after = run(&[("new", 3.0, 7), ("a", 1.0, 60)]);
         let rows = rows(&before, Some(&after));
-        let names: Vec<&str> = rows.iter().map(Row::name).collect();
+        let names: Vec<&str> = rows.iter().map(ComparedStage::name).collect();
         assert_eq!(names, ["a", "gone", "new", "whole run"]);
         let text = table_of_two(&rows);
         let a = text.lines().nth(1).expect("a row");
@@ -297,10 +297,11 @@ mod tests {
             ("{\"stages\":[{\"name\":3}],\"wall_seconds\":1}", "neither"),
         ] {
             std::fs::write(&file, text).expect("a file");
-            let error = Run::read(&file).expect_err(text).to_string();
+            let error = RecordedRun::read(&file).expect_err(text).to_string();
             assert!(error.contains(word) && error.contains("x.json"), "{error}");
         }
-        let error = Run::read(Path::new("/nowhere/y.json")).expect_err("no file").to_string();
+        let error =
+            RecordedRun::read(Path::new("/nowhere/y.json")).expect_err("no file").to_string();
         assert!(error.contains("/nowhere/y.json"), "{error}");
     }
 }

@@ -45,7 +45,7 @@ pub(super) struct DoctorArgs {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct DoctorReport<'a> {
     worst: Level,
     findings: &'a [Finding],
 }
@@ -57,7 +57,7 @@ pub(super) fn run(args: &DoctorArgs) -> ExitCode {
     let worst = worst(&findings);
     let text = if args.json {
         // Only words and text: nothing in it can fail to be written.
-        serde_json::to_string(&Report { worst, findings: &findings })
+        serde_json::to_string(&DoctorReport { worst, findings: &findings })
             .map_or_else(|why| format!("error: {why}\n"), |text| text + "\n")
     } else {
         let terminal = std::io::stdout().is_terminal();

@@ -125,7 +125,7 @@ struct ColumnRow {
 
 /// What was done.
 #[derive(Serialize)]
-struct Row<'a> {
+struct PackRow<'a> {
     output: &'a Path,
     raw_bytes: u64,
     packed_bytes: u64,
@@ -182,7 +182,7 @@ impl FileArgs {
         };
         let columns = reader.columns().iter().enumerate().map(row).collect();
         let packed_bytes = std::fs::metadata(packed).map_or(0, |metadata| metadata.len());
-        let row = Row {
+        let row = PackRow {
             output,
             raw_bytes: raw_bytes(reader),
             packed_bytes,
