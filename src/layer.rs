@@ -33,7 +33,7 @@
 //! Must never: look at a span's fields (a witness may be among them). The exception is the name
 //! that [`Runtime::stage`](crate::Runtime::stage) gives to its own spans.
 
-use crate::record::{DEPTH_MAX, Reading, Recorder, Shared, cpu_us_of_process};
+use crate::record::{AllocatorReading, DEPTH_MAX, Recorder, Shared, cpu_us_of_process};
 use crate::stage::{self, StageReport};
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -89,13 +89,13 @@ struct Heard {
 struct Entered {
     at: Instant,
     cpu_us: u64,
-    allocator: Option<Reading>,
+    allocator: Option<AllocatorReading>,
 }
 
 /// The name of a stage of a runtime, from its span.
-struct StageName(Option<String>);
+struct RuntimeStageName(Option<String>);
 
-impl Visit for StageName {
+impl Visit for RuntimeStageName {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "name" {
             self.0 = Some(value.to_owned());
@@ -118,7 +118,7 @@ where
             return;
         };
         let around = span.scope().skip(1).filter(|outer| self.wants(outer.metadata())).count();
-        let mut name = StageName(None);
+        let mut name = RuntimeStageName(None);
         if span.metadata().target() == stage::TARGET {
             attributes.record(&mut name);
         }

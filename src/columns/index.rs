@@ -14,7 +14,7 @@ use super::format::{Entry, Head, INDEX, LENGTH_BYTES, damaged, number};
 
 /// Where a block is.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Block {
+pub(super) struct StoredBlock {
     pub(super) offset: u64,
     /// Its first element's number in the column.
     pub(super) first: u64,
@@ -68,13 +68,13 @@ pub(super) fn place_blocks(
     head: &Head,
     extents: &[Extent],
     mut offset: u64,
-    blocks: &mut [Block],
+    blocks: &mut [StoredBlock],
 ) -> Result<u64, ColumnsFault> {
     let mut next: Vec<(usize, u64)> = extents.iter().map(|extent| (extent.start, 0)).collect();
     for bytes in entries.as_chunks().0 {
         let Entry { column, elements, stored_bytes, checksum } = Entry::read(bytes, head)?;
         let (place, first) = &mut next[column as usize];
-        blocks[*place] = Block { offset, first: *first, checksum, elements, stored_bytes };
+        blocks[*place] = StoredBlock { offset, first: *first, checksum, elements, stored_bytes };
         *place += 1;
         *first += u64::from(elements);
         offset = offset.saturating_add(u64::from(stored_bytes));

@@ -23,7 +23,7 @@ use super::error::{ColumnsError, ColumnsFault};
 use super::format::{
     END, END_BYTES, ENTRY_BYTES, End, HEAD, HEAD_START_BYTES, Head, INDEX, LENGTH_BYTES, damaged,
 };
-use super::index::{Block, Extent, extents, place_blocks};
+use super::index::{Extent, StoredBlock, extents, place_blocks};
 use super::scratch::Scratches;
 use crate::files::random::{RandomFile, ReadAt};
 use crate::runtime::Runtime;
@@ -41,7 +41,7 @@ pub struct Reader {
     head: Head,
     extents: Vec<Extent>,
     /// The blocks of the first column, then of the second, ...
-    blocks: PoolVec<Block>,
+    blocks: PoolVec<StoredBlock>,
     scratches: Scratches,
 }
 
@@ -53,7 +53,7 @@ impl std::fmt::Debug for Reader {
 
 /// A part of a column that is read: what stands in for an element, and where it begins.
 #[derive(Clone, Copy)]
-struct Window {
+struct ReadPart {
     column: usize,
     /// Places of the caller's slice for each element.
     places: u64,
@@ -164,7 +164,7 @@ impl Reader {
         }
         let (lengths, entries) = index.split_at(head.columns.len() * LENGTH_BYTES);
         let extents = extents(entries, lengths, &head)?;
-        let mut blocks = vectors.filled(entries.len() / ENTRY_BYTES, Block::default())?;
+        let mut blocks = vectors.filled(entries.len() / ENTRY_BYTES, StoredBlock::default())?;
         let placed = place_blocks(entries, &head, &extents, bytes.len() as u64, &mut blocks)?;
         if placed != end.index_offset {
             return damaged(INDEX, "its blocks do not fill the file");
@@ -198,7 +198,7 @@ impl Reader {
         (blocks.len(), blocks.iter().map(|block| u64::from(block.stored_bytes)).sum())
     }
 
-    fn blocks_of(&self, column: usize) -> &[Block] {
+    fn blocks_of(&self, column: usize) -> &[StoredBlock] {
         let extent = self.extents.get(column).copied().unwrap_or_default();
         &self.blocks[extent.start..extent.end]
     }
@@ -228,7 +228,7 @@ impl Reader {
         out: &mut [u8],
     ) -> Result<(), ColumnsFault> {
         let places = self.head.columns.get(column).map_or(1, Column::element_bytes) as u64;
-        let window = Window { column, places, start };
+        let window = ReadPart { column, places, start };
         self.walk(window, out, &|opened: &mut Opened<'_>, _, out: &mut [u8]| opened.into(out))
     }
 
@@ -246,16 +246,16 @@ impl Reader {
         out: &mut [T],
         each: impl Fn(&mut Opened<'_>, u64, &mut [T]) -> Result<(), E> + Sync,
     ) -> Result<(), E> {
-        self.walk(Window { column, places: 1, start }, out, &each)
+        self.walk(ReadPart { column, places: 1, start }, out, &each)
     }
 
-    fn walk<T, E, F>(&self, window: Window, out: &mut [T], each: &F) -> Result<(), E>
+    fn walk<T, E, F>(&self, window: ReadPart, out: &mut [T], each: &F) -> Result<(), E>
     where
         T: Send,
         E: From<ColumnsFault> + Send,
         F: Fn(&mut Opened<'_>, u64, &mut [T]) -> Result<(), E> + Sync,
     {
-        let Window { column, places, start } = window;
+        let ReadPart { column, places, start } = window;
         let columns = self.extents.len();
         let Some(extent) = self.extents.get(column) else {
             return Err(ColumnsFault::NoColumn { column, columns }.into());
@@ -277,7 +277,7 @@ impl Reader {
     /// Shares the blocks of a window among the threads.
     fn share<T, E, F>(
         &self,
-        window: Window,
+        window: ReadPart,
         numbers: std::ops::Range<usize>,
         out: &mut [T],
         each: &F,
@@ -295,19 +295,25 @@ impl Reader {
         let (left, right) = out.split_at_mut((cut - window.start) as usize);
         let (left, right) = rayon::join(
             || self.share(window, numbers.start..middle, left, each),
-            || self.share(Window { start: cut, ..window }, middle..numbers.end, right, each),
+            || self.share(ReadPart { start: cut, ..window }, middle..numbers.end, right, each),
         );
         left.and(right)
     }
 
     /// Reads one block, and gives `each` the part that the window wants.
-    fn one<T, E, F>(&self, window: Window, number: usize, out: &mut [T], each: &F) -> Result<(), E>
+    fn one<T, E, F>(
+        &self,
+        window: ReadPart,
+        number: usize,
+        out: &mut [T],
+        each: &F,
+    ) -> Result<(), E>
     where
         T: Send,
         E: From<ColumnsFault> + Send,
         F: Fn(&mut Opened<'_>, u64, &mut [T]) -> Result<(), E> + Sync,
     {
-        let Window { column, places, start } = window;
+        let ReadPart { column, places, start } = window;
         let (described, block) = (&self.head.columns[column], self.blocks_of(column)[number]);
         let element_bytes = described.element_bytes();
         let fault = |why| ColumnsFault::Block {

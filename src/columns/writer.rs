@@ -46,7 +46,7 @@ const SLACK_BYTES: usize = 33 << 10;
 const GATHER_BYTES: usize = 256 << 10;
 
 /// A block whose elements are all there, or are still being added.
-struct Pending {
+struct PendingBlock {
     column: usize,
     range: Range<usize>,
 }
@@ -61,7 +61,7 @@ pub struct Writer<W: Write> {
     runtime: Runtime,
     /// Raw bytes of the pending blocks.
     raw: PoolVec<u8>,
-    pending: Vec<Pending>,
+    pending: Vec<PendingBlock>,
     /// What an encoder writes, one for each pending block.
     packed: Vec<Zeroizing<Vec<u8>>>,
     /// Stored bytes on their way out.
@@ -198,7 +198,7 @@ impl<W: Write> Writer<W> {
             self.flush()?;
         }
         let start = self.raw.len();
-        self.pending.push(Pending { column, range: start..start });
+        self.pending.push(PendingBlock { column, range: start..start });
         Ok(())
     }
 

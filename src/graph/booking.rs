@@ -20,13 +20,13 @@
 //! Source of the rule: L. Eyraud-Dubois, L. Marchal, O. Sinnen, F. Vivien, "Parallel scheduling of
 //! task trees with limited memory", 2015: book in the order of a traversal that is known to fit.
 
-use super::shape::{Bound, Shape};
+use super::shape::{Bound, GraphShape};
 
 /// Tasks that run at once: one on the cores, one in its tail, one at the disk.
 pub(super) const RUNNING_MAX: usize = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum State {
+pub(super) enum TaskState {
     Waits,
     Runs,
     /// It runs, and uses one core at most.
@@ -50,19 +50,19 @@ pub(super) enum Blocked {
 /// What is booked, by whom.
 #[derive(Clone, Debug)]
 pub(super) struct Books<'s> {
-    shape: &'s Shape,
+    shape: &'s GraphShape,
     booked: u64,
     /// Tasks that run and use a value whole.
     pins: Vec<u32>,
     /// Users that have not ended.
     users: Vec<usize>,
-    state: Vec<State>,
+    state: Vec<TaskState>,
     room: Vec<u64>,
 }
 
 impl<'s> Books<'s> {
     /// Nothing has started; values that were given, and that somebody needs, are there.
-    pub(super) fn new(shape: &'s Shape) -> Self {
+    pub(super) fn new(shape: &'s GraphShape) -> Self {
         let given = shape.values.iter().filter(|value| value.maker.is_none() && value.is_needed());
         let booked = given.fold(0, |sum: u64, value| sum.saturating_add(value.kept_bytes()));
         Self {
@@ -70,7 +70,7 @@ impl<'s> Books<'s> {
             booked,
             pins: vec![0; shape.values.len()],
             users: shape.values.iter().map(|value| value.users.len()).collect(),
-            state: vec![State::Waits; shape.tasks.len()],
+            state: vec![TaskState::Waits; shape.tasks.len()],
             room: vec![0; shape.tasks.len()],
         }
     }
@@ -79,12 +79,12 @@ impl<'s> Books<'s> {
         self.booked
     }
 
-    pub(super) fn state(&self, task: usize) -> State {
+    pub(super) fn state(&self, task: usize) -> TaskState {
         self.state[task]
     }
 
     pub(super) fn runs(&self, task: usize) -> bool {
-        matches!(self.state[task], State::Runs | State::Tail)
+        matches!(self.state[task], TaskState::Runs | TaskState::Tail)
     }
 
     pub(super) fn running(&self) -> impl Iterator<Item = usize> + '_ {
@@ -94,8 +94,8 @@ impl<'s> Books<'s> {
     /// Whether every task that `task` comes after has ended.
     pub(super) fn is_ready(&self, task: usize) -> bool {
         let after = &self.shape.tasks[task].after;
-        self.state[task] == State::Waits
-            && after.iter().all(|before| self.state[*before] == State::Ended)
+        self.state[task] == TaskState::Waits
+            && after.iter().all(|before| self.state[*before] == TaskState::Ended)
     }
 
     /// Whether a task with `room` finds its lane free.
@@ -104,7 +104,7 @@ impl<'s> Books<'s> {
         let mut tails = 0;
         for other in self.running() {
             match self.state[other] {
-                State::Tail => tails += 1,
+                TaskState::Tail => tails += 1,
                 _ if self.shape.lane(other, self.room[other]) == lane => return false,
                 _ => {}
             }
@@ -130,27 +130,27 @@ impl<'s> Books<'s> {
     /// Whether the value is made, and somebody will still use it.
     pub(super) fn lives(&self, value: usize) -> bool {
         let shape = &self.shape.values[value];
-        let made = shape.maker.is_none_or(|maker| self.state[maker] == State::Ended);
+        let made = shape.maker.is_none_or(|maker| self.state[maker] == TaskState::Ended);
         made && (self.users[value] > 0 || shape.wanted)
     }
 
     pub(super) fn start(&mut self, task: usize, room: u64) {
-        debug_assert_eq!(self.state[task], State::Waits, "a task starts once");
+        debug_assert_eq!(self.state[task], TaskState::Waits, "a task starts once");
         let added = self.fixed_bytes(task).saturating_add(room);
         self.booked = self.booked.saturating_add(added);
         for used in self.shape.tasks[task].uses.iter().filter(|used| used.whole) {
             self.pins[used.value] += 1;
         }
-        self.state[task] = State::Runs;
+        self.state[task] = TaskState::Runs;
         self.room[task] = room;
     }
 
     /// Notes that a task uses one core from now on. Only one that said so beforehand does.
     pub(super) fn tail(&mut self, task: usize) -> bool {
-        let may = self.shape.tasks[task].has_tail && self.state[task] == State::Runs;
+        let may = self.shape.tasks[task].has_tail && self.state[task] == TaskState::Runs;
         let may = may && self.shape.lane(task, self.room[task]) == Bound::Cores;
         if may {
-            self.state[task] = State::Tail;
+            self.state[task] = TaskState::Tail;
         }
         may
     }
@@ -193,7 +193,7 @@ impl<'s> Books<'s> {
             freed = freed.saturating_add(self.shape.values[*value].kept_bytes());
         }
         self.booked = self.booked.saturating_sub(freed);
-        self.state[task] = State::Ended;
+        self.state[task] = TaskState::Ended;
     }
 
     /// A task that lets go and ends in one.
@@ -223,7 +223,12 @@ pub(super) struct Admission<'s> {
 
 impl<'s> Admission<'s> {
     /// `order` has every task, and `rooms` what each of them gets, by its number.
-    pub(super) fn new(shape: &'s Shape, order: &'s [usize], rooms: &'s [u64], budget: u64) -> Self {
+    pub(super) fn new(
+        shape: &'s GraphShape,
+        order: &'s [usize],
+        rooms: &'s [u64],
+        budget: u64,
+    ) -> Self {
         Self { books: Books::new(shape), order, rooms, budget, next: 0 }
     }
 

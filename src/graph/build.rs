@@ -3,14 +3,14 @@
 use super::context::{Cancel, Context};
 use super::error::GraphError;
 use super::schedule::{Schedule, Stamp};
-use super::shape::{Bound, Shape, TaskShape, Use, ValueShape};
-use super::token::{AnySlot, Declared, Inputs, Size, Slot, Token};
+use super::shape::{Bound, GraphShape, TaskShape, Use, ValueShape};
+use super::token::{AnySlot, Declared, Inputs, Size, Token, ValueSlot};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A task's function, with its values about it.
-pub(super) type Body<'env, E> = Box<dyn FnOnce(&Context<'_>) -> Result<(), E> + Send + 'env>;
+pub(super) type TaskFn<'env, E> = Box<dyn FnOnce(&Context<'_>) -> Result<(), E> + Send + 'env>;
 
 /// Tasks that say what they use, make and need, to be scheduled under a budget and run.
 ///
@@ -18,9 +18,9 @@ pub(super) type Body<'env, E> = Box<dyn FnOnce(&Context<'_>) -> Result<(), E> + 
 pub struct Graph<'env, E> {
     pub(super) name: String,
     stamp: Stamp,
-    pub(super) shape: Shape,
+    pub(super) shape: GraphShape,
     pub(super) slots: Vec<Arc<dyn AnySlot>>,
-    pub(super) bodies: Vec<Body<'env, E>>,
+    pub(super) bodies: Vec<TaskFn<'env, E>>,
     pub(super) cancel: Cancel,
 }
 
@@ -42,7 +42,7 @@ impl<'env, E> Graph<'env, E> {
         Self {
             name: name.to_owned(),
             stamp: Stamp { graph, revision: 0 },
-            shape: Shape::default(),
+            shape: GraphShape::default(),
             slots: Vec::new(),
             bodies: Vec::new(),
             cancel: Cancel::default(),
@@ -108,7 +108,7 @@ impl<'env, E> Graph<'env, E> {
         size: &Size<T>,
         maker: Option<usize>,
     ) -> Token<T> {
-        let slot = Slot::new(size);
+        let slot = ValueSlot::new(size);
         let (bytes, away, _) = size.figures();
         let (users, taken, wanted) = (Vec::new(), false, false);
         let name = name.to_owned();

@@ -3,7 +3,7 @@
 //! A run is at a place of the order with at most three tasks running, so there are few states:
 //! every one that ends and tails can lead to is visited.
 
-use super::booking::{Admission, State};
+use super::booking::{Admission, TaskState};
 use std::collections::HashSet;
 
 /// States that are visited: some tenths of a second. Beyond that the budget is the answer, which
@@ -11,7 +11,7 @@ use std::collections::HashSet;
 const STATES_MAX: usize = 1 << 14;
 
 /// The tasks that have started, and those of them that run, in which way.
-type Seen = (usize, Vec<(usize, State)>);
+type Seen = (usize, Vec<(usize, TaskState)>);
 
 /// The most that is booked at once in any run from `admission` on; `budget` where there are too
 /// many runs.
@@ -23,7 +23,7 @@ pub(super) fn peak_of_all(admission: &Admission<'_>, budget: u64) -> u64 {
         while now.start().is_ok() {
             peak = peak.max(now.books.booked_bytes());
         }
-        let running: Vec<(usize, State)> =
+        let running: Vec<(usize, TaskState)> =
             now.books.running().map(|task| (task, now.books.state(task))).collect();
         if !seen.insert((now.started(), running.clone())) {
             continue;

@@ -9,8 +9,8 @@
 //! the distance; the weight is the greedy rule for items of unequal cost.
 
 use super::booking::Books;
-use super::plan::{Plan, Start};
-use super::shape::Shape;
+use super::plan::{GraphPlan, Start};
+use super::shape::GraphShape;
 
 /// A value that leaves or comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +42,8 @@ enum Where {
     Away,
 }
 
-struct Walk<'s> {
-    shape: &'s Shape,
+struct LeaveWalk<'s> {
+    shape: &'s GraphShape,
     budget: u64,
     books: Books<'s>,
     /// Place of each task in the order.
@@ -61,19 +61,19 @@ pub(super) fn places<'a>(starts: impl Iterator<Item = &'a Start>, count: usize) 
 }
 
 /// Starts from `place` until the next use of `value`; all that are left, if the caller wants it.
-pub(super) fn distance(shape: &Shape, places: &[usize], value: usize, place: usize) -> u64 {
+pub(super) fn distance(shape: &GraphShape, places: &[usize], value: usize, place: usize) -> u64 {
     let next = shape.values[value].users.iter().map(|task| places[*task]);
     let next = next.filter(|at| *at >= place).min().unwrap_or(shape.tasks.len());
     (next - place) as u64
 }
 
 /// The moves of a run as `plan` has it, for each of its starts.
-pub(super) fn moves(shape: &Shape, plan: &Plan, budget: u64) -> Vec<Moves> {
+pub(super) fn moves(shape: &GraphShape, plan: &GraphPlan, budget: u64) -> Vec<Moves> {
     let at = |value: &super::shape::ValueShape| match value.maker {
         None if value.spills() && value.is_needed() => Where::Here { clean: false },
         _ => Where::Nowhere,
     };
-    let mut walk = Walk {
+    let mut walk = LeaveWalk {
         shape,
         budget,
         books: Books::new(shape),
@@ -93,9 +93,9 @@ pub(super) fn moves(shape: &Shape, plan: &Plan, budget: u64) -> Vec<Moves> {
     moves
 }
 
-impl Walk<'_> {
+impl LeaveWalk<'_> {
     /// Ends the tasks that have ended when the start at `place` comes.
-    fn end_all(&mut self, plan: &Plan, place: usize) {
+    fn end_all(&mut self, plan: &GraphPlan, place: usize) {
         let over = plan.starts[..place].iter().filter(|start| start.ends_after <= place);
         let over: Vec<usize> =
             over.map(|start| start.task).filter(|task| self.books.runs(*task)).collect();
@@ -174,7 +174,7 @@ impl Walk<'_> {
     }
 
     /// Which of `come`, needed at `place`, fit into memory already while the task before runs.
-    fn prefetched(&self, come: &[Move], plan: &Plan, place: usize) -> Vec<usize> {
+    fn prefetched(&self, come: &[Move], plan: &GraphPlan, place: usize) -> Vec<usize> {
         let before = plan.starts[place - 1].booked_bytes;
         let mut left = self.budget.saturating_sub(before);
         let mut values = Vec::new();

@@ -56,7 +56,7 @@ mod tests;
 mod text;
 mod token;
 
-pub use crate::stage::planned::{Moved, Planned, Step};
+pub use crate::stage::planned::{MovedValue, Planned, Step};
 pub use build::{Graph, Task, Wanted};
 pub use context::{Cancel, Context};
 pub use error::{GraphError, RunError};

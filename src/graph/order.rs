@@ -10,7 +10,7 @@
 //! order is the better one of two: as the tasks were made, and the lowest next step.
 
 use super::booking::Books;
-use super::shape::Shape;
+use super::shape::GraphShape;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
@@ -28,7 +28,7 @@ pub(super) struct Order {
 }
 
 /// The order with the smallest peak, as far as it was found.
-pub(super) fn lowest(shape: &Shape) -> Order {
+pub(super) fn lowest(shape: &GraphShape) -> Order {
     let made: Vec<usize> = (0..shape.tasks.len()).collect();
     let made = Order { peak_bytes: peak_of(Books::new(shape), &made), tasks: made };
     let greedy = greedy(shape);
@@ -49,7 +49,7 @@ pub(super) fn peak_of(mut books: Books<'_>, tasks: &[usize]) -> u64 {
 
 /// Takes the ready task that leaves least booked among those that need not raise the peak; else the
 /// lowest step.
-fn greedy(shape: &Shape) -> Order {
+fn greedy(shape: &GraphShape) -> Order {
     let mut books = Books::new(shape);
     let mut peak_bytes = books.booked_bytes();
     let mut tasks = Vec::new();
@@ -77,7 +77,7 @@ struct Reached {
 }
 
 /// Every set that can matter, the lowest peak first; none when there are too many.
-fn search(shape: &Shape) -> Option<Order> {
+fn search(shape: &GraphShape) -> Option<Order> {
     let count = shape.tasks.len();
     if count == 0 || count > TASKS_MAX {
         return None;
@@ -110,7 +110,7 @@ fn search(shape: &Shape) -> Option<Order> {
 }
 
 /// The tasks that may come after `set`, with the peak then: one alone, where it is as good as any.
-fn steps(shape: &Shape, set: u64, peak: u64) -> Vec<(usize, u64)> {
+fn steps(shape: &GraphShape, set: u64, peak: u64) -> Vec<(usize, u64)> {
     let mut books = Books::new(shape);
     for task in (0..shape.tasks.len()).filter(|task| set >> task & 1 == 1) {
         let least = books.least(task);

@@ -16,7 +16,7 @@
 
 use super::booking::Books;
 use super::order::{self, Order};
-use super::shape::{Bound, Shape};
+use super::shape::{Bound, GraphShape};
 
 /// One start of the walk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,14 +32,14 @@ pub(super) struct Start {
 
 /// The order, the rooms, and the walk that they come from.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
+pub(super) struct GraphPlan {
     pub(super) starts: Vec<Start>,
     /// By the task's number.
     pub(super) rooms: Vec<u64>,
 }
 
-struct Walk<'s> {
-    shape: &'s Shape,
+struct PlanWalk<'s> {
+    shape: &'s GraphShape,
     budget: u64,
     books: Books<'s>,
     /// As `books`, if every task that has started had ended.
@@ -47,20 +47,20 @@ struct Walk<'s> {
     /// The tasks that have not started, in an order in which they fit one by one.
     rest: Vec<usize>,
     lead_to_disk: Vec<bool>,
-    plan: Plan,
+    plan: GraphPlan,
 }
 
 /// Plans for `budget`, which `lowest` fits.
-pub(super) fn plan(shape: &Shape, lowest: &Order, budget: u64) -> Plan {
+pub(super) fn plan(shape: &GraphShape, lowest: &Order, budget: u64) -> GraphPlan {
     debug_assert!(lowest.peak_bytes <= budget, "the caller refuses what does not fit");
-    let mut walk = Walk {
+    let mut walk = PlanWalk {
         shape,
         budget,
         books: Books::new(shape),
         ended: Books::new(shape),
         rest: lowest.tasks.clone(),
         lead_to_disk: shape.lead_to_disk(),
-        plan: Plan { starts: Vec::new(), rooms: vec![0; shape.tasks.len()] },
+        plan: GraphPlan { starts: Vec::new(), rooms: vec![0; shape.tasks.len()] },
     };
     while !walk.rest.is_empty() {
         match walk.choice() {
@@ -74,7 +74,7 @@ pub(super) fn plan(shape: &Shape, lowest: &Order, budget: u64) -> Plan {
     walk.plan
 }
 
-impl Walk<'_> {
+impl PlanWalk<'_> {
     /// The task that starts now; none if one has to end first.
     fn choice(&self) -> Option<usize> {
         let mut may: Vec<usize> =

@@ -16,7 +16,7 @@
 //! Must never: hold the state's lock while a task, a value or the runtime's ladder is at work.
 
 use super::booking::{Admission, Blocked, RUNNING_MAX};
-use super::build::{Body, Graph, Wanted};
+use super::build::{Graph, TaskFn, Wanted};
 use super::context::{Cancel, Context, Control};
 use super::error::{GraphError, RunError};
 use super::idle::Idle;
@@ -71,9 +71,9 @@ fn message_of(payload: &(dyn std::any::Any + Send)) -> String {
     text.unwrap_or_else(|| "no message".to_owned())
 }
 
-struct State<'s, 'env, E> {
+struct RunState<'s, 'env, E> {
     admission: Admission<'s>,
-    bodies: Vec<Option<Body<'env, E>>>,
+    bodies: Vec<Option<TaskFn<'env, E>>>,
     failure: Option<RunError<E>>,
     reports: Vec<Option<StageReport>>,
     idle: Idle,
@@ -91,7 +91,7 @@ struct Run<'s, 'env, E> {
     stops: AtomicBool,
     /// Held by the runner that starts a task, or waits to.
     door: Mutex<()>,
-    state: Mutex<State<'s, 'env, E>>,
+    state: Mutex<RunState<'s, 'env, E>>,
     changed: Condvar,
 }
 
@@ -134,7 +134,7 @@ impl<E: Send> Graph<'_, E> {
             places: places(schedule.plan.starts.iter(), order.len()),
             stops: AtomicBool::new(false),
             door: Mutex::new(()),
-            state: Mutex::new(State {
+            state: Mutex::new(RunState {
                 admission: Admission::new(&schedule.shape, order, rooms, budget),
                 bodies: self.bodies.into_iter().map(Some).collect(),
                 failure: None,
@@ -172,7 +172,7 @@ impl<E: Send> Graph<'_, E> {
 }
 
 impl<'s, 'env, E: Send> Run<'s, 'env, E> {
-    fn state(&self) -> MutexGuard<'_, State<'s, 'env, E>> {
+    fn state(&self) -> MutexGuard<'_, RunState<'s, 'env, E>> {
         unpoisoned(self.state.lock())
     }
 
@@ -232,7 +232,7 @@ impl<'s, 'env, E: Send> Run<'s, 'env, E> {
     }
 
     /// Waits until the next task may start, and begins its stage. None when there is none.
-    fn next(&self) -> Option<(usize, Body<'env, E>, Stage)> {
+    fn next(&self) -> Option<(usize, TaskFn<'env, E>, Stage)> {
         let _door = unpoisoned(self.door.lock());
         let (task, body) = self.admitted()?;
         self.tell_values(task);
@@ -248,7 +248,7 @@ impl<'s, 'env, E: Send> Run<'s, 'env, E> {
         }
     }
 
-    fn admitted(&self) -> Option<(usize, Body<'env, E>)> {
+    fn admitted(&self) -> Option<(usize, TaskFn<'env, E>)> {
         let mut state = self.state();
         loop {
             let next = state.admission.next();
@@ -278,7 +278,7 @@ impl<'s, 'env, E: Send> Run<'s, 'env, E> {
     }
 
     /// Notes which tasks run now, and the first that could.
-    fn note(&self, state: &mut State<'s, 'env, E>) {
+    fn note(&self, state: &mut RunState<'s, 'env, E>) {
         let books = &state.admission.books;
         let waiting = &self.schedule.order[state.admission.started()..];
         let waiting = waiting.iter().copied().find(|task| books.is_ready(*task));
@@ -302,7 +302,7 @@ impl<'s, 'env, E: Send> Run<'s, 'env, E> {
         }
     }
 
-    fn perform(&self, task: usize, body: Body<'env, E>) -> Result<(), RunError<E>> {
+    fn perform(&self, task: usize, body: TaskFn<'env, E>) -> Result<(), RunError<E>> {
         let shape = &self.schedule.shape.tasks[task];
         let context = Context {
             runtime: self.runtime,

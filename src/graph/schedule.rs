@@ -5,9 +5,9 @@ use super::error::GraphError;
 use super::explore::peak_of_all;
 use super::leave::{self, Move, Moves};
 use super::order::{Order, lowest};
-use super::plan::{Plan, plan};
-use super::shape::{Bound, Shape};
-use crate::stage::planned::{Moved, Planned, Step};
+use super::plan::{GraphPlan, plan};
+use super::shape::{Bound, GraphShape};
+use crate::stage::planned::{MovedValue, Planned, Step};
 
 /// Which graph, and how far it had come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,9 +25,9 @@ pub(super) struct Stamp {
 pub struct Schedule {
     pub(super) name: String,
     pub(super) stamp: Stamp,
-    pub(super) shape: Shape,
+    pub(super) shape: GraphShape,
     pub(super) order: Vec<usize>,
-    pub(super) plan: Plan,
+    pub(super) plan: GraphPlan,
     pub(super) moves: Vec<Moves>,
     pub(super) budget_bytes: u64,
     pub(super) peak_bytes: u64,
@@ -38,7 +38,7 @@ impl Schedule {
     pub(super) fn new(
         name: &str,
         stamp: Stamp,
-        shape: &Shape,
+        shape: &GraphShape,
         budget_bytes: u64,
     ) -> Result<Self, GraphError> {
         let Order { peak_bytes: smallest_bytes, tasks } = lowest(shape);
@@ -104,8 +104,10 @@ impl Schedule {
             let task = &self.shape.tasks[start.task];
             let room_bytes = self.plan.rooms[start.task];
             let moved = |moves: &[Move]| {
-                let of =
-                    |moved: &Move| Moved { value: self.value(moved.value), bytes: moved.bytes };
+                let of = |moved: &Move| MovedValue {
+                    value: self.value(moved.value),
+                    bytes: moved.bytes,
+                };
                 moves.iter().map(of).collect()
             };
             let place = |name: &usize| self.shape.tasks[*name].name.clone();

@@ -93,12 +93,12 @@ impl ValueShape {
 
 /// All tasks and values of a graph, each by its number.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Shape {
+pub(super) struct GraphShape {
     pub(super) tasks: Vec<TaskShape>,
     pub(super) values: Vec<ValueShape>,
 }
 
-impl Shape {
+impl GraphShape {
     /// Bytes of what `task` makes while it runs.
     pub(super) fn made_bytes(&self, task: &TaskShape) -> u64 {
         let made = &self.values[task.makes];

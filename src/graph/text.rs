@@ -2,7 +2,7 @@
 
 use super::schedule::Schedule;
 use crate::limit::format_bytes;
-use crate::stage::planned::{Moved, Step};
+use crate::stage::planned::{MovedValue, Step};
 use std::fmt;
 
 /// Steps that have a column of their own; longer schedules are drawn to scale.
@@ -62,7 +62,7 @@ fn notes(step: &Step) -> String {
         text += &format!("  of {} at best", format_bytes(step.best_bytes));
     }
     for (what, moved) in [("out", &step.leave), ("in", &step.come)] {
-        for Moved { value, bytes } in moved {
+        for MovedValue { value, bytes } in moved {
             text += &format!("  {what}: {value} {}", format_bytes(*bytes));
         }
     }

@@ -130,14 +130,14 @@ impl<T> Size<T> {
 type AnyValue = Box<dyn Any + Send>;
 
 /// Where a value is between the task that makes it and those that use it.
-pub(super) struct Slot<T> {
+pub(super) struct ValueSlot<T> {
     /// A `T`, or an `Arc<T>` once somebody has read it.
     value: Mutex<Option<AnyValue>>,
     hooks: Option<Hooks<T>>,
     _made_of: PhantomData<fn() -> T>,
 }
 
-impl<T: Send + 'static> Slot<T> {
+impl<T: Send + 'static> ValueSlot<T> {
     pub(super) fn new(size: &Size<T>) -> Arc<Self> {
         Arc::new(Self { value: Mutex::new(None), hooks: size.hooks, _made_of: PhantomData })
     }
@@ -187,7 +187,7 @@ pub(super) trait AnySlot: Send + Sync {
     fn clear(&self);
 }
 
-impl<T: Send + 'static> AnySlot for Slot<T> {
+impl<T: Send + 'static> AnySlot for ValueSlot<T> {
     fn next_use(&self, distance: u64) {
         self.tell(|value, hooks| (hooks.next_use)(value, distance));
     }
@@ -209,7 +209,7 @@ impl<T: Send + 'static> AnySlot for Slot<T> {
 /// A value of a graph that is made, or will be. Holding one proves that nobody takes it yet.
 #[must_use = "a value that nobody uses is dropped where it was made"]
 pub struct Token<T> {
-    pub(super) slot: Arc<Slot<T>>,
+    pub(super) slot: Arc<ValueSlot<T>>,
     pub(super) graph: u64,
     pub(super) value: usize,
 }
@@ -259,7 +259,7 @@ impl<T: Send + 'static> Token<T> {
 pub struct Read<T> {
     used: Use,
     graph: u64,
-    slot: Arc<Slot<T>>,
+    slot: Arc<ValueSlot<T>>,
     shared: Option<Arc<T>>,
 }
 

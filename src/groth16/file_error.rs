@@ -36,10 +36,10 @@ pub type WitnessError = FileError;
 /// Boxed inside: a `Result` that carries it stays one pointer wide.
 #[derive(Debug, Error)]
 #[error("{}: {}: {}", .0.path.display(), .0.place, .0.fault)]
-pub struct FileError(Box<Context>);
+pub struct FileError(Box<FaultInFile>);
 
 #[derive(Debug)]
-struct Context {
+struct FaultInFile {
     path: PathBuf,
     place: &'static str,
     fault: Fault,
@@ -50,7 +50,7 @@ impl FileError {
     #[cold]
     #[must_use]
     pub fn new(path: &Path, place: &'static str, fault: Fault) -> FileError {
-        FileError(Box::new(Context { path: path.to_owned(), place, fault }))
+        FileError(Box::new(FaultInFile { path: path.to_owned(), place, fault }))
     }
 
     /// The file.

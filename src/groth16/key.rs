@@ -45,7 +45,7 @@ pub use coefficients::{Coefficient, Coefficients, Factor};
 pub use points::KeyKind;
 pub(super) use points::{G1_BYTES, G2_BYTES, little_endian};
 use points::{check_g2_subgroup, check_not_identity};
-use records::{Records, Source};
+use records::{ByteSource, Records};
 
 /// Points of `gamma_abc_g1` taken in at a time: memory follows what was read, not what is claimed.
 const GAMMA_ABC_STEP: usize = 1 << 12;
@@ -72,7 +72,7 @@ impl Query {
 
 /// An open proving key. Holding one proves the invariants of the module's header.
 pub struct KeyFile {
-    pub(super) source: Source,
+    pub(super) source: ByteSource,
     /// Bytes after the last section.
     pub(super) extra_bytes: u64,
     pub(super) kind: KeyKind,
@@ -220,7 +220,7 @@ impl KeyFile {
 
 /// The single point of G1 at `offset`, on the curve and not the identity.
 pub(super) fn read_g1_at(
-    source: &Source,
+    source: &ByteSource,
     kind: KeyKind,
     place: &'static str,
     offset: u64,
@@ -234,7 +234,7 @@ pub(super) fn read_g1_at(
 
 /// The single point of G2 at `offset`, on the curve and not the identity.
 pub(super) fn read_g2_at(
-    source: &Source,
+    source: &ByteSource,
     kind: KeyKind,
     place: &'static str,
     offset: u64,
@@ -248,7 +248,7 @@ pub(super) fn read_g2_at(
 
 /// The points of the verifying key that belong to the public inputs.
 pub(super) fn read_gamma_abc(
-    source: &Source,
+    source: &ByteSource,
     kind: KeyKind,
     records: &Records,
 ) -> Result<Vec<G1Affine>, FileError> {
@@ -264,7 +264,7 @@ pub(super) fn read_gamma_abc(
 /// Checks that the verifying key's points of G2, which `places` names (beta, gamma, delta), are in
 /// the subgroup of order r.
 pub(super) fn check_subgroups(
-    source: &Source,
+    source: &ByteSource,
     places: [&'static str; 3],
     key: &VerifyingKey<Bn254>,
 ) -> Result<(), FileError> {

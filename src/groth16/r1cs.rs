@@ -96,7 +96,7 @@ impl std::fmt::Debug for Window<'_> {
 }
 
 #[derive(Debug)]
-struct Block {
+struct MatrixBlock {
     offset: u64,
     bytes: usize,
     checksum: u64,
@@ -104,7 +104,7 @@ struct Block {
     parts: AtomicU64,
 }
 
-impl Block {
+impl MatrixBlock {
     fn parts(&self) -> Parts {
         Parts::from_bits(self.parts.load(Ordering::Relaxed))
     }
@@ -123,7 +123,7 @@ pub struct MatrixFile {
     shape: MatrixShape,
     dictionary: Vec<Fr>,
     cut: Cut,
-    blocks: [Vec<Block>; 3],
+    blocks: [Vec<MatrixBlock>; 3],
 }
 
 fn modulus_bytes() -> Vec<u8> {
@@ -297,7 +297,7 @@ impl MatrixFile {
         index: &[u8],
         blocks_each: usize,
         file: &RandomFile,
-    ) -> Result<[Vec<Block>; 3], &'static str> {
+    ) -> Result<[Vec<MatrixBlock>; 3], &'static str> {
         let mut blocks = [const { Vec::new() }; 3];
         for (i, entry) in index.chunks_exact(INDEX_ENTRY_BYTES).enumerate() {
             let (offset, bytes) = (u64_at(entry, 0), u64_at(entry, 8));
@@ -305,7 +305,7 @@ impl MatrixFile {
             if end.is_none() {
                 return Err("the file is cut short");
             }
-            blocks[i / blocks_each].push(Block {
+            blocks[i / blocks_each].push(MatrixBlock {
                 offset,
                 bytes: bytes as usize,
                 checksum: u64_at(entry, 16),
@@ -331,6 +331,6 @@ impl MatrixFile {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let blocks = self.blocks.iter().map(Vec::len).sum::<usize>();
-        self.dictionary.len() * size_of::<Fr>() + blocks * size_of::<Block>()
+        self.dictionary.len() * size_of::<Fr>() + blocks * size_of::<MatrixBlock>()
     }
 }

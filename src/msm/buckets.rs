@@ -6,7 +6,7 @@
 //! coordinates without division (P. Montgomery, Speeding the Pollard and elliptic curve methods
 //! of factorization, Math. Comp. 48, 1987, section 10.3.1).
 //!
-//! A [`Block`] holds *runs*: points of one bucket side by side, the bucket's own first. A round
+//! A [`RunBlock`] holds *runs*: points of one bucket side by side, the bucket's own first. A round
 //! halves every run where it lies, all runs of the block in one batch:
 //!
 //! ```text
@@ -109,7 +109,7 @@ pub(super) fn add_alone<P: SWCurveConfig>(left: &mut Point<P>, right: &Point<P>)
 }
 
 /// Pairs of points that are added together.
-pub(super) struct Batch<P: SWCurveConfig> {
+pub(super) struct PairBatch<P: SWCurveConfig> {
     /// Indices of the pairs, the first `len` in use: the sum goes to the left one.
     pub(super) pairs: PoolVec<[u32; 2]>,
     len: usize,
@@ -119,9 +119,9 @@ pub(super) struct Batch<P: SWCurveConfig> {
     pub(super) adder: Option<Adder<P::BaseField>>,
 }
 
-impl<P: SWCurveConfig> Batch<P> {
-    /// Notes `points[left] += points[right]`, to be done now or at the next [`Batch::add`]. Until
-    /// then neither may be in another pair.
+impl<P: SWCurveConfig> PairBatch<P> {
+    /// Notes `points[left] += points[right]`, to be done now or at the next [`PairBatch::add`].
+    /// Until then neither may be in another pair.
     #[inline]
     fn push(&mut self, points: &mut [Point<P>], left: usize, right: usize) {
         if self.len == self.pairs.len() {
@@ -178,7 +178,7 @@ fn add_pairs<P: SWCurveConfig>(
 
 /// Neighbouring points of one target.
 #[derive(Clone, Copy)]
-pub(super) struct Run {
+pub(super) struct PointRun {
     /// Index of the target that gets the sum.
     pub(super) target: u32,
     /// Points, at least two.
@@ -186,12 +186,12 @@ pub(super) struct Run {
 }
 
 /// Scratch of one segment: points waiting for their batch. See the module's text.
-pub(super) struct Block<P: SWCurveConfig> {
+pub(super) struct RunBlock<P: SWCurveConfig> {
     /// `block_len` points, the first `filled` in use.
     pub(super) points: PoolVec<Point<P>>,
     /// `block_len / 2` runs, the first `open` in use.
-    pub(super) runs: PoolVec<Run>,
-    pub(super) batch: Batch<P>,
+    pub(super) runs: PoolVec<PointRun>,
+    pub(super) batch: PairBatch<P>,
     filled: usize,
     open: usize,
     /// Sum for the bucket that the segment shares with the one before it, and its index.
@@ -199,13 +199,13 @@ pub(super) struct Block<P: SWCurveConfig> {
     pub(super) carry_bucket: usize,
 }
 
-impl<P: SWCurveConfig> Block<P> {
+impl<P: SWCurveConfig> RunBlock<P> {
     pub(super) fn new(block_len: usize, pool: &Pool) -> Result<Self, plimsoll_arena::Error> {
         let pairs = block_len / 2;
         Ok(Self {
             points: pool.try_filled(block_len, infinity::<P>())?,
-            runs: pool.try_filled(pairs, Run { target: 0, len: 0 })?,
-            batch: Batch {
+            runs: pool.try_filled(pairs, PointRun { target: 0, len: 0 })?,
+            batch: PairBatch {
                 pairs: pool.try_filled(pairs, [0; 2])?,
                 len: 0,
                 products: pool.try_filled(pairs.next_multiple_of(GROUP), P::BaseField::ONE)?,
@@ -218,7 +218,7 @@ impl<P: SWCurveConfig> Block<P> {
         })
     }
 
-    /// Adds the points of `order` to `targets[target]`, now or at the next [`Block::flush`].
+    /// Adds the points of `order` to `targets[target]`, now or at the next [`RunBlock::flush`].
     #[inline]
     pub(super) fn push(
         &mut self,
@@ -249,7 +249,8 @@ impl<P: SWCurveConfig> Block<P> {
                 *slot = point(*order);
             }
             self.filled += taken;
-            self.runs[self.open] = Run { target: target as u32, len: (self.filled - start) as u32 };
+            self.runs[self.open] =
+                PointRun { target: target as u32, len: (self.filled - start) as u32 };
             self.open += 1;
             order = &order[taken..];
             if !order.is_empty() {

@@ -56,7 +56,7 @@ use ark_ff::AdditiveGroup;
 use plimsoll_arena::{Pool, PoolVec, prefetch};
 use rayon::prelude::*;
 
-use buckets::{Block, Point, add_alone, infinity, is_infinity};
+use buckets::{Point, RunBlock, add_alone, infinity, is_infinity};
 use digits::{Digits, TILE_LEN, entry};
 
 /// Points that [`msm`] takes at a time: past it, digits and indices outgrow the caches.
@@ -110,7 +110,7 @@ pub struct Msm<P: SWCurveConfig> {
     counts: PoolVec<usize>,
     /// Points with a digit in each window, all chunks: where zero, the buckets are infinity.
     totals: PoolVec<usize>,
-    blocks: Vec<Block<P>>,
+    blocks: Vec<RunBlock<P>>,
 }
 
 impl<P: SWCurveConfig> core::fmt::Debug for Msm<P> {
@@ -146,7 +146,7 @@ impl<P: SWCurveConfig> Msm<P> {
             counts: buffer(pool, plan.windows, 0)?,
             totals: buffer(pool, plan.windows, 0)?,
             blocks: (0..plan.segments)
-                .map(|_| Block::new(plan.block_len, pool))
+                .map(|_| RunBlock::new(plan.block_len, pool))
                 .collect::<Result<_, _>>()?,
         })
     }
@@ -292,7 +292,7 @@ impl<P: SWCurveConfig> Sorted<'_, P> {
     fn add_segments(
         &self,
         segment: usize,
-        blocks: &mut [Block<P>],
+        blocks: &mut [RunBlock<P>],
         first_bucket: usize,
         buckets: &mut [Point<P>],
     ) {
@@ -317,7 +317,7 @@ impl<P: SWCurveConfig> Sorted<'_, P> {
     fn add_segment(
         &self,
         segment: usize,
-        block: &mut Block<P>,
+        block: &mut RunBlock<P>,
         first_bucket: usize,
         buckets: &mut [Point<P>],
     ) {

@@ -20,7 +20,7 @@ use ark_ff::PrimeField;
 use plimsoll_arena::size::vector_bytes;
 use plimsoll_ifma::GROUP;
 
-use super::buckets::{Block, Point, Run};
+use super::buckets::{Point, PointRun, RunBlock};
 use super::digits::TILE_LEN;
 
 /// Narrowest and widest windows, bits. A digit is an `i16`, so 16 is the most there can be.
@@ -187,10 +187,10 @@ impl MsmPlan {
             (1, self.windows * size_of::<usize>()),
             (1, self.windows * size_of::<usize>()),
             (self.segments, self.block_len * size_of::<Point<P>>()),
-            (self.segments, pairs * size_of::<Run>()),
+            (self.segments, pairs * size_of::<PointRun>()),
             (self.segments, pairs * size_of::<[u32; 2]>()),
             (self.segments, pairs.next_multiple_of(GROUP) * size_of::<P::BaseField>()),
-            (self.segments, size_of::<Block<P>>()),
+            (self.segments, size_of::<RunBlock<P>>()),
         ]
     }
 }

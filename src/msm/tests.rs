@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::digits::TILE_LEN;
-use super::{Block, Msm, MsmError, MsmPlan, Point, digits, msm};
+use super::{Msm, MsmError, MsmPlan, Point, RunBlock, digits, msm};
 
 const SCALARS: [&str; 9] =
     ["random", "zero", "one", "minus one", "bits", "bytes", "same", "edges", "mixed"];
@@ -298,7 +298,7 @@ fn held_bytes<P: SWCurveConfig>(sum: &Msm<P>) -> usize {
     fn bytes<T: Copy>(buffer: &plimsoll_arena::PoolVec<T>) -> usize {
         buffer.capacity() * size_of::<T>()
     }
-    let block = |block: &Block<P>| {
+    let block = |block: &RunBlock<P>| {
         let batch = &block.batch;
         bytes::<Point<P>>(&block.points)
             + bytes(&block.runs)
@@ -312,7 +312,7 @@ fn held_bytes<P: SWCurveConfig>(sum: &Msm<P>) -> usize {
         + bytes(&sum.ends)
         + bytes(&sum.counts)
         + bytes(&sum.totals)
-        + sum.blocks.len() * size_of::<super::buckets::Block<P>>()
+        + sum.blocks.len() * size_of::<super::buckets::RunBlock<P>>()
         + sum.blocks.iter().map(block).sum::<usize>()
 }
 

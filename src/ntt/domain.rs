@@ -29,7 +29,7 @@
 //! set by hand) gives values that mean nothing, or panics.
 
 use super::butterfly::{Layers, Turn, fill_twiddles};
-use super::radix2::Walk;
+use super::radix2::DepthFirst;
 use super::{BitReversedPowers, TASK_LEN, bit_reverse, twiddle_len};
 use ark_ff::FftField;
 use ark_poly::domain::DomainCoeff;
@@ -114,12 +114,13 @@ impl<F: FftField> Domain<F> {
             reorder(coefficients);
             let powers = BitReversedPowers::new(log_n, F::ONE, offset);
             let up = Some(Turn::Forward);
-            return Walk { layers, down: None, powers: Some(&powers), up }.block(coefficients, 0);
+            return DepthFirst { layers, down: None, powers: Some(&powers), up }
+                .block(coefficients, 0);
         }
         if !offset.is_one() {
             Self::distribute_powers(&mut coefficients[..filled], offset);
         }
-        let walk = Walk { layers, down: Some(Turn::Forward), powers: None, up: None };
+        let walk = DepthFirst { layers, down: Some(Turn::Forward), powers: None, up: None };
         walk_copies(&walk, coefficients, part_len);
         reorder(coefficients);
     }
@@ -131,7 +132,7 @@ impl<F: FftField> Domain<F> {
         let layers = Layers { twiddles: &twiddles, eight: Butterflies::detect() };
         let powers = BitReversedPowers::new(values.len().ilog2(), size_inv, offset_inv);
         let down = Some(Turn::Inverse);
-        Walk { layers, down, powers: Some(&powers), up: None }.block(values, 0);
+        DepthFirst { layers, down, powers: Some(&powers), up: None }.block(values, 0);
         reorder(values);
     }
 
@@ -157,7 +158,7 @@ impl<F: FftField> Domain<F> {
 
 /// Copies the first `part_len` entries over the others, and walks each as the block that it is.
 fn walk_copies<F: FftField, T: DomainCoeff<F>>(
-    walk: &Walk<'_, F, T>,
+    walk: &DepthFirst<'_, F, T>,
     values: &mut [T],
     part_len: usize,
 ) {

@@ -253,20 +253,20 @@ impl<F: FftField, S: AsRef<[F]>> Radix2<F, S> {
     ) -> Result<(), NttError> {
         self.check_len(values)?;
         let layers = Layers { twiddles: self.twiddles.as_ref(), eight: self.eight };
-        Walk { layers, down, powers, up }.block(values, 0);
+        DepthFirst { layers, down, powers, up }.block(values, 0);
         Ok(())
     }
 }
 
 /// One depth-first walk: down to the leaves, scale there, and up again; any part may be absent.
-pub(super) struct Walk<'a, F, T> {
+pub(super) struct DepthFirst<'a, F, T> {
     pub(super) layers: Layers<'a, F, T>,
     pub(super) down: Option<Turn>,
     pub(super) powers: Option<&'a BitReversedPowers<F>>,
     pub(super) up: Option<Turn>,
 }
 
-impl<F: FftField, T: DomainCoeff<F>> Walk<'_, F, T> {
+impl<F: FftField, T: DomainCoeff<F>> DepthFirst<'_, F, T> {
     /// Block `j` of its layer, and all layers below.
     pub(super) fn block(&self, values: &mut [T], j: usize) {
         if values.len() <= LEAF_LEN {

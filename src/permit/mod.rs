@@ -46,7 +46,7 @@ use crate::error::Error;
 use crate::reclaim::Held;
 use crate::runtime::Runtime;
 use plimsoll_arena::{Grant, OverLimit};
-use queue::{Place, Then};
+use queue::{QueuePlace, Then};
 use shared::Asked;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -195,7 +195,7 @@ impl Wake for Unpark {
 #[must_use = "it takes its permit only when it is polled"]
 pub struct Waiting {
     /// Gone once the permit is granted or refused.
-    place: Option<Place>,
+    place: Option<QueuePlace>,
     runtime: Runtime,
     name: String,
     least_bytes: u64,
@@ -285,7 +285,7 @@ impl Waiting {
     }
 
     /// Asks this process for the bytes, then those that it shares a limit with.
-    fn ask(&mut self, place: &Place) -> Result<Answer, Error> {
+    fn ask(&mut self, place: &QueuePlace) -> Result<Answer, Error> {
         let grant = match self.grant() {
             Ok(grant) => grant,
             Err(over) => return Ok(Answer::NoRoom(over)),
@@ -323,7 +323,7 @@ impl Waiting {
         }
     }
 
-    fn permit(&self, place: &Place, grant: Grant) -> Result<Permit, Error> {
+    fn permit(&self, place: &QueuePlace, grant: Grant) -> Result<Permit, Error> {
         let bytes = grant.bytes() as u64;
         let (queue, shared) = (Arc::clone(place.queue()), self.runtime.shared_limit().cloned());
         queue.granted();

@@ -23,7 +23,7 @@ use std::time::Duration;
 const WATCH_INTERVAL: Duration = Duration::from_millis(20);
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     waiting: VecDeque<(u64, Option<Waker>)>,
     /// How many have arrived.
     arrivals: u64,
@@ -35,7 +35,7 @@ struct State {
     watched: bool,
 }
 
-impl State {
+impl QueueState {
     /// Takes the waker of whoever is at the front.
     fn front(&mut self) -> Option<Waker> {
         self.waiting.front_mut().and_then(|(_, waker)| waker.take())
@@ -44,7 +44,7 @@ impl State {
 
 /// Who waits for permits of one runtime.
 #[derive(Default)]
-pub(crate) struct Queue(Mutex<State>);
+pub(crate) struct Queue(Mutex<QueueState>);
 
 /// What the first in the queue does after it found no room.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,12 +58,12 @@ pub(super) enum Then {
 }
 
 impl Queue {
-    fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+    fn change<R>(&self, change: impl FnOnce(&mut QueueState) -> R) -> R {
         let mut state = unpoisoned(self.0.lock());
         change(&mut state)
     }
 
-    fn wake_first(&self, note: impl FnOnce(&mut State)) {
+    fn wake_first(&self, note: impl FnOnce(&mut QueueState)) {
         let waker = self.change(|state| {
             note(state);
             state.front()
@@ -74,13 +74,13 @@ impl Queue {
     }
 
     /// Takes a place at the end.
-    pub(super) fn arrive(self: &Arc<Self>) -> Place {
+    pub(super) fn arrive(self: &Arc<Self>) -> QueuePlace {
         let ticket = self.change(|state| {
             state.arrivals += 1;
             state.waiting.push_back((state.arrivals, None));
             state.arrivals
         });
-        Place { queue: Arc::clone(self), ticket }
+        QueuePlace { queue: Arc::clone(self), ticket }
     }
 
     /// Returns how many wait.
@@ -134,12 +134,12 @@ impl Pressure for Queue {
 }
 
 /// A place in the queue; dropping it leaves the queue.
-pub(super) struct Place {
+pub(super) struct QueuePlace {
     queue: Arc<Queue>,
     ticket: u64,
 }
 
-impl Place {
+impl QueuePlace {
     pub(super) fn queue(&self) -> &Arc<Queue> {
         &self.queue
     }
@@ -173,7 +173,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuePlace {
     fn drop(&mut self) {
         self.queue.wake_first(|state| state.waiting.retain(|(ticket, _)| *ticket != self.ticket));
     }

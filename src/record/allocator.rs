@@ -1,9 +1,9 @@
 //! What the program's global allocator and its pager say, read at the ends of each stage.
 //!
 //! ```text
-//!   span entered --- Reading ---+
+//!   span entered --- reading ---+
 //!   samples ------- live bytes --+--> AllocatorUse, and what was packed, written, brought back
-//!   span left ------ Reading ---+
+//!   span left ------ reading ---+
 //! ```
 //!
 //! A reading is some atomic loads, and, where there is a pager, its lock twice. It allocates
@@ -52,7 +52,7 @@ impl AllocatorUse {
 
 /// The allocator and the pager at an instant.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Reading {
+pub(crate) struct AllocatorReading {
     blocks: GlobalStats,
     pager: Option<(PagerStats, Duration)>,
 }
@@ -68,31 +68,31 @@ pub(crate) struct Account {
 }
 
 /// Reads an allocator of whatever type.
-pub(super) struct Source(Box<dyn Fn() -> Reading + Send + Sync>);
+pub(super) struct AllocatorReader(Box<dyn Fn() -> AllocatorReading + Send + Sync>);
 
-impl fmt::Debug for Source {
+impl fmt::Debug for AllocatorReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Source")
+        f.write_str("AllocatorReader")
     }
 }
 
-impl Source {
+impl AllocatorReader {
     pub(super) fn of<A>(allocator: &'static Allocator<A>) -> Self
     where
         A: InnerPurge + Sync,
     {
-        Self(Box::new(move || Reading {
+        Self(Box::new(move || AllocatorReading {
             blocks: allocator.stats(),
             pager: allocator.pages().pager().map(|pager| (pager.stats(), pager.thrash().stalled)),
         }))
     }
 
-    pub(super) fn read(&self) -> Reading {
+    pub(super) fn read(&self) -> AllocatorReading {
         (self.0)()
     }
 }
 
-impl Reading {
+impl AllocatorReading {
     pub(super) fn has_limit(&self) -> bool {
         self.blocks.limit_bytes != usize::MAX
     }
@@ -128,7 +128,11 @@ impl Reading {
 
 impl Account {
     /// The account of a stage from the readings at its ends and the most that was sampled.
-    pub(super) fn between(before: &Reading, after: &Reading, sampled_bytes: u64) -> Self {
+    pub(super) fn between(
+        before: &AllocatorReading,
+        after: &AllocatorReading,
+        sampled_bytes: u64,
+    ) -> Self {
         let (was, is) = (&before.blocks, &after.blocks);
         let peak = if is.live_peak_bytes > was.live_peak_bytes {
             is.live_peak_bytes as u64
@@ -157,17 +161,17 @@ impl Account {
 
 /// Readings at the start of a runtime's stages, which say when they began and nothing more.
 #[derive(Debug, Default)]
-pub(super) struct Open(Vec<(Instant, Reading)>);
+pub(super) struct Open(Vec<(Instant, AllocatorReading)>);
 
 impl Open {
-    pub(super) fn begin(&mut self, began: Instant, reading: Reading) {
+    pub(super) fn begin(&mut self, began: Instant, reading: AllocatorReading) {
         if self.0.len() == OPEN_MAX {
             self.0.remove(0);
         }
         self.0.push((began, reading));
     }
 
-    pub(super) fn end(&mut self, began: Instant) -> Option<Reading> {
+    pub(super) fn end(&mut self, began: Instant) -> Option<AllocatorReading> {
         let index = self.0.iter().rposition(|(at, _)| *at == began)?;
         Some(self.0.remove(index).1)
     }
@@ -177,16 +181,19 @@ impl Open {
 mod tests {
     use super::*;
 
-    fn reading(live: usize, peak: usize, pager: Option<PagerStats>) -> Reading {
+    fn reading(live: usize, peak: usize, pager: Option<PagerStats>) -> AllocatorReading {
         let mut blocks = GlobalStats::default();
         (blocks.live_bytes, blocks.live_peak_bytes) = (live, peak);
         blocks.limit_bytes = usize::MAX;
-        Reading { blocks, pager: pager.map(|pager| (pager, Duration::from_secs(pager.faults))) }
+        AllocatorReading {
+            blocks,
+            pager: pager.map(|pager| (pager, Duration::from_secs(pager.faults))),
+        }
     }
 
     #[test]
     fn a_peak_is_exact_where_it_rose_and_sampled_otherwise() {
-        let peak = |before: &Reading, after: &Reading, sampled| {
+        let peak = |before: &AllocatorReading, after: &AllocatorReading, sampled| {
             Account::between(before, after, sampled).gauges.live_peak_bytes
         };
         assert_eq!(peak(&reading(5, 9, None), &reading(6, 12, None), 7), 12);

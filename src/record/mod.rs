@@ -43,8 +43,8 @@ use crate::Runtime;
 use crate::alloc::{Allocator, InnerPurge};
 use crate::meter::Meter;
 #[cfg(feature = "layer")]
-pub(crate) use allocator::Reading;
-use allocator::{Open, Source};
+pub(crate) use allocator::AllocatorReading;
+use allocator::{AllocatorReader, Open};
 use log::Log;
 pub(crate) use shared::Shared;
 #[cfg(feature = "layer")]
@@ -77,7 +77,7 @@ pub struct RecorderBuilder {
     interval: Duration,
     threads: Option<usize>,
     runtime: Option<Runtime>,
-    allocator: Option<Source>,
+    allocator: Option<AllocatorReader>,
 }
 
 impl RecorderBuilder {
@@ -126,7 +126,7 @@ impl RecorderBuilder {
     where
         A: InnerPurge + Sync,
     {
-        self.allocator = Some(Source::of(allocator));
+        self.allocator = Some(AllocatorReader::of(allocator));
         self
     }
 

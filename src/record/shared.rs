@@ -6,11 +6,11 @@
 //!
 //! Must never: fail or slow a stage.
 
-use super::allocator::{Account, Open, Reading, Source};
+use super::allocator::{Account, AllocatorReader, AllocatorReading, Open};
 use super::log::{Log, Mark};
 use super::nest;
 use super::sample::Sample;
-use super::span::Place;
+use super::span::SpanPlace;
 use crate::Runtime;
 use crate::meter::Meter;
 use crate::reclaim::ReclaimReport;
@@ -41,7 +41,7 @@ pub(crate) struct Shared {
     pub(super) threads: usize,
     pub(super) outer_limit: Option<u64>,
     pub(super) runtime: Option<Runtime>,
-    pub(super) allocator: Option<Source>,
+    pub(super) allocator: Option<AllocatorReader>,
     pub(super) open: Mutex<Open>,
     pub(super) peak_at_start: u64,
     pub(super) log: Mutex<Log>,
@@ -147,7 +147,7 @@ impl Shared {
     ) {
         let (start_us, end_us) = (self.at_us(began), self.at_us(Instant::now()));
         let track = nest::track_of_this_thread();
-        let place = Place { start_us, end_us, track, depth };
+        let place = SpanPlace { start_us, end_us, track, depth };
         self.log().spans.push(report, account, place);
     }
 
@@ -166,12 +166,16 @@ impl Shared {
 
 impl Shared {
     /// What the allocator says now, where one is recorded.
-    pub(crate) fn reading(&self) -> Option<Reading> {
-        self.allocator.as_ref().map(Source::read)
+    pub(crate) fn reading(&self) -> Option<AllocatorReading> {
+        self.allocator.as_ref().map(AllocatorReader::read)
     }
 
     /// The account of a stage that began at `began`, with the reading of that time, and ends now.
-    pub(crate) fn account(&self, before: Option<&Reading>, began: Instant) -> Option<Account> {
+    pub(crate) fn account(
+        &self,
+        before: Option<&AllocatorReading>,
+        began: Instant,
+    ) -> Option<Account> {
         let (before, after) = (before?, self.reading()?);
         let sampled = self.log().samples.most_allocated_since(self.at_us(began));
         Some(Account::between(before, &after, sampled))
@@ -184,7 +188,7 @@ impl Shared {
     }
 
     /// The reading of a stage of a runtime that began at `began`.
-    pub(super) fn begun(&self, began: Instant) -> Option<Reading> {
+    pub(super) fn begun(&self, began: Instant) -> Option<AllocatorReading> {
         unpoisoned(self.open.lock()).end(began)
     }
 }

@@ -147,7 +147,7 @@ impl StageTotal {
 
 /// Where a span was, for [`SpanLog::push`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct SpanPlace {
     pub(super) start_us: u64,
     pub(super) end_us: u64,
     pub(super) track: u32,
@@ -188,7 +188,12 @@ impl SpanLog {
     }
 
     /// Adds the span that `report` is of, and `account` where the allocator is recorded.
-    pub(super) fn push(&mut self, report: &StageReport, account: Option<&Account>, place: Place) {
+    pub(super) fn push(
+        &mut self,
+        report: &StageReport,
+        account: Option<&Account>,
+        place: SpanPlace,
+    ) {
         if place.depth >= DEPTH_MAX {
             self.too_deep += 1;
             return;

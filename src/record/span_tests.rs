@@ -11,8 +11,8 @@ fn report(name: &str, wall_us: u64, peak_bytes: u64) -> StageReport {
     }
 }
 
-fn place(start_us: u64, end_us: u64, track: u32, depth: u16) -> Place {
-    Place { start_us, end_us, track, depth }
+fn place(start_us: u64, end_us: u64, track: u32, depth: u16) -> SpanPlace {
+    SpanPlace { start_us, end_us, track, depth }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::record::{Recording, Span};
-use crate::stage::planned::{Moved, Planned, Step};
+use crate::stage::planned::{MovedValue, Planned, Step};
 use std::sync::Arc;
 
 fn page(run: &Recording) -> String {
@@ -40,7 +40,7 @@ fn nasty() -> Recording {
         peak_bytes: 5,
     };
     let mut step = Step::new(NASTY, true, 1);
-    step.leave.push(Moved { value: NASTY.to_owned(), bytes: 3 << 20 });
+    step.leave.push(MovedValue { value: NASTY.to_owned(), bytes: 3 << 20 });
     step.prefetch.push(NASTY.to_owned());
     Recording {
         format: Recording::FORMAT,

@@ -9,7 +9,7 @@
 
 use super::markup::{size, text};
 use crate::record::Recording;
-use crate::stage::planned::{Moved, Planned, Step};
+use crate::stage::planned::{MovedValue, Planned, Step};
 use std::io::{self, Write};
 
 /// Starts that are drawn; the data has them all.
@@ -95,7 +95,7 @@ fn notes(step: &Step) -> String {
         notes += &format!("; could use {}", size(step.best_bytes));
     }
     for (what, moved) in [("leaves", &step.leave), ("comes", &step.come)] {
-        for Moved { value, bytes } in moved {
+        for MovedValue { value, bytes } in moved {
             notes += &format!("; {value} {what} ({})", size(*bytes));
         }
     }

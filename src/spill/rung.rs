@@ -7,7 +7,7 @@ use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Unpinned vectors leave memory, the least wanted first; the blocks they leave behind are cached.
-pub(crate) struct Vectors {
+pub(crate) struct SpillableRung {
     spill: Weak<Spill>,
     /// Where those blocks are.
     blocks: CachedBlocks,
@@ -15,13 +15,13 @@ pub(crate) struct Vectors {
     departed_before: AtomicU64,
 }
 
-impl Vectors {
+impl SpillableRung {
     pub(crate) fn new(spill: Weak<Spill>, blocks: CachedBlocks) -> Self {
         Self { spill, blocks, departed_before: AtomicU64::new(0) }
     }
 }
 
-impl Rung for Vectors {
+impl Rung for SpillableRung {
     fn name(&self) -> &'static str {
         "spillable vectors"
     }

@@ -41,17 +41,17 @@ pub const VERSION: u32 = 1;
 const HOLDERS_MAX: usize = 8;
 
 /// An open log, until it cannot be written to.
-struct Log {
+struct OpenLog {
     path: PathBuf,
     file: Mutex<Option<File>>,
 }
 
-fn log() -> Option<&'static Log> {
-    static LOG: OnceLock<Option<Log>> = OnceLock::new();
+fn log() -> Option<&'static OpenLog> {
+    static LOG: OnceLock<Option<OpenLog>> = OnceLock::new();
     LOG.get_or_init(|| {
         let path = PathBuf::from(OsStr::from_bytes(variable(VARIABLE)?));
         match File::options().append(true).create(true).open(&path) {
-            Ok(file) => Some(Log { path, file: Mutex::new(Some(file)) }),
+            Ok(file) => Some(OpenLog { path, file: Mutex::new(Some(file)) }),
             Err(why) => {
                 complain(&path, &why);
                 None

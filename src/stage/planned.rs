@@ -3,7 +3,7 @@
 /// A value that leaves memory or comes back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Moved {
+pub struct MovedValue {
     /// The task that made it, or its name where it was given.
     pub value: String,
     /// Bytes that are written or read.
@@ -30,9 +30,9 @@ pub struct Step {
     /// Steps, counted from its own, before it ends.
     pub steps: usize,
     /// Values that leave before it starts.
-    pub leave: Vec<Moved>,
+    pub leave: Vec<MovedValue>,
     /// Values that it needs and that have left.
-    pub come: Vec<Moved>,
+    pub come: Vec<MovedValue>,
     /// Values for the next step that are read in meanwhile.
     pub prefetch: Vec<String>,
 }

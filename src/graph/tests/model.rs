@@ -2,7 +2,7 @@
 //! for ever, every task runs once, and the peak is the plan's.
 
 use super::random::{graph, held, rng, seeds};
-use crate::graph::booking::{Admission, Blocked, RUNNING_MAX, State};
+use crate::graph::booking::{Admission, Blocked, RUNNING_MAX, TaskState};
 use crate::graph::schedule::Schedule;
 use rand::Rng;
 use rand_chacha::ChaCha20Rng;
@@ -12,7 +12,7 @@ fn admission(schedule: &Schedule) -> Admission<'_> {
     Admission::new(&schedule.shape, order, rooms, schedule.budget_bytes)
 }
 
-fn states(schedule: &Schedule, run: &Admission<'_>) -> Vec<State> {
+fn states(schedule: &Schedule, run: &Admission<'_>) -> Vec<TaskState> {
     (0..schedule.order.len()).map(|task| run.books.state(task)).collect()
 }
 
@@ -60,7 +60,7 @@ fn random_run(schedule: &Schedule, rng: &mut ChaCha20Rng) -> u64 {
         assert!(run.books.booked_bytes() <= before, "an end adds nothing");
     }
     assert_eq!(starts, schedule.order, "the order of starts is the schedule's, each task once");
-    assert!(states(schedule, &run).iter().all(|state| *state == State::Ended));
+    assert!(states(schedule, &run).iter().all(|state| *state == TaskState::Ended));
     most
 }
 

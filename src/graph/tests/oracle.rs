@@ -1,20 +1,20 @@
 //! The smallest budget against every order of the tasks.
 
 use super::random::{graph, held, rng, seeds};
-use crate::graph::booking::State;
-use crate::graph::shape::Shape;
+use crate::graph::booking::TaskState;
+use crate::graph::shape::GraphShape;
 use crate::graph::{Graph, GraphError, Size};
 use rand::Rng;
 
 /// The lowest peak of any order, one task at a time with its least room: over all sets.
-fn lowest_peak(shape: &Shape) -> u64 {
+fn lowest_peak(shape: &GraphShape) -> u64 {
     let count = shape.tasks.len();
     let rooms: Vec<u64> = shape.tasks.iter().map(|task| task.least).collect();
-    let states = |set: usize, running: Option<usize>| -> Vec<State> {
+    let states = |set: usize, running: Option<usize>| -> Vec<TaskState> {
         let of = |task| match (set >> task & 1, running == Some(task)) {
-            (1, _) => State::Ended,
-            (_, true) => State::Runs,
-            _ => State::Waits,
+            (1, _) => TaskState::Ended,
+            (_, true) => TaskState::Runs,
+            _ => TaskState::Waits,
         };
         (0..count).map(of).collect()
     };

@@ -1,7 +1,7 @@
 //! Random graphs, and what is held in them by definition.
 
-use crate::graph::booking::State;
-use crate::graph::shape::Shape;
+use crate::graph::booking::TaskState;
+use crate::graph::shape::GraphShape;
 use crate::graph::{Graph, Size, Token};
 use crate::spill::Spillable;
 use rand::{Rng, SeedableRng};
@@ -80,15 +80,15 @@ pub(super) fn graph(rng: &mut ChaCha20Rng, count: usize) -> Graph<'static, ()> {
 }
 
 /// What must be in memory, by definition, when tasks are in these states.
-pub(super) fn held(shape: &Shape, states: &[State], rooms: &[u64]) -> u64 {
-    let runs = |task: usize| matches!(states[task], State::Runs | State::Tail);
+pub(super) fn held(shape: &GraphShape, states: &[TaskState], rooms: &[u64]) -> u64 {
+    let runs = |task: usize| matches!(states[task], TaskState::Runs | TaskState::Tail);
     let rooms = (0..states.len()).filter(|task| runs(*task)).map(|task| rooms[task]);
     let mut held: u64 = rooms.sum();
     for (number, value) in shape.values.iter().enumerate() {
         let maker = value.maker.map(|maker| states[maker]);
         let made_now = value.maker.is_some_and(&runs);
-        let used_later = value.users.iter().any(|task| states[*task] != State::Ended);
-        let lives = maker != Some(State::Waits) && (made_now || used_later || value.wanted);
+        let used_later = value.users.iter().any(|task| states[*task] != TaskState::Ended);
+        let lives = maker != Some(TaskState::Waits) && (made_now || used_later || value.wanted);
         if !lives {
             continue;
         }

@@ -15,7 +15,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::json::{DIGITS_MAX, is_decimal};
 use crate::groth16::error::ProveError;
 use crate::groth16::file_error::Fault;
-use crate::groth16::key::records::Source;
+use crate::groth16::key::records::ByteSource;
 use crate::groth16::piped::Piped;
 use crate::{Error, Runtime};
 
@@ -30,7 +30,7 @@ const STEP_BYTES: usize = 1 << 14;
 ///
 /// [`Fault::Json`] when it is no list of decimal numbers below 2^256; what reading or the limit
 /// says.
-pub(super) fn read(source: &Source, runtime: &Runtime) -> Result<Source, ProveError> {
+pub(super) fn read(source: &ByteSource, runtime: &Runtime) -> Result<ByteSource, ProveError> {
     let mut values = Values { piped: Piped::new(runtime), over_limit: None };
     let text = Text { source, at: 0, buffer: Zeroizing::new([0; STEP_BYTES]), used: 0..0 };
     let mut parser = serde_json::Deserializer::from_reader(text);
@@ -39,7 +39,7 @@ pub(super) fn read(source: &Source, runtime: &Runtime) -> Result<Source, ProveEr
         return Err(error.into());
     }
     match read {
-        Ok(()) => Ok(Source::piped(source.path(), values.piped)),
+        Ok(()) => Ok(ByteSource::piped(source.path(), values.piped)),
         Err(error) if error.is_io() => Err(source.error(PLACE, Fault::Read(error.into())).into()),
         Err(_) => {
             let reason = "a witness is a list of decimal strings, each below 2^256";
@@ -115,7 +115,7 @@ impl Visitor<'_> for Number {
 
 /// The text of a source, from its start.
 struct Text<'a> {
-    source: &'a Source,
+    source: &'a ByteSource,
     at: u64,
     buffer: Zeroizing<[u8; STEP_BYTES]>,
     used: std::ops::Range<usize>,

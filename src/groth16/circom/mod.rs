@@ -38,7 +38,7 @@ use ark_ff::{BigInt, PrimeField};
 
 use super::file_error::{Fault, FileError, FileKind, FileWarning, Oddity, WrongKind};
 use super::key::little_endian;
-use super::key::records::Source;
+use super::key::records::ByteSource;
 
 /// The largest section id that either format uses.
 const ID_MAX: usize = 10;
@@ -76,7 +76,7 @@ struct Container {
 
 impl SectionTable {
     /// Reads the table of `source` and checks that the sections lie inside the file.
-    fn read(source: &Source, container: &Container) -> Result<SectionTable, FileError> {
+    fn read(source: &ByteSource, container: &Container) -> Result<SectionTable, FileError> {
         let count = read_container_head(source, container)?;
         let mut table = SectionTable { sections: [None; ID_MAX + 1], extra: 0 };
         let mut offset = CONTAINER_BYTES;
@@ -101,7 +101,7 @@ impl SectionTable {
     }
 
     /// Section `id`.
-    fn section(&self, source: &Source, id: u32) -> Result<Section, FileError> {
+    fn section(&self, source: &ByteSource, id: u32) -> Result<Section, FileError> {
         let section = self.sections.get(id as usize).copied().flatten();
         section.ok_or_else(|| source.error(PLACE_TABLE, Fault::MissingSection { id }))
     }
@@ -109,7 +109,7 @@ impl SectionTable {
     /// Section `id`, which must have `expected` bytes.
     fn section_of(
         &self,
-        source: &Source,
+        source: &ByteSource,
         id: u32,
         place: &'static str,
         expected: u64,
@@ -123,13 +123,13 @@ impl SectionTable {
 const PLACE_TABLE: &str = "section table";
 
 /// The warning that `extra` bytes follow the last section, if they do.
-pub(super) fn trailing(source: &Source, extra: u64) -> Option<FileWarning> {
+pub(super) fn trailing(source: &ByteSource, extra: u64) -> Option<FileWarning> {
     let oddity = Oddity::TrailingBytes { extra };
     (extra > 0).then(|| FileWarning::new(source.path(), oddity))
 }
 
 /// Checks magic and version; returns the number of sections.
-fn read_container_head(source: &Source, container: &Container) -> Result<u32, FileError> {
+fn read_container_head(source: &ByteSource, container: &Container) -> Result<u32, FileError> {
     let place = "first bytes";
     let (found, wanted) = (source.kind(), container.wanted);
     // A magic with a version that nobody writes is damage in the version.
@@ -151,7 +151,7 @@ fn read_container_head(source: &Source, container: &Container) -> Result<u32, Fi
 
 /// Checks that `section` has `expected` bytes.
 fn check_size(
-    source: &Source,
+    source: &ByteSource,
     place: &'static str,
     section: &Section,
     expected: u64,
@@ -181,7 +181,7 @@ const OTHER_PRIMES: [(&str, BigInt<4>); 4] = [
 
 /// Checks the 4-byte element size and the modulus at `offset`: 32, and BN254's q or r.
 fn check_prime(
-    source: &Source,
+    source: &ByteSource,
     place: &'static str,
     field: &'static str,
     offset: u64,

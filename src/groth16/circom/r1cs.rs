@@ -25,7 +25,7 @@ use crate::Runtime;
 use crate::groth16::error::ProveError;
 use crate::groth16::file_error::{Fault, FileError, FileKind};
 use crate::groth16::key::little_endian;
-use crate::groth16::key::records::Source;
+use crate::groth16::key::records::ByteSource;
 use crate::groth16::r1cs::Matrix;
 
 const CONTAINER: Container =
@@ -58,7 +58,7 @@ pub struct Term {
 
 /// An open constraint system. Holding one proves that its sections are there.
 pub struct R1csFile {
-    source: Source,
+    source: ByteSource,
     constraints: Section,
     wires: usize,
     public: usize,
@@ -78,7 +78,7 @@ impl R1csFile {
     ///
     /// A [`FileError`] that says which section, size or modulus is wrong.
     pub fn open(path: &Path) -> Result<R1csFile, FileError> {
-        let source = Source::open(path)?;
+        let source = ByteSource::open(path)?;
         let table = SectionTable::read(&source, &CONTAINER)?;
         let header = table.section(&source, 1)?;
         check_prime(&source, PLACE_HEADER, "r", header.offset)?;
@@ -174,7 +174,7 @@ impl R1csFile {
 
 /// Reads the terms of the constraints in order.
 struct TermReader<'a> {
-    source: &'a Source,
+    source: &'a ByteSource,
     wires: usize,
     at: u64,
     end: u64,

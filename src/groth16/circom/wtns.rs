@@ -36,7 +36,7 @@ use crate::groth16::error::ProveError;
 use crate::groth16::file_error::{
     Fault, FileError, FileKind, FileWarning, Oddity, WitnessError, WrongKind,
 };
-use crate::groth16::key::records::{Decode, Records, Source};
+use crate::groth16::key::records::{ByteSource, Decode, Records};
 use crate::groth16::key::{KeyFile, little_endian};
 use crate::groth16::piped::{PipeError, Piped};
 
@@ -63,7 +63,7 @@ const VALUE_BYTES: u32 = 32;
 
 /// An open witness. Holding one proves the invariants of the module's header.
 pub struct WitnessFile {
-    source: Source,
+    source: ByteSource,
     values: Records,
     extra_bytes: u64,
     /// The lowest index read so far of a value that is not below r, or [`NONE`].
@@ -83,7 +83,7 @@ impl WitnessFile {
     ///
     /// A [`WitnessError`] that says which section, size, modulus or count is wrong.
     pub fn open(path: &Path) -> Result<WitnessFile, WitnessError> {
-        Self::of_container(Source::open(path)?)
+        Self::of_container(ByteSource::open(path)?)
     }
 
     /// Opens the file at `path` as a witness for `key`, in any of the forms of the module's header.
@@ -98,7 +98,7 @@ impl WitnessFile {
         path: &Path,
         runtime: &Runtime,
     ) -> Result<WitnessFile, ProveError> {
-        Self::of_any(key, Source::open(path)?, runtime)
+        Self::of_any(key, ByteSource::open(path)?, runtime)
     }
 
     /// Reads a witness for `key` from `reader`, a pipe for one, to its end, in any of the forms of
@@ -126,10 +126,14 @@ impl WitnessFile {
         if piped.len() > most {
             return Err(FileError::new(name, "pipe", Fault::TooLong { most }).into());
         }
-        Self::of_any(key, Source::piped(name, piped), runtime)
+        Self::of_any(key, ByteSource::piped(name, piped), runtime)
     }
 
-    fn of_any(key: &KeyFile, source: Source, runtime: &Runtime) -> Result<WitnessFile, ProveError> {
+    fn of_any(
+        key: &KeyFile,
+        source: ByteSource,
+        runtime: &Runtime,
+    ) -> Result<WitnessFile, ProveError> {
         let source = source.unpacked(runtime)?;
         let bare_bytes = key.variables() as u64 * u64::from(VALUE_BYTES);
         match source.kind() {
@@ -143,7 +147,7 @@ impl WitnessFile {
         }
     }
 
-    fn of_container(source: Source) -> Result<WitnessFile, WitnessError> {
+    fn of_container(source: ByteSource) -> Result<WitnessFile, WitnessError> {
         let table = SectionTable::read(&source, &CONTAINER)?;
         // The modulus before the size: another curve's header has another size.
         let header = table.section(&source, 1)?;
@@ -157,14 +161,14 @@ impl WitnessFile {
     }
 
     /// The witness whose values are all that `source` has.
-    fn of_values(source: Source) -> Result<WitnessFile, WitnessError> {
+    fn of_values(source: ByteSource) -> Result<WitnessFile, WitnessError> {
         let count = source.len() / u64::from(VALUE_BYTES);
         check_count(&source, "values", count)?;
         Self::new(source, "values", 0, count, 0)
     }
 
     fn new(
-        source: Source,
+        source: ByteSource,
         place: &'static str,
         offset: u64,
         count: u64,
@@ -235,7 +239,7 @@ impl WitnessFile {
 }
 
 /// Checks that there is a value.
-fn check_count(source: &Source, place: &'static str, count: u64) -> Result<(), FileError> {
+fn check_count(source: &ByteSource, place: &'static str, count: u64) -> Result<(), FileError> {
     if count > 0 {
         return Ok(());
     }

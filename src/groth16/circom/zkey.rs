@@ -31,7 +31,7 @@ use ark_groth16::VerifyingKey;
 
 use super::{Container, SectionTable, check_prime, check_size};
 use crate::groth16::file_error::{Fault, FileError, FileKind, KeyError};
-use crate::groth16::key::records::{Records, Source};
+use crate::groth16::key::records::{ByteSource, Records};
 use crate::groth16::key::{
     COEFFICIENT_BYTES, G1_BYTES, G2_BYTES, KeyFile, KeyKind, check_subgroups, read_g1_at,
     read_g2_at, read_gamma_abc,
@@ -85,7 +85,7 @@ impl KeyFile {
     ///
     /// A [`KeyError`] that says which section, size, modulus, count or point is wrong.
     pub fn open_zkey(path: &Path) -> Result<KeyFile, KeyError> {
-        let source = Source::open(path)?;
+        let source = ByteSource::open(path)?;
         let table = SectionTable::read(&source, &CONTAINER)?;
         check_protocol(&source, &table)?;
         let header = table.section(&source, 2)?;
@@ -131,7 +131,7 @@ impl KeyFile {
     }
 }
 
-fn check_protocol(source: &Source, table: &SectionTable) -> Result<(), FileError> {
+fn check_protocol(source: &ByteSource, table: &SectionTable) -> Result<(), FileError> {
     let section = table.section_of(source, 1, PLACE_PROTOCOL, 4)?;
     let found = source.u32(PLACE_PROTOCOL, section.offset)?;
     if found == PROTOCOL_GROTH16 {
@@ -146,7 +146,7 @@ fn check_protocol(source: &Source, table: &SectionTable) -> Result<(), FileError
 }
 
 /// Reads v, p and d and holds them against each other.
-fn read_counts(source: &Source, offset: u64) -> Result<Counts, FileError> {
+fn read_counts(source: &ByteSource, offset: u64) -> Result<Counts, FileError> {
     let count = |i: u64| source.u32(PLACE_HEADER, offset + 4 * i).map(u64::from);
     let (variables, public_inputs, domain_size) = (count(0)?, count(1)?, count(2)?);
     let reject =
@@ -171,7 +171,7 @@ fn read_counts(source: &Source, offset: u64) -> Result<Counts, FileError> {
 
 /// Section `id`, which must hold exactly `len` points.
 fn points(
-    source: &Source,
+    source: &ByteSource,
     table: &SectionTable,
     id: u32,
     place: &'static str,
@@ -183,7 +183,7 @@ fn points(
     Records::new(source, place, section.offset, len, point_bytes)
 }
 
-fn coefficient_records(source: &Source, table: &SectionTable) -> Result<Records, FileError> {
+fn coefficient_records(source: &ByteSource, table: &SectionTable) -> Result<Records, FileError> {
     let place = PLACE_COEFFICIENTS;
     let section = table.section(source, 4)?;
     if section.len_bytes < 4 {

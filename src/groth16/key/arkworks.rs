@@ -26,7 +26,7 @@ use ark_bn254::{Fr, G1Affine, G2Affine};
 use ark_ff::FftField;
 use ark_groth16::VerifyingKey;
 
-use super::records::{Records, Source};
+use super::records::{ByteSource, Records};
 use super::{
     G1_BYTES, G2_BYTES, KeyFile, KeyKind, check_subgroups, read_g1_at, read_g2_at, read_gamma_abc,
 };
@@ -42,7 +42,7 @@ impl KeyFile {
     /// A [`KeyError`] that says which length or point is wrong, or that the file is of another
     /// kind.
     pub fn open_arkworks(path: &Path) -> Result<KeyFile, KeyError> {
-        let source = Source::open(path)?;
+        let source = ByteSource::open(path)?;
         let found = source.kind();
         // A random coordinate may look like a short magic: what compresses has one.
         if !matches!(found, FileKind::Unknown | FileKind::Gzip | FileKind::Zip | FileKind::Zstd) {
@@ -88,7 +88,7 @@ impl KeyFile {
 
 /// Reads an arkworks key from front to back.
 struct Cursor<'a> {
-    source: &'a Source,
+    source: &'a ByteSource,
     offset: u64,
 }
 
@@ -115,7 +115,7 @@ impl Cursor<'_> {
 
 /// Checks the lengths of an arkworks key against each other; returns the size of the domain.
 fn check_arkworks_lengths(
-    source: &Source,
+    source: &ByteSource,
     gamma_abc: &Records,
     queries: &[Records; 5],
 ) -> Result<usize, FileError> {

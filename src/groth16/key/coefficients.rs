@@ -25,7 +25,7 @@ use ark_bn254::Fr;
 use ark_ff::{AdditiveGroup, BigInt, PrimeField};
 
 use super::points::little_endian;
-use super::records::{Decode, Records, Source};
+use super::records::{ByteSource, Decode, Records};
 use crate::groth16::file_error::{Fault, KeyError};
 use crate::groth16::parts::{Cut, Parts};
 
@@ -62,7 +62,7 @@ impl Coefficient {
 
 /// The constraint matrices of a zkey, in the order of the file.
 pub struct Coefficients<'a> {
-    source: &'a Source,
+    source: &'a ByteSource,
     records: Records,
     rows: usize,
     signals: usize,
@@ -76,7 +76,7 @@ impl std::fmt::Debug for Coefficients<'_> {
 
 impl<'a> Coefficients<'a> {
     pub(super) fn new(
-        source: &'a Source,
+        source: &'a ByteSource,
         records: Records,
         rows: usize,
         signals: usize,

@@ -26,7 +26,7 @@ use ark_bn254::{Fq, Fq2, G1Affine, G2Affine};
 use ark_ec::AffineRepr;
 use ark_ff::{BigInt, BigInteger, PrimeField, Zero};
 
-use super::records::{Decode, Records, Source};
+use super::records::{ByteSource, Decode, Records};
 use crate::groth16::file_error::{Fault, FileError};
 
 /// Who wrote a key, and so which reduction its H points are for.
@@ -57,7 +57,7 @@ struct ArkPoint;
 pub(super) fn read_g1(
     kind: KeyKind,
     records: &Records,
-    source: &Source,
+    source: &ByteSource,
     start: usize,
     out: &mut [G1Affine],
 ) -> Result<(), FileError> {
@@ -71,7 +71,7 @@ pub(super) fn read_g1(
 pub(super) fn read_g2(
     kind: KeyKind,
     records: &Records,
-    source: &Source,
+    source: &ByteSource,
     start: usize,
     out: &mut [G2Affine],
 ) -> Result<(), FileError> {

@@ -46,7 +46,7 @@ const PARALLEL_MIN: usize = 4 * CHUNK;
 
 /// An open file, what a pipe had, or what a packed file unpacks to, and the name under which errors
 /// speak of it.
-pub(in crate::groth16) struct Source {
+pub(in crate::groth16) struct ByteSource {
     path: PathBuf,
     bytes: Bytes,
 }
@@ -57,18 +57,18 @@ enum Bytes {
     Packed(Joined),
 }
 
-impl Source {
+impl ByteSource {
     /// Opens the file at `path`.
-    pub(in crate::groth16) fn open(path: &Path) -> Result<Source, FileError> {
+    pub(in crate::groth16) fn open(path: &Path) -> Result<ByteSource, FileError> {
         match RandomFile::open(path) {
-            Ok(file) => Ok(Source { path: path.to_owned(), bytes: Bytes::File(file) }),
+            Ok(file) => Ok(ByteSource { path: path.to_owned(), bytes: Bytes::File(file) }),
             Err(error) => Err(FileError::new(path, "file", Fault::Open(error))),
         }
     }
 
     /// The bytes in memory that came from `path`.
-    pub(in crate::groth16) fn piped(path: &Path, piped: Piped) -> Source {
-        Source { path: path.to_owned(), bytes: Bytes::Memory(piped) }
+    pub(in crate::groth16) fn piped(path: &Path, piped: Piped) -> ByteSource {
+        ByteSource { path: path.to_owned(), bytes: Bytes::Memory(piped) }
     }
 
     /// The name under which errors speak of it.
@@ -91,18 +91,18 @@ impl Source {
     /// # Errors
     ///
     /// [`Fault::Packed`] when the packed file is damaged, and what the limit says.
-    pub(in crate::groth16) fn unpacked(self, runtime: &Runtime) -> Result<Source, ProveError> {
+    pub(in crate::groth16) fn unpacked(self, runtime: &Runtime) -> Result<ByteSource, ProveError> {
         if self.kind() != FileKind::Columns {
             return Ok(self);
         }
-        let Source { path, bytes } = self;
+        let ByteSource { path, bytes } = self;
         let joined = match bytes {
             Bytes::File(file) => Joined::of(Box::new(file), &path, runtime, Secrecy::Secret),
             Bytes::Memory(piped) => Joined::of(Box::new(piped), &path, runtime, Secrecy::Secret),
             Bytes::Packed(joined) => Ok(joined),
         };
         match joined.map_err(ColumnsError::into_fault) {
-            Ok(joined) => Ok(Source { path, bytes: Bytes::Packed(joined) }),
+            Ok(joined) => Ok(ByteSource { path, bytes: Bytes::Packed(joined) }),
             Err(ColumnsFault::Memory(error)) => Err(error.into()),
             Err(fault) => {
                 Err(FileError::new(&path, "packed file", Fault::Packed(Box::new(fault))).into())
@@ -215,7 +215,7 @@ impl Records {
     ///
     /// [`Fault::Truncated`] when it does not end inside the file.
     pub(in crate::groth16) fn new(
-        source: &Source,
+        source: &ByteSource,
         place: &'static str,
         offset: u64,
         len: u64,
@@ -265,7 +265,7 @@ impl Records {
     /// read. `out` then holds a mixture of old and new values.
     pub(in crate::groth16) fn read<const N: usize, D: Decode<N>>(
         &self,
-        source: &Source,
+        source: &ByteSource,
         start: usize,
         out: &mut [D::Item],
         decoder: &D,
@@ -297,7 +297,7 @@ impl Records {
     /// Decodes records that are elements of a packed column, block by block.
     fn read_column<const N: usize, D: Decode<N>>(
         &self,
-        source: &Source,
+        source: &ByteSource,
         (joined, place): (&Joined, (usize, u64)),
         start: usize,
         out: &mut [D::Item],
@@ -320,7 +320,7 @@ impl Records {
     /// Decodes at most [`CHUNK`] records.
     fn read_chunk<const N: usize, D: Decode<N>>(
         &self,
-        source: &Source,
+        source: &ByteSource,
         start: usize,
         out: &mut [D::Item],
         decoder: &D,

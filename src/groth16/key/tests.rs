@@ -13,7 +13,7 @@ use ark_serialize::CanonicalSerialize;
 use ark_std::rand::SeedableRng;
 use ark_std::rand::rngs::StdRng;
 
-use super::records::{Decode, Records, Source};
+use super::records::{ByteSource, Decode, Records};
 use super::{KeyFile, KeyKind, Query, points};
 use crate::groth16::file_error::Fault;
 
@@ -131,7 +131,7 @@ fn read_g1(bytes: &[u8; 64]) -> Result<G1Affine, Fault> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("point");
     fs::write(&path, bytes).unwrap();
-    let source = Source::open(&path).unwrap();
+    let source = ByteSource::open(&path).unwrap();
     let records = Records::new(&source, "point", 0, 1, 64).unwrap();
     let mut point = [G1Affine::zero()];
     match points::read_g1(KeyKind::Arkworks, &records, &source, 0, &mut point) {
@@ -197,7 +197,7 @@ fn a_huge_length_is_an_error_before_memory_is_sized_by_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("short");
     fs::write(&path, [0; 100]).unwrap();
-    let source = Source::open(&path).unwrap();
+    let source = ByteSource::open(&path).unwrap();
     for (offset, len) in [(0, 2), (40, 1), (0, u64::MAX), (1, u64::MAX / 64), (u64::MAX, 1)] {
         let error = Records::new(&source, "points", offset, len, 64).unwrap_err();
         assert!(matches!(error.fault(), Fault::Truncated { .. }), "{error}");
@@ -227,7 +227,7 @@ fn every_record_is_decoded_under_its_own_index() {
         record[..8].copy_from_slice(&(i as u64).to_le_bytes());
     }
     fs::write(&path, &bytes).unwrap();
-    let source = Source::open(&path).unwrap();
+    let source = ByteSource::open(&path).unwrap();
     let records = Records::new(&source, "numbers", 5, 3000, 64).unwrap();
     for (start, len) in [(0, 3000), (1, 2999), (17, 128), (2999, 1), (3000, 0), (5, 513)] {
         let mut out = vec![u64::MAX; len];

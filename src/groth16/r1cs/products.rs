@@ -12,7 +12,7 @@
 //!
 //! Must never: use a block whose checksum is wrong, or a term before its numbers were checked.
 
-use super::{BLOCK_ROWS, Block, Matrix, MatrixFile, TERM_BYTES, Window, u32_at};
+use super::{BLOCK_ROWS, Matrix, MatrixBlock, MatrixFile, TERM_BYTES, Window, u32_at};
 use crate::groth16::error::{MatrixError, ProveError};
 use crate::groth16::parts::Parts;
 use ark_bn254::Fr;
@@ -152,7 +152,7 @@ impl MatrixFile {
     }
 
     /// Returns the blocks that `rows` lies in.
-    fn blocks_of(&self, matrix: Matrix, rows: &Range<usize>) -> &[Block] {
+    fn blocks_of(&self, matrix: Matrix, rows: &Range<usize>) -> &[MatrixBlock] {
         assert!(rows.start.is_multiple_of(BLOCK_ROWS), "rows are taken by whole blocks");
         let blocks = rows.start / BLOCK_ROWS..rows.end.div_ceil(BLOCK_ROWS);
         &self.blocks[matrix as usize][blocks]
@@ -167,10 +167,10 @@ impl MatrixFile {
     /// Reads blocks and their numbers of rows into `scratch`, in parallel, and checks them.
     fn load<'b>(
         &self,
-        blocks: &[(&Block, usize)],
+        blocks: &[(&MatrixBlock, usize)],
         scratch: &'b mut [Vec<u8>],
     ) -> Result<Vec<Terms<'b>>, ProveError> {
-        let load = |((block, rows), scratch): (&(&Block, usize), &'b mut Vec<u8>)| {
+        let load = |((block, rows), scratch): (&(&MatrixBlock, usize), &'b mut Vec<u8>)| {
             self.load_block(block, *rows, scratch)
         };
         blocks.par_iter().zip(scratch).map(load).collect()
@@ -178,7 +178,7 @@ impl MatrixFile {
 
     fn load_block<'b>(
         &self,
-        block: &Block,
+        block: &MatrixBlock,
         rows: usize,
         scratch: &'b mut Vec<u8>,
     ) -> Result<Terms<'b>, ProveError> {
