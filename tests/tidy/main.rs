@@ -3,14 +3,17 @@
 //! ```text
 //!   style    how a file looks             rooms    who may import whom, by imports: who does
 //!   known    what is broken today         calls    what only one room may call or read
-//!   planted  faults that must be found    source   what a file names, for all of these
+//!   names    one type for a name          source   what a file names, for all of these
+//!   planted  faults that must be found
 //! ```
 //!
-//! `rooms` and `calls` are functions of names and texts, so that a fault can be planted in a text.
+//! `rooms`, `calls` and `names` are functions of names and texts, so that a fault can be planted in
+//! a text.
 
 mod calls;
 mod imports;
 mod known;
+mod names;
 mod planted;
 mod rooms;
 mod source;
@@ -104,4 +107,17 @@ fn the_kernel_is_read_in_one_room_only() {
 #[test]
 fn the_environment_is_read_in_one_room_only() {
     one_room_only(&calls::ENVIRONMENT, known::ENVIRONMENT);
+}
+
+#[test]
+fn a_type_name_has_one_definition_in_a_crate() {
+    // The command is a room of the ladder of `src`, and a crate of its own.
+    let is_command = |source: &Source| source.name.starts_with("src/cli/");
+    let (command, library): (Vec<_>, Vec<_>) = sources("src").into_iter().partition(is_command);
+    let others = CRATES[1..].iter().map(|folder| sources(folder));
+    let crates = [command, library].into_iter().chain(others);
+    report(
+        "names of types",
+        &crates.flat_map(|sources| names::faults(&sources)).collect::<Vec<_>>(),
+    );
 }

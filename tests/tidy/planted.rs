@@ -1,6 +1,8 @@
-//! Faults planted in texts: every rule of `rooms` and `calls` finds its own, and nothing else.
+//! Faults planted in texts: every rule of `rooms`, `calls` and `names` finds its own, and nothing
+//! else.
 
 use crate::calls::{ENVIRONMENT, FILE_MAPPING, KERNEL, MAPPING, Rule};
+use crate::names;
 use crate::rooms::{Known, Ladder};
 use crate::source::Source;
 
@@ -230,5 +232,41 @@ fn a_second_reader_of_the_environment_is_found() {
         "#[test] fn f() { std::env::var(\"SEED\"); }",
     ] {
         assert_kept(&ENVIRONMENT, text);
+    }
+}
+
+/// The names that `text` and another file both define.
+fn twice(text: &str) -> Vec<String> {
+    let other = "pub struct Place(u32); enum Walk { Row } trait Lane {} type Seen = Vec<u8>;";
+    names::faults(&[Source::read("src/a.rs", other), Source::read("src/b/mod.rs", text)])
+}
+
+#[test]
+fn a_second_type_of_one_name_is_found() {
+    for text in [
+        "struct Place;",
+        "pub(in crate::b) enum Place { Here }",
+        "type Place = (u32, u32);",
+        "mod inner { pub(crate) type Place = u32; }",
+        "fn f() { struct Place { at: u32 } }",
+        "union Place { at: u32 }",
+        "unsafe trait Place {}",
+        "#[derive(Debug)] #[cfg(not(test))] struct Place<'a, T: Iterator<Item = u8>>(&'a T);",
+    ] {
+        assert_one(&twice(text), "Place is defined in src/a.rs:1, src/b/mod.rs:1");
+    }
+    let faults = twice("struct Walk;\n\nstruct Lane;\nstruct Seen;");
+    assert_eq!(faults.len(), 3, "{faults:?}");
+    assert!(faults[2].starts_with("Walk is defined in src/a.rs:1, src/b/mod.rs:1"), "{faults:?}");
+    for text in [
+        "use crate::a::Place; fn f(place: Place) -> Walk { Walk::Row }",
+        "impl Iterator for Rows { type Place = u32; } trait Rows { type Walk; }",
+        "enum Where { Place, Walk } const Place: u32 = 1; fn Walk() {}",
+        "#[cfg(test)] struct Place; #[cfg(test)] mod tests { struct Walk; type Lane = u8; }",
+        "//! struct Place\nfn f() { say(\"struct Place\"); }",
+        "macro_rules! made { ($name:ident) => { struct $name; } }",
+        "#[cfg(unix)] struct Own; #[cfg(not(unix))] struct Own;",
+    ] {
+        assert_eq!(twice(text), [""; 0], "{text}");
     }
 }

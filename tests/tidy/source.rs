@@ -6,6 +6,7 @@
 //!            paths     `a::b` in code
 //!            heads     the first words of paths, and words that stand alone
 //!            words     every word            texts     what strings say
+//!            types     names of types and traits that are defined
 //! ```
 //!
 //! Comments, documentation and the insides of strings are no tokens, so that nothing of them is
@@ -17,6 +18,10 @@ use std::collections::HashSet;
 /// Words that end a name which is defined here.
 const DEFINERS: [&str; 9] =
     ["fn", "struct", "enum", "union", "trait", "type", "const", "static", "macro_rules"];
+
+/// Those of them that define a type or a trait. `type` does outside of all brackets: inside it may
+/// be what an `impl` says of its trait.
+const TYPE_DEFINERS: [&str; 4] = ["struct", "enum", "union", "trait"];
 
 /// A path, in the module of the file (by inline `mod`s) that says it.
 #[derive(Clone, Debug)]
@@ -53,6 +58,10 @@ pub(crate) struct Source {
     pub(crate) defined: HashSet<(Vec<String>, String)>,
     /// Inline modules.
     pub(crate) modules: Vec<Vec<String>>,
+    /// Types and traits that are defined here, with their lines.
+    pub(crate) types: Vec<(String, usize)>,
+    /// Brackets around what is being read, those of inline modules not counted.
+    depth: usize,
 }
 
 /// Says whether the file at `name` holds tests alone.
@@ -90,7 +99,9 @@ impl Source {
                     i + 1
                 }
                 TokenTree::Group(group) => {
+                    self.depth += 1;
                     self.walk(&self::trees(group.stream()), inline);
+                    self.depth -= 1;
                     i + 1
                 }
                 TokenTree::Ident(ident) => match (ident.to_string().as_str(), &trees[i + 1..]) {
@@ -127,7 +138,12 @@ impl Source {
             _ => None,
         };
         let is_field = is_after('.', 1) && !is_after('.', 2);
-        if definer.is_some_and(|word| DEFINERS.contains(&word.as_str())) {
+        if definer.as_ref().is_some_and(|word| DEFINERS.contains(&word.as_str())) {
+            let is_type =
+                |word: &str| TYPE_DEFINERS.contains(&word) || word == "type" && self.depth == 0;
+            if definer.is_some_and(|word| is_type(&word)) {
+                self.types.push((path[0].clone(), trees[start].span().start().line));
+            }
             self.defined.insert((inline.to_vec(), path[0].clone()));
         } else if !is_field {
             self.heads.insert(path[0].clone());
