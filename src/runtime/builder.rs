@@ -10,7 +10,7 @@ use crate::permit::queue::Queue;
 use crate::permit::shared::SharedLimit;
 use crate::reclaim::rungs::{AllocatorCache, CachedBlocks, HeapTrim, Holders, NamedPool};
 use crate::reclaim::{Enforcement, Ladder, OnThrash, Rung};
-use crate::spill::rung::Vectors;
+use crate::spill::rung::SpillableRung;
 use crate::spill::{Spill, SpillOptions};
 use plimsoll_arena::process::AccountRef;
 use plimsoll_arena::sync::unpoisoned;
@@ -168,7 +168,7 @@ impl Runtime {
         let own: [Box<dyn Rung>; 3] = [
             Box::new(blocks.clone()),
             Box::new(Arc::clone(&holders)),
-            Box::new(Vectors::new(Arc::downgrade(&spill), blocks)),
+            Box::new(SpillableRung::new(Arc::downgrade(&spill), blocks)),
         ];
         ladder.put_up(match granted {
             // What the rest of the process frees makes no room in a permit.
