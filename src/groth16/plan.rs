@@ -18,8 +18,8 @@
 //!
 //! In core is taken when it fits. `base` is [`PROGRAM_BYTES`], or what the process uses before the
 //! first stage and [`GROWTH_BYTES`], if that is more, or what the program says it comes to; and
-//! what threads take, out of core those for I/O, too. Chunks, buckets, batches, stripes and segments
-//! are as large as the limit allows.
+//! what threads take, out of core those for I/O, too. Chunks, buckets, batches, stripes and
+//! segments are as large as the limit allows.
 
 mod needs;
 mod shape;
@@ -409,9 +409,9 @@ fn base_bytes(used_bytes: usize, threads: usize, out_of_core: bool) -> usize {
 }
 
 /// Returns what a plan for `runtime` takes as used before the first stage, for `threads` threads:
-/// what the process uses now and cannot give back, and what more I/O threads than usual come to use.
-/// A program that [knows what it comes to](crate::runtime::RuntimeBuilder::program_bytes) does not
-/// grow by a guess beyond that.
+/// what the process uses now and cannot give back, and what more I/O threads than usual come to
+/// use. A program that [knows what it comes to](crate::runtime::RuntimeBuilder::program_bytes) does
+/// not grow by a guess beyond that.
 ///
 /// # Errors
 ///

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A name is that of a `struct`, an `enum`, a `union`, a `trait`, or an alias outside of brackets.
-//! Definitions in one file count once, since `cfg` may choose between two. Variants of enums, tests, and names of other crates do not count.
+//! Definitions in one file count once, since `cfg` may choose between two. Variants of enums,
+//! tests, and names of other crates do not count.
 
 use crate::source::Source;
 use std::collections::BTreeMap;
