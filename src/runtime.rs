@@ -41,7 +41,7 @@ use crate::spill::{Spill, SpillStats};
 use crate::stage::laps::Laps;
 use crate::stage::planned::Planned;
 use crate::stage::report::{STAGE_LOG_LEN, StageReport};
-use plimsoll_arena::process::{Account, AccountRef, Parts, Source};
+use plimsoll_arena::process::{Account, AccountRef, Owner, Parts, Source};
 use plimsoll_arena::sync::unpoisoned;
 use plimsoll_arena::{Ledger, LedgerStats, Pool, Secrecy};
 use std::collections::VecDeque;
@@ -415,6 +415,11 @@ impl Runtime {
             stages.pop_front();
         }
         stages.push_back(report);
+    }
+
+    /// Returns what the process holds besides the vectors of runtimes.
+    pub(crate) fn rest_bytes(&self) -> u64 {
+        self.account().rest_bytes(Owner::Pools) as u64
     }
 
     /// Returns who waits for permits of this runtime.

@@ -15,7 +15,8 @@
 //! * `peak_bytes >= held + foreign` at every charge.
 //!
 //! A ledger [within a grant](Ledger::within) of another one charges the bytes that were granted to
-//! it. They are its limit, and nothing is foreign there.
+//! it. They are its limit, and nothing is foreign there. While the process is over its limit, that
+//! is so much smaller.
 //!
 //! The ledger never allocates, locks or logs.
 
@@ -219,7 +220,8 @@ impl Ledger {
     #[inline]
     pub fn limit_bytes(&self) -> usize {
         match &self.grant {
-            Some(grant) => grant.bytes(),
+            // What the rest of the process grew by is not there for vectors.
+            Some(grant) => grant.bytes().saturating_sub(self.account.excess_bytes()),
             None => self.account.limit_bytes(),
         }
     }
@@ -261,7 +263,7 @@ impl Ledger {
     #[inline]
     pub fn excess_bytes(&self) -> usize {
         match &self.grant {
-            Some(grant) => self.held_bytes().saturating_sub(grant.bytes()),
+            Some(_) => self.held_bytes().saturating_sub(self.limit_bytes()),
             None => self.account.excess_bytes(),
         }
     }
@@ -446,7 +448,7 @@ impl Ledger {
     /// Adds `bytes` if they fit.
     fn try_add(&self, bytes: usize) -> bool {
         let added = match &self.grant {
-            Some(grant) => self.held.try_add(bytes, grant.bytes()).is_some(),
+            Some(_) => self.held.try_add(bytes, self.limit_bytes()).is_some(),
             None => {
                 self.account.try_add(Owner::Pools, bytes).map(|_| self.held.add(bytes)).is_some()
             }

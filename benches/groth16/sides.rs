@@ -15,6 +15,7 @@ use plimsoll::groth16::prover::Prover;
 use plimsoll::groth16::r1cs::MatrixFile;
 use plimsoll::groth16::setup::setup;
 use plimsoll::meter::Meter;
+use plimsoll::permit::Permit;
 use plimsoll::spill::SpillOptions;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -169,17 +170,11 @@ impl Case {
         let made = batch.run(&[(); BATCH], |job, ()| {
             let (circuit, r, s) = self.inputs();
             let begun = Instant::now();
-            let assignment = job.prover.assign_circuit(circuit)?;
-            let proof = job.prover.prove(assignment, r, s)?;
-            let report = job.permit.report();
-            eprintln!(
-                "#   proof {}: {:.3} s, {} of {} bytes, {} moved",
-                job.index,
-                begun.elapsed().as_secs_f64(),
-                report.peak_bytes,
-                report.bytes,
-                report.moved_bytes
-            );
+            let prover = job.prover()?;
+            let assignment = prover.assign_circuit(circuit)?;
+            let proof = prover.prove(assignment, r, s)?;
+            let (index, seconds) = (job.index, begun.elapsed().as_secs_f64());
+            eprintln!("#   proof {index}: {seconds:.3} s, {:?}", job.permit.map(Permit::report));
             Ok::<_, ProveError>(proof)
         });
         made.into_iter().map(|proof| proof.expect("proof")).collect()

@@ -109,7 +109,8 @@ pub(super) struct ProveArgs {
     pub(super) limit: Option<LimitSpec>,
 
     /// Wait until memory is free behind other `plimsoll prove` of this user that share SIZE by this
-    /// NAME. One that is killed gives its part back at once.
+    /// NAME. One that is killed gives its part back at once. Without --limit, SIZE is this
+    /// process's limit, too.
     #[arg(long, value_name = "NAME=SIZE", value_parser = named_size)]
     pub(super) shared_limit: Option<(String, u64)>,
 
@@ -166,10 +167,12 @@ fn named_size(text: &str) -> Result<(String, u64), String> {
 impl ProveArgs {
     /// Makes the runtime of the command.
     pub(super) fn runtime(&self) -> Result<Runtime, Failure> {
+        // What is shared is also the most that this process may take.
+        let most = self.shared_limit.as_ref().map(|(_, bytes)| LimitSpec::Bytes(*bytes));
         let shared = self.shared_limit.as_ref();
         let shared = shared.map(|(name, bytes)| SharedLimit::join(name, *bytes)).transpose();
         let shared = shared.map_err(plimsoll::Error::from)?;
-        self.spill.runtime(self.limit.or_else(auto_unless_set), shared)
+        self.spill.runtime(self.limit.or(most).or_else(auto_unless_set), shared)
     }
 
     /// Returns how progress is shown, if the command line says it.

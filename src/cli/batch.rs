@@ -4,25 +4,30 @@
 //!   FILE      a line a proof: WTNS DIR, or WTNS PROOF PUBLIC, with spaces or tabs between them;
 //!             a line with a tab is cut at tabs only, so that names may have spaces
 //!             empty lines and lines that begin with # are passed over
-//!   output    a row a proof, in the order of the lines; with --json one object a line
+//!   output    a row a proof, in the order of the lines; with --json one object
 //! ```
 //!
 //! A proof that fails, fails alone; the command then ends with the exit code of the first.
 
 use super::args::ProveArgs;
 use super::failure::Failure;
-use super::files::{Outputs, open_witness};
+use super::files::{Outputs, keep_apart, open_witness};
 use super::pictures::Pictures;
 use super::proved::{Proved, finish, over_the_limit};
 use super::random::Random;
-use super::report::{BatchReport, BatchRow, print};
-use plimsoll::Runtime;
+use super::report::{BatchReport, BatchRow, print, tell};
+use ark_bn254::Fr;
 use plimsoll::groth16::batch::{Batch, BatchJob};
 use plimsoll::groth16::circom::json::write_proof_and_public;
 use plimsoll::groth16::key::KeyFile;
-use std::io::Write;
+use plimsoll::permit::Permit;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// What reading a packed witness, one in JSON or a pipe takes besides its values.
+const UNPACKING_BYTES: u64 = 4 << 20;
 
 /// A proof of the batch.
 struct BatchLine {
@@ -39,10 +44,11 @@ struct Made {
 /// Reads the lines of a batch, and makes sure that each has somewhere to write to.
 fn read_lines(path: &Path) -> Result<Vec<BatchLine>, Failure> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path).map_err(|why| {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|why| {
         Failure::Input(format!("{shown}: cannot be read: {why}; check the path and what it holds"))
     })?;
-    let lines = text.lines().zip(1..).filter(|(line, _)| {
+    let lines = text.trim_start_matches('\u{feff}').lines().zip(1..).filter(|(line, _)| {
         let line = line.trim();
         !line.is_empty() && !line.starts_with('#')
     });
@@ -69,17 +75,13 @@ fn read_lines(path: &Path) -> Result<Vec<BatchLine>, Failure> {
     if lines.is_empty() {
         return Err(Failure::Input(format!("{shown}: names no proof; write a line for each")));
     }
-    let mut files: Vec<&Path> = lines.iter().flat_map(|line| line.out.paths()).collect();
-    files.sort_unstable();
-    if let Some(twice) = files.windows(2).find(|pair| pair[0] == pair[1]) {
-        let twice = twice[0].display();
-        return Err(Failure::Input(format!("{shown}: two proofs would be written to {twice}")));
-    }
     Ok(lines)
 }
 
 pub(super) fn run(args: &ProveArgs, zkey: &Path, batch: &Path) -> Result<(), Failure> {
     let lines = read_lines(batch)?;
+    let inputs = lines.iter().map(|line| &*line.wtns).chain([zkey, batch]);
+    keep_apart(lines.iter().flat_map(|line| line.out.paths()), inputs)?;
     Pictures::check(args)?;
     // Proofs run beside each other on threads of their own, which share rayon's global pool.
     super::needs::global_threads(args.threads.map(|n| n as usize))?;
@@ -87,24 +89,22 @@ pub(super) fn run(args: &ProveArgs, zkey: &Path, batch: &Path) -> Result<(), Fai
     let started = Instant::now();
     let mut pictures = Pictures::start(args, &runtime)?;
     let key = KeyFile::open_zkey(zkey)?;
-    key.warnings().iter().for_each(|odd| eprintln!("warning: {odd}"));
-    let mut made = Batch::new(&runtime, &key, None)?;
+    key.warnings().iter().for_each(|odd| tell(format_args!("warning: {odd}")));
+    let mut made = Batch::new(&runtime, &key, None)?.with_room(room_for_witnesses(&lines, &key));
     if let Some(most) = args.at_once {
         made = made.at_most(most as usize);
     }
-    let tell = !args.is_quiet();
+    let is_told = !args.is_quiet();
     let made = made.run(&lines, |job, line: &BatchLine| {
         let begun = Instant::now();
         let index = job.index;
-        let made = prove_one(&runtime, job, &key, line, args.seed, begun);
-        if tell {
+        let made = prove_one(&job, &key, line, args.seed, begun);
+        if is_told {
             let text = match &made {
                 Ok(_) => format!("proved in {:.1} s", begun.elapsed().as_secs_f64()),
                 Err(why) => format!("failed: {why}"),
             };
-            let text = format!("{}/{} {}: {text}\n", index + 1, lines.len(), line.wtns.display());
-            // Not `eprintln!`, which would panic where the reader has left.
-            let _ = std::io::stderr().write_all(text.as_bytes());
+            tell(format_args!("{}/{} {}: {text}", index + 1, lines.len(), line.wtns.display()));
         }
         made
     });
@@ -141,32 +141,47 @@ pub(super) fn run(args: &ProveArgs, zkey: &Path, batch: &Path) -> Result<(), Fai
     print(&if args.json { report.json()? } else { report.table() + &pictures.said() })?;
     match first {
         Some(failure) => Err(report.failure(&failure)),
+        // The proofs are good, and the limit was not kept.
+        None if peak_rss_bytes > report.limit_bytes => {
+            Err(report.over_limit(&over_the_limit(peak_rss_bytes, report.limit_bytes)))
+        }
         None => Ok(()),
     }
 }
 
+/// Returns the bytes that a witness of these takes before its proof is planned: nothing for a .wtns
+/// file, which is read where it is; else all of it, and the buffers that it is unpacked with.
+fn room_for_witnesses(lines: &[BatchLine], key: &KeyFile) -> u64 {
+    let is_raw = |line: &BatchLine| {
+        let mut magic = [0; 4];
+        let is_file = std::fs::metadata(&line.wtns).is_ok_and(|about| about.is_file());
+        let mut read = || File::open(&line.wtns)?.read_exact(&mut magic);
+        is_file && read().is_ok() && &magic == b"wtns"
+    };
+    match lines.iter().all(is_raw) {
+        true => 0,
+        false => (key.variables() * size_of::<Fr>()) as u64 + UNPACKING_BYTES,
+    }
+}
+
 fn prove_one(
-    runtime: &Runtime,
-    job: BatchJob<'_>,
+    job: &BatchJob<'_>,
     key: &KeyFile,
     line: &BatchLine,
     seed: Option<u64>,
     begun: Instant,
 ) -> Result<Made, Failure> {
-    let BatchJob { prover, permit, .. } = job;
-    let witness = open_witness(key, &line.wtns, permit.runtime())?;
+    let witness = open_witness(key, &line.wtns, job.runtime())?;
+    let prover = job.prover()?;
     let assignment = prover.assign_witness(&witness)?;
-    witness.warnings().iter().for_each(|odd| eprintln!("warning: {odd}"));
+    witness.warnings().iter().for_each(|odd| tell(format_args!("warning: {odd}")));
+    drop(witness);
     // As if it were made alone: the same seed gives the same proof.
     let mut random = Random::new(seed);
     let Proved { proof, public, domain_size } = finish(&prover, key, assignment, random.rng())?;
     random.wipe();
-    let limit = runtime.limit_bytes().unwrap_or(u64::MAX);
-    let peak = runtime.meter().peak_rss_bytes().map_err(plimsoll::Error::from)?;
-    if peak > limit {
-        return Err(over_the_limit(peak, limit));
-    }
     write_proof_and_public(&line.out.proof, &proof, &line.out.public, &public)?;
-    let row = BatchRow::made(&line.wtns, &line.out, begun.elapsed(), permit.report());
+    let row =
+        BatchRow::made(&line.wtns, &line.out, begun.elapsed(), job.permit.map(Permit::report));
     Ok(Made { domain_size, row })
 }

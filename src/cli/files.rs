@@ -14,6 +14,7 @@ use clap::{ArgGroup, Args};
 use plimsoll::Runtime;
 use plimsoll::groth16::circom::wtns::WitnessFile;
 use plimsoll::groth16::key::KeyFile;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
@@ -126,6 +127,35 @@ impl Outputs {
     }
 }
 
+/// Checks that no output is another one, or an input, by whatever name: through links and folders,
+/// too.
+pub(super) fn keep_apart<'a>(
+    outputs: impl Iterator<Item = &'a Path>,
+    inputs: impl Iterator<Item = &'a Path>,
+) -> Result<(), Failure> {
+    let mut taken: HashSet<PathBuf> = inputs.map(place_of).collect();
+    for output in outputs {
+        if !taken.insert(place_of(output)) {
+            let text = format!(
+                "{}: would be written over an input or another output; name another file",
+                output.display()
+            );
+            return Err(Failure::Input(text));
+        }
+    }
+    Ok(())
+}
+
+/// Where a path leads: what is there, or where it would be.
+fn place_of(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let folder = std::fs::canonicalize(parent.unwrap_or(Path::new(".")));
+        let name = path.file_name().unwrap_or_default();
+        folder.map_or_else(|_| path.to_owned(), |folder| folder.join(name))
+    })
+}
+
 impl ProofFiles {
     /// Returns the key and the witness of a circom circuit, if that is what is proved.
     pub(super) fn circom(&self) -> Option<(&Path, &Path)> {
@@ -156,6 +186,8 @@ impl ProofFiles {
             Outputs { proof: named(proof, "proof.json"), public: named(public, "public.json") };
         let options = if self.out.is_some() { ["--out"; 2] } else { ["--proof", "--public"] };
         outputs.check(options)?;
+        let inputs = self.circom().into_iter().flat_map(|(key, wtns)| [key, wtns]);
+        keep_apart(outputs.paths().into_iter(), inputs.chain(self.r1cs.as_deref()))?;
         Ok(Some(outputs))
     }
 }

@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            report::tell(format_args!("error: {failure}"));
             if arguments.command.wants_json() {
                 // What cannot be written to is told by the exit code alone.
                 let _ = report::print(&failure.json());

@@ -9,7 +9,7 @@ use super::needs::on_threads;
 use super::pictures::Pictures;
 use super::proved::{Proved, finish, over_the_limit};
 use super::random::Random;
-use super::report::{ProofReport, print};
+use super::report::{ProofReport, print, tell};
 use plimsoll::Runtime;
 use plimsoll::groth16::batch::Batch;
 use plimsoll::groth16::circom::json::write_proof_and_public;
@@ -110,10 +110,9 @@ fn with_prover(
         let proved = prove(Prover::new(runtime, key, matrices)?.progress(live))?;
         return Ok((proved, runtime.clone()));
     }
-    let batch = Batch::new(runtime, key, matrices)?;
-    let permit = batch.permit("proof").wait()?;
-    let proved = prove(Prover::new(permit.runtime(), key, matrices)?.progress(live))?;
-    Ok((proved, permit.runtime().clone()))
+    let waits = || tell(format_args!("waiting for memory that other processes share"));
+    Batch::new(runtime, key, matrices)?
+        .one(waits, |job| Ok((prove(job.prover()?.progress(live))?, job.runtime().clone())))
 }
 
 fn prove_circom(
@@ -131,7 +130,7 @@ fn prove_circom(
         key.warnings()
             .iter()
             .chain(&witness.warnings())
-            .for_each(|odd| eprintln!("warning: {odd}"));
+            .for_each(|odd| tell(format_args!("warning: {odd}")));
         // A witness that came through a pipe is in memory: it stays for as long as it may be asked
         // for.
         let suspects = circuit.map(|circuit| (circuit, witness));

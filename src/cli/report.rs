@@ -25,7 +25,8 @@
 //!
 //! ```text
 //!   proofs             a list, in the order of the file, of: wtns, and
-//!                      verified, proof, public, wall_seconds, permit; or error, kind, exit
+//!                      verified, proof, public, wall_seconds, and permit unless it was made
+//!                      alone; or error, kind, exit
 //!                      permit: name, bytes, peak_bytes, outgrown_bytes, moved_bytes, stalls,
 //!                      stalled_nanos
 //!   limit_bytes, limit_source, peak_rss_bytes, over_limit, wall_seconds, domain_size: as above
@@ -42,6 +43,7 @@ use plimsoll::permit::PermitReport;
 use plimsoll::spill::SpillStats;
 use plimsoll::stage::StageReport;
 use serde::Serialize;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -152,13 +154,19 @@ enum Outcome {
         proof: PathBuf,
         public: PathBuf,
         wall_seconds: f64,
-        permit: PermitReport,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        permit: Option<PermitReport>,
     },
     Failed(Failed),
 }
 
 impl BatchRow {
-    pub(super) fn made(wtns: &Path, out: &Outputs, took: Duration, permit: PermitReport) -> Self {
+    pub(super) fn made(
+        wtns: &Path,
+        out: &Outputs,
+        took: Duration,
+        permit: Option<PermitReport>,
+    ) -> Self {
         let [proof, public] = out.paths().map(Path::to_owned);
         let wall_seconds = took.as_secs_f64();
         let outcome = Outcome::Made { verified: true, proof, public, wall_seconds, permit };
@@ -193,9 +201,9 @@ impl BatchReport {
             text += &match &row.outcome {
                 Outcome::Made { wall_seconds, permit, .. } => format!(
                     "{:>12} {:>12} {:>12} {wall_seconds:>8.3} s  {wtns}\n",
-                    size(permit.bytes),
-                    size(permit.peak_bytes),
-                    size(permit.moved_bytes),
+                    permit.as_ref().map_or("alone".into(), |permit| size(permit.bytes)),
+                    permit.as_ref().map_or(String::new(), |permit| size(permit.peak_bytes)),
+                    permit.as_ref().map_or(String::new(), |permit| size(permit.moved_bytes)),
                 ),
                 Outcome::Failed(failed) => format!("{:>49}  {wtns}\n", failed.kind),
             };
@@ -212,6 +220,11 @@ impl BatchReport {
         text
     }
 
+    /// Returns what the command fails with when all proofs were made over the limit.
+    pub(super) fn over_limit(&self, failure: &Failure) -> Failure {
+        Failure::Batch { text: failure.to_string(), row: failure.row() }
+    }
+
     /// Returns what the command fails with when `first` was the first failure.
     pub(super) fn failure(&self, first: &Failure) -> Failure {
         let (all, made) = (self.proofs.len(), self.made());
@@ -220,6 +233,11 @@ impl BatchReport {
             row: first.row(),
         }
     }
+}
+
+/// Writes a line to standard error. Not `eprintln!`, which panics where nobody reads.
+pub(super) fn tell(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Seconds, or milliseconds where there is less than one.
@@ -240,7 +258,6 @@ fn json(row: &impl Serialize) -> Result<String, Failure> {
 
 /// Writes a result to standard output. A reader that has left (`| head`) is no failure.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
-    use std::io::Write;
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(why) if why.kind() != std::io::ErrorKind::BrokenPipe => {

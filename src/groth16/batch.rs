@@ -10,8 +10,8 @@
 //! back, and the others go on.
 //!
 //! A permit is worth the vectors of a proof in core, with chunks as large as there is room for. If
-//! the limit has no room for one proof in core, proofs are made out of core, one after the other,
-//! each with all of the room: two of them would move more bytes than one after the other.
+//! the limit has no room for two proofs in core, they are made one after the other without permits,
+//! each with all of the room, out of core where it must: two would move more bytes than one.
 //!
 //! Each job runs on a thread of its own, which works on rayon's global pool: while one proof is in
 //! a part that only one thread can do, the others keep the pool busy.
@@ -19,14 +19,18 @@
 use crate::Runtime;
 use crate::groth16::error::ProveError;
 use crate::groth16::key::KeyFile;
-use crate::groth16::plan::{CHUNK_LEN_MAX, CHUNK_LEN_MIN, ProofPlan, Shape, THREAD_BYTES};
+use crate::groth16::plan::{CHUNK_LEN_MAX, CHUNK_LEN_MIN, ProofPlan, Shape};
 use crate::groth16::prover::Prover;
 use crate::groth16::r1cs::MatrixFile;
-use crate::permit::{Permit, Waiting};
+use crate::permit::{Permit, SharedLimit, Waiting};
 use plimsoll_arena::process::Expected;
 use plimsoll_arena::sync::unpoisoned;
 use std::sync::Mutex;
 use std::thread;
+
+/// What a proof under a permit takes besides: a thread, its heap arena, the tables of a runtime.
+/// Measured as 0.9 MiB for a small circuit.
+const JOB_BYTES: usize = 1 << 20;
 
 /// Proofs of one key under one runtime's limit.
 pub struct Batch<'a> {
@@ -38,7 +42,7 @@ pub struct Batch<'a> {
     best_bytes: u64,
     at_most: usize,
     /// What the plan allows the program itself, once for all proofs.
-    _expected: Expected,
+    program_bytes: usize,
 }
 
 impl std::fmt::Debug for Batch<'_> {
@@ -56,10 +60,26 @@ impl std::fmt::Debug for Batch<'_> {
 pub struct BatchJob<'a> {
     /// Its place in the batch, from 0.
     pub index: usize,
-    /// Makes the proof, in the permit's runtime.
-    pub prover: Prover<'a>,
-    /// What it may hold, and what it held so far.
-    pub permit: &'a Permit,
+    /// What it may hold, and what it held so far, if it is not made alone.
+    pub permit: Option<&'a Permit>,
+    batch: &'a Batch<'a>,
+}
+
+impl<'a> BatchJob<'a> {
+    /// Returns the runtime that the proof is made in: the permit's, or that of the batch.
+    #[must_use]
+    pub fn runtime(&self) -> &'a Runtime {
+        self.permit.map_or(self.batch.runtime, Permit::runtime)
+    }
+
+    /// Plans the proof in its runtime, beside what is held there by now.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Prover::new`].
+    pub fn prover(&self) -> Result<Prover<'a>, ProveError> {
+        Prover::new(self.runtime(), self.batch.key, self.batch.matrices)
+    }
 }
 
 impl<'a> Batch<'a> {
@@ -67,7 +87,8 @@ impl<'a> Batch<'a> {
     ///
     /// # Errors
     ///
-    /// Those of [`Prover::new`]: also one proof alone must fit.
+    /// Those of [`Prover::new`]: also one proof alone must fit. Where a limit is shared with other
+    /// processes, it must fit in core, for what a proof out of core takes is not known beforehand.
     pub fn new(
         runtime: &'a Runtime,
         key: &'a KeyFile,
@@ -78,11 +99,13 @@ impl<'a> Batch<'a> {
         let at_most = rayon::current_num_threads();
         let shape = Shape::of(key, matrices);
         let in_core = |chunk_len| ProofPlan::in_core(&shape, 0, chunk_len, alone.threads());
-        let (least, best) = match alone.split() {
-            None => (in_core(CHUNK_LEN_MIN).vector_bytes(), in_core(CHUNK_LEN_MAX).vector_bytes()),
-            Some(_) => (alone.vector_bytes(), usize::MAX >> 1),
-        };
-        let program = alone.base_bytes() + at_most.saturating_mul(THREAD_BYTES);
+        let (least, best) =
+            (in_core(CHUNK_LEN_MIN).vector_bytes(), in_core(CHUNK_LEN_MAX).vector_bytes());
+        let needed = (alone.base_bytes() + JOB_BYTES + least) as u64;
+        let limit = runtime.limit_bytes().unwrap_or(u64::MAX);
+        if runtime.shared_limit().is_some() && needed > limit {
+            return Err(runtime.does_not_fit("proof", least as u64, needed - limit).into());
+        }
         Ok(Self {
             runtime,
             key,
@@ -90,7 +113,7 @@ impl<'a> Batch<'a> {
             least_bytes: least as u64,
             best_bytes: best as u64,
             at_most,
-            _expected: runtime.expect_foreign(program),
+            program_bytes: alone.base_bytes(),
         })
     }
 
@@ -102,8 +125,56 @@ impl<'a> Batch<'a> {
         self
     }
 
+    /// Gives each proof `bytes` besides, for a witness that is in memory before the proof is
+    /// planned, in [the job's runtime](BatchJob::runtime).
+    #[must_use]
+    pub fn with_room(mut self, bytes: u64) -> Self {
+        self.least_bytes = self.least_bytes.saturating_add(bytes);
+        self.best_bytes = self.best_bytes.saturating_add(bytes);
+        self
+    }
+
+    /// Returns how many proofs of `jobs` are made at a time: as many as fit with a thread each.
+    fn workers(&self, jobs: usize) -> usize {
+        let shared = self.runtime.shared_limit().map_or(u64::MAX, SharedLimit::limit_bytes);
+        let limit = self.runtime.limit_bytes().unwrap_or(u64::MAX).min(shared);
+        let room = limit.saturating_sub(self.program_bytes as u64);
+        let fit = room / self.least_bytes.saturating_add(JOB_BYTES as u64);
+        self.at_most.min(jobs).min(usize::try_from(fit).unwrap_or(usize::MAX).max(1))
+    }
+
+    /// Announces what the program and the jobs at work will hold besides vectors.
+    fn expect_program(&self, workers: usize) -> Expected {
+        let jobs = workers.saturating_mul(JOB_BYTES);
+        self.runtime.expect_foreign(self.program_bytes.saturating_add(jobs))
+    }
+
+    /// Makes one proof: waits for a permit that is worth it, and calls `prove` with it on this
+    /// thread. Calls `waits` before it waits.
+    ///
+    /// # Errors
+    ///
+    /// What the permit or `prove` says.
+    pub fn one<T, E: From<ProveError>>(
+        &self,
+        waits: impl FnOnce(),
+        prove: impl FnOnce(BatchJob<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let _expected = self.expect_program(1);
+        let mut waiting = self.permit("proof");
+        let permit = match waiting.try_now() {
+            Some(permit) => permit,
+            None => {
+                waits();
+                waiting.wait()
+            }
+        };
+        let permit = permit.map_err(ProveError::from)?;
+        prove(BatchJob { index: 0, permit: Some(&permit), batch: self })
+    }
+
     /// Takes a place among those who wait for a permit that is worth a proof.
-    pub fn permit(&self, name: &str) -> Waiting {
+    fn permit(&self, name: &str) -> Waiting {
         self.runtime.permit_async(name, self.least_bytes, self.best_bytes)
     }
 
@@ -123,6 +194,12 @@ impl<'a> Batch<'a> {
         T: Send,
         E: From<ProveError> + Send,
     {
+        let workers = self.workers(jobs.len());
+        if workers <= 1 && self.runtime.shared_limit().is_none() {
+            let alone = |index| BatchJob { index, permit: None, batch: self };
+            return jobs.iter().enumerate().map(|(index, job)| prove(alone(index), job)).collect();
+        }
+        let _expected = self.expect_program(workers);
         let next = Mutex::new(0..jobs.len());
         // The place in the queue is taken with the job, so that permits come in the jobs' order.
         let take = || -> Option<(usize, Waiting)> {
@@ -133,13 +210,16 @@ impl<'a> Batch<'a> {
         let work = || {
             let mut done = Vec::new();
             while let Some((index, waiting)) = take() {
-                done.push((index, self.one(index, waiting, &jobs[index], &prove)));
+                let permit = waiting.wait().map_err(ProveError::from);
+                let made = permit.map_err(E::from).and_then(|permit| {
+                    prove(BatchJob { index, permit: Some(&permit), batch: self }, &jobs[index])
+                });
+                done.push((index, made));
             }
             done
         };
         let mut done = thread::scope(|scope| {
-            let workers: Vec<_> =
-                (0..self.at_most.min(jobs.len())).map(|_| scope.spawn(work)).collect();
+            let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
             let joined = workers.into_iter().map(|worker| worker.join());
             // All have ended before a panic goes on.
             let joined: Vec<_> = joined.collect();
@@ -151,17 +231,5 @@ impl<'a> Batch<'a> {
         });
         done.sort_unstable_by_key(|(index, _)| *index);
         done.into_iter().map(|(_, result)| result).collect()
-    }
-
-    fn one<J, T, E: From<ProveError>>(
-        &self,
-        index: usize,
-        waiting: Waiting,
-        job: &J,
-        prove: &impl Fn(BatchJob<'_>, &J) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let permit = waiting.wait().map_err(ProveError::from)?;
-        let prover = Prover::new(permit.runtime(), self.key, self.matrices)?;
-        prove(BatchJob { index, prover, permit: &permit }, job)
     }
 }

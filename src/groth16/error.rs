@@ -119,10 +119,7 @@ impl ProveError {
     /// Says whether memory, or the room where it would spill to, is what there was too little of.
     #[must_use]
     pub fn is_short_of_memory(&self) -> bool {
-        matches!(
-            self,
-            Self::Runtime(Error::OverLimit { .. } | Error::SpillStopped { .. } | Error::Arena(_))
-        )
+        matches!(self, Self::Runtime(error) if error.is_short_of_memory())
     }
 }
 

@@ -179,8 +179,11 @@ impl ProofPlan {
         let threads = rayon::current_num_threads();
         let used = used_bytes(runtime, threads)?;
         let limit_bytes = runtime.limit_bytes().unwrap_or(u64::MAX);
-        let limit = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
-        // A permit is for vectors: the program is beside it.
+        let mut limit = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
+        // A permit is for vectors: the program is beside it, and vectors that live are within.
+        if runtime.permit_name().is_some() {
+            limit = limit.saturating_sub(live_bytes(runtime));
+        }
         let beside =
             |plan: &Self| if runtime.permit_name().is_some() { plan.base_bytes } else { 0 };
         let needs = |plan: &Self| plan.minimum_bytes() - beside(plan);
@@ -418,9 +421,9 @@ fn base_bytes(used_bytes: usize, threads: usize, out_of_core: bool) -> usize {
 /// [`Error::Meter`] when the kernel's figures cannot be read.
 pub fn used_bytes(runtime: &Runtime, threads: usize) -> Result<usize, Error> {
     let rss = usize::try_from(runtime.meter().rss_bytes()?).unwrap_or(usize::MAX);
-    let pools = [runtime.pool(), runtime.secret_pool()].map(|pool| pool.stats());
-    let cached: usize = pools.iter().map(|pool| pool.cached_bytes).sum();
-    let live: usize = pools.iter().map(|pool| pool.live_bytes).sum();
+    let pools = [runtime.pool(), runtime.secret_pool()];
+    let cached: usize = pools.iter().map(|pool| pool.stats().cached_bytes).sum();
+    let live = live_bytes(runtime);
     let now = rss.saturating_sub(cached);
     let said = runtime.program_bytes().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     let used = match said.map(|bytes| bytes.saturating_add(live)) {
@@ -432,4 +435,9 @@ pub fn used_bytes(runtime: &Runtime, threads: usize) -> Result<usize, Error> {
         _ => now,
     };
     Ok(used.saturating_add(runtime.spill().extra_scratch_bytes()))
+}
+
+/// Returns the bytes of vectors that live in the pools of `runtime`.
+fn live_bytes(runtime: &Runtime) -> usize {
+    [runtime.pool(), runtime.secret_pool()].iter().map(|pool| pool.stats().live_bytes).sum()
 }

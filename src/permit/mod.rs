@@ -31,6 +31,10 @@
 //! What the program holds outside of permits is not bounded by them. A permit finds room beside it,
 //! or waits. It never waits for bytes that no permit will give back: then it is refused.
 //!
+//! The queue is the runtime's: two runtimes of a process do not wait for each other. It is asked
+//! again when a permit comes back or the limit changes, not when vectors outside of permits go. A
+//! future takes its place when it is made: one that nobody polls holds up those behind it.
+//!
 //! A vector outlives its permit for as long as somebody holds it, and so do the bytes.
 
 pub(crate) mod queue;
@@ -153,11 +157,7 @@ impl Runtime {
     ///
     /// Those of [`Runtime::permit`].
     pub fn try_permit(&self, name: &str, bytes: u64) -> Result<Option<Permit>, Error> {
-        let mut waiting = self.permit_async(name, bytes, bytes);
-        match Pin::new(&mut waiting).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(permit) => permit.map(Some),
-            Poll::Pending => Ok(None),
-        }
+        self.permit_async(name, bytes, bytes).try_now().transpose()
     }
 
     /// As [`Runtime::permit_between`], for a task that must not block its thread. The place in the
@@ -233,7 +233,11 @@ impl Future for Waiting {
             match place.then(returns, context.waker(), others) {
                 Then::AskAgain => {}
                 Then::Sleep => break None,
-                Then::GiveUp => break Some(Err(refused)),
+                Then::GiveUp => {
+                    // Before the next in the queue asks: the table knows one of a process.
+                    self.leave();
+                    break Some(Err(refused));
+                }
             }
         };
         match ready {
@@ -248,10 +252,7 @@ impl Future for Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if let (true, Some(shared)) = (self.is_in_table, self.runtime.shared_limit()) {
-            // The table is as it was if this fails; it is looked at again when the process ends.
-            let _ = shared.leave();
-        }
+        self.leave();
     }
 }
 
@@ -284,42 +285,55 @@ impl Waiting {
         }
     }
 
-    /// Asks this process for the bytes, then those that it shares a limit with.
+    /// Asks those that the process shares a limit with, then this process. Takes the best that
+    /// there is room for, but not less than the least. Cached blocks go for the best; the rest of
+    /// the ladder is climbed for the least alone.
     fn ask(&mut self, place: &QueuePlace) -> Result<Answer, Error> {
-        let grant = match self.grant() {
-            Ok(grant) => grant,
-            Err(over) => return Ok(Answer::NoRoom(over)),
-        };
-        let Some(shared) = self.runtime.shared_limit() else { return Ok(Answer::Granted(grant)) };
-        match shared.ask(self.least_bytes, grant.bytes() as u64)? {
-            Asked::Granted(bytes) => {
-                self.is_in_table = false;
-                Ok(Answer::Granted(grant.at_most(bytes as usize)))
-            }
-            Asked::Wait { others } => {
-                self.is_in_table = true;
-                place.queue().watch().map_err(|why| shared.failed("watched", why))?;
-                Ok(Answer::Shared { others, refused: self.refused_by_all(shared, 0)? })
-            }
-            Asked::Never(missing) => Err(self.refused_by_all(shared, missing)?),
-        }
-    }
-
-    /// Takes the best that there is room for, but not less than the least. Cached blocks go for the
-    /// best; the rest of the ladder is climbed for the least alone.
-    fn grant(&self) -> Result<Grant, OverLimit> {
         let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let (least, best) = (bytes(self.least_bytes), bytes(self.best_bytes));
-        let ledger = self.runtime.ledger();
-        loop {
-            ledger.sample();
-            self.runtime.give_back_cached(best.saturating_sub(ledger.headroom_bytes()));
-            let some = ledger.headroom_bytes().clamp(least, best);
-            match ledger.grant(some) {
-                // Somebody else took a part of it meanwhile.
-                Err(_) if some > least => {}
-                granted => return granted,
+        let runtime = self.runtime.clone();
+        let ledger = runtime.ledger();
+        ledger.sample();
+        runtime.give_back_cached(best.saturating_sub(ledger.headroom_bytes()));
+        let mut some = ledger.headroom_bytes().clamp(least, best);
+        if let Some(shared) = runtime.shared_limit() {
+            shared.note_program(runtime.rest_bytes())?;
+            match shared.ask(self.least_bytes, some as u64)? {
+                Asked::Granted(bytes) => some = bytes as usize,
+                Asked::Wait { others } => {
+                    self.is_in_table = true;
+                    place.queue().watch().map_err(|why| shared.failed("watched", why))?;
+                    return Ok(Answer::Shared { others, refused: self.refused_by_all(shared, 0)? });
+                }
+                Asked::Never(missing) => return Err(self.refused_by_all(shared, missing)?),
             }
+            self.is_in_table = false;
+        }
+        // Somebody else may have taken a part of it meanwhile.
+        let granted = ledger.grant(some).or_else(|_| ledger.grant(least));
+        if let Some(shared) = runtime.shared_limit() {
+            let unused = some - granted.as_ref().map_or(0, Grant::bytes).min(some);
+            if unused > 0 {
+                shared.give_back(unused as u64)?;
+            }
+        }
+        Ok(granted.map_or_else(Answer::NoRoom, Answer::Granted))
+    }
+
+    /// Waits no more in the table of a shared limit.
+    fn leave(&mut self) {
+        if let (true, Some(shared)) = (self.is_in_table, self.runtime.shared_limit()) {
+            // The table is as it was if this fails; it is looked at again when the process ends.
+            let _ = shared.leave();
+        }
+        self.is_in_table = false;
+    }
+
+    /// Returns the permit if it can be had now.
+    pub fn try_now(&mut self) -> Option<Result<Permit, Error>> {
+        match Pin::new(self).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(permit) => Some(permit),
+            Poll::Pending => None,
         }
     }
 

@@ -287,10 +287,6 @@ impl SharedLimit {
                 records().fold(0u64, |sum, (_, record)| sum.saturating_add(of(&record)))
             };
             let (programs, granted) = (sum(|r| r.program), sum(|r| r.granted));
-            let missing = programs.saturating_add(least).saturating_sub(place.limit);
-            if missing > 0 {
-                return Ok(Asked::Never(missing));
-            }
             if own.ticket == 0 {
                 let Some((limit, ticket)) = table.header()? else { return Err(place.damaged()) };
                 table.write_header(limit, ticket + 1)?;
@@ -298,10 +294,15 @@ impl SharedLimit {
             }
             let earlier = others().any(|(_, r)| r.least > 0 && r.ticket < own.ticket);
             let room = place.limit.saturating_sub(programs.saturating_add(granted));
+            // Where nobody works, nothing will come back but by the end of a program.
+            let missing = programs.saturating_add(least).saturating_sub(place.limit);
+            if missing > 0 && !earlier && granted == 0 {
+                return Ok(Asked::Never(missing));
+            }
             if earlier || room < least {
                 own.least = least.max(1);
                 table.write(place.index, own)?;
-                return Ok(Asked::Wait { others: others().any(|(_, r)| r.granted + r.least > 0) });
+                return Ok(Asked::Wait { others: others().next().is_some() });
             }
             let some = best.min(room);
             let granted = own.granted.saturating_add(some);

@@ -63,9 +63,15 @@ fn what_can_never_be_granted_is_refused() {
     let table = Table::new();
     let [a, b] = [(); 2].map(|()| table.member());
     a.note_program(30 * MIB).expect("noted");
-    assert_eq!(b.ask(75 * MIB, 75 * MIB).expect("asked"), Asked::Never(5 * MIB));
-    assert_eq!(b.ask(70 * MIB, 75 * MIB).expect("asked"), Asked::Granted(70 * MIB));
-    assert_eq!(b.ask(MIB, MIB).expect("asked"), Asked::Wait { others: false });
+    b.note_program(20 * MIB).expect("noted");
+    assert_eq!(b.ask(60 * MIB, 60 * MIB).expect("asked"), Asked::Never(10 * MIB));
+    // Whoever works may end, and its program with it.
+    assert_eq!(a.ask(MIB, MIB).expect("asked"), Asked::Granted(MIB));
+    assert_eq!(b.ask(60 * MIB, 60 * MIB).expect("asked"), Asked::Wait { others: true });
+    a.give_back(MIB).expect("given back");
+    assert_eq!(b.ask(50 * MIB, 60 * MIB).expect("asked"), Asked::Granted(50 * MIB));
+    drop(a);
+    assert_eq!(b.ask(40 * MIB, 40 * MIB).expect("asked"), Asked::Wait { others: false });
 }
 
 #[test]

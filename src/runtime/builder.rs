@@ -170,11 +170,7 @@ impl Runtime {
             Box::new(Arc::clone(&holders)),
             Box::new(SpillableRung::new(Arc::downgrade(&spill), blocks)),
         ];
-        ladder.put_up(match granted {
-            // What the rest of the process frees makes no room in a permit.
-            Some(_) => own.into(),
-            None => with_the_process(own, &account),
-        });
+        ladder.put_up(with_the_process(own, &account));
         let queue = Arc::new(Queue::default());
         let pressures: [Arc<dyn Pressure>; 2] = [Arc::clone(&ladder) as _, Arc::clone(&queue) as _];
         pressures.iter().for_each(|pressure| account.register(Arc::downgrade(pressure)));

@@ -90,7 +90,10 @@ fn a_list_that_cannot_be_used_is_refused_before_any_work() {
     for (lines, said) in [
         (vec![wtns.clone()], "line 1 has 1 words"),
         (vec!["# nothing".to_owned()], "names no proof"),
-        (vec![format!("{wtns} {{}}/a"), format!("{wtns} {{}}/a")], "two proofs would be written"),
+        (
+            vec![format!("{wtns} {{}}/a"), format!("{wtns} {{}}/a")],
+            "over an input or another output",
+        ),
         (vec![format!("{wtns} {{}}/p {{}}/p")], "cannot share a file"),
     ] {
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
@@ -111,7 +114,7 @@ fn commands_that_share_a_limit_prove_within_it() {
     let out = folder.path().to_str().expect("UTF-8").to_owned();
     let prove = |size: &str| {
         let shared = format!("{name}={size}");
-        let files = ["--zkey", &zkey, "--wtns", &wtns, "--out", &out, "--json"];
+        let files = ["--zkey", &zkey, "--wtns", &wtns, "--out", &out, "--json", "--limit", "1GiB"];
         plimsoll(&[&["prove", "--shared-limit", &shared], &files[..]].concat())
     };
     let report = json(&prove("1GiB"));
