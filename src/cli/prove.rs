@@ -30,6 +30,9 @@ pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
     if let Some((zkey, batch)) = args.files.batch() {
         return super::batch::run(args, zkey, batch);
     }
+    if args.at_once.is_some() {
+        return Err(Failure::Input("--at-once is for batches; name one with --batch".to_owned()));
+    }
     // What may be wrong with the command line is found before a key is made.
     let out = args.files.outputs()?;
     Pictures::check(args)?;

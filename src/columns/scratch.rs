@@ -9,11 +9,9 @@
 
 use crate::error::Error;
 use crate::runtime::Runtime;
-use plimsoll_arena::sync::unpoisoned;
+use plimsoll_arena::sync::{Borrowed, Stock};
 use plimsoll_arena::{PoolVec, Secrecy};
 use plimsoll_swap::frame::HEADER_BYTES;
-use std::ops::{Deref, DerefMut};
-use std::sync::{Condvar, Mutex};
 
 /// A set of buffers.
 pub(super) struct Scratch {
@@ -33,8 +31,7 @@ pub(super) struct Scratches {
     runtime: Runtime,
     secrecy: Secrecy,
     block_bytes: usize,
-    free: Mutex<Vec<Scratch>>,
-    returned: Condvar,
+    sets: Stock<Scratch>,
 }
 
 impl Scratches {
@@ -50,13 +47,7 @@ impl Scratches {
     ) -> Result<Self, Error> {
         let first = Self::make(runtime, secrecy, block_bytes)
             .map_err(|error| runtime.explain("reading a packed file", error))?;
-        Ok(Self {
-            runtime: runtime.clone(),
-            secrecy,
-            block_bytes,
-            free: Mutex::new(vec![first]),
-            returned: Condvar::new(),
-        })
+        Ok(Self { runtime: runtime.clone(), secrecy, block_bytes, sets: Stock::new(vec![first]) })
     }
 
     fn make(
@@ -69,49 +60,13 @@ impl Scratches {
     }
 
     /// Borrows a set: a free one, a new one if there is room, or the next that is given back.
-    pub(super) fn borrow(&self) -> Borrowed<'_> {
-        if let Some(scratch) = unpoisoned(self.free.lock()).pop() {
-            return Borrowed { scratches: self, scratch: Some(scratch) };
+    pub(super) fn borrow(&self) -> Borrowed<'_, Scratch> {
+        if let Some(scratch) = self.sets.try_borrow() {
+            return scratch;
         }
-        // Without the lock: making room may take long.
-        if let Ok(scratch) = Self::make(&self.runtime, self.secrecy, self.block_bytes) {
-            return Borrowed { scratches: self, scratch: Some(scratch) };
-        }
-        let mut free = unpoisoned(self.free.lock());
-        loop {
-            if let Some(scratch) = free.pop() {
-                return Borrowed { scratches: self, scratch: Some(scratch) };
-            }
-            free = unpoisoned(self.returned.wait(free));
-        }
-    }
-}
-
-/// A borrowed set; it goes back when dropped.
-pub(super) struct Borrowed<'a> {
-    scratches: &'a Scratches,
-    scratch: Option<Scratch>,
-}
-
-impl Deref for Borrowed<'_> {
-    type Target = Scratch;
-
-    fn deref(&self) -> &Scratch {
-        self.scratch.as_ref().unwrap_or_else(|| unreachable!("taken only when dropped"))
-    }
-}
-
-impl DerefMut for Borrowed<'_> {
-    fn deref_mut(&mut self) -> &mut Scratch {
-        self.scratch.as_mut().unwrap_or_else(|| unreachable!("taken only when dropped"))
-    }
-}
-
-impl Drop for Borrowed<'_> {
-    fn drop(&mut self) {
-        if let Some(scratch) = self.scratch.take() {
-            unpoisoned(self.scratches.free.lock()).push(scratch);
-            self.scratches.returned.notify_one();
+        match Self::make(&self.runtime, self.secrecy, self.block_bytes) {
+            Ok(scratch) => self.sets.lend(scratch),
+            Err(_) => self.sets.borrow(),
         }
     }
 }

@@ -9,9 +9,7 @@
 
 use crate::backend::AlignedBytes;
 use crate::frame::FRAME_ALIGN_BYTES;
-use plimsoll_arena::sync::unpoisoned;
-use std::ops::{Deref, DerefMut};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use plimsoll_arena::sync::Stock;
 use zeroize::Zeroize;
 
 /// Raw bytes of a vector that make one frame, at most, where they go through a buffer.
@@ -44,69 +42,15 @@ impl Scratch {
     }
 }
 
-/// The sets of one store.
-pub(crate) struct Scratches {
-    free: Mutex<Vec<Scratch>>,
-    returned: Condvar,
+/// Makes the sets of one store; at least one.
+pub(crate) fn sets(count: usize) -> Stock<Scratch> {
+    Stock::new((0..count.max(1)).map(|_| Scratch::new()).collect())
 }
 
-impl Scratches {
-    pub(crate) fn new(count: usize) -> Self {
-        let free = (0..count.max(1)).map(|_| Scratch::new()).collect();
-        Self { free: Mutex::new(free), returned: Condvar::new() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Scratch>> {
-        unpoisoned(self.free.lock())
-    }
-
-    /// Borrows a set, waiting for one if all are in use.
-    pub(crate) fn borrow(&self) -> Borrowed<'_> {
-        let mut free = self.lock();
-        loop {
-            if let Some(scratch) = free.pop() {
-                return Borrowed { scratches: self, scratch: Some(scratch) };
-            }
-            free = unpoisoned(self.returned.wait(free));
-        }
-    }
-}
-
-impl Drop for Scratches {
+impl Drop for Scratch {
     /// Wipes what may be a witness.
     fn drop(&mut self) {
-        for scratch in self.lock().iter_mut() {
-            scratch.frame.zeroize();
-            scratch.encoded.zeroize();
-        }
-    }
-}
-
-/// A borrowed set; it goes back when dropped.
-pub(crate) struct Borrowed<'a> {
-    scratches: &'a Scratches,
-    scratch: Option<Scratch>,
-}
-
-impl Deref for Borrowed<'_> {
-    type Target = Scratch;
-
-    fn deref(&self) -> &Scratch {
-        self.scratch.as_ref().unwrap_or_else(|| unreachable!("taken only when dropped"))
-    }
-}
-
-impl DerefMut for Borrowed<'_> {
-    fn deref_mut(&mut self) -> &mut Scratch {
-        self.scratch.as_mut().unwrap_or_else(|| unreachable!("taken only when dropped"))
-    }
-}
-
-impl Drop for Borrowed<'_> {
-    fn drop(&mut self) {
-        if let Some(scratch) = self.scratch.take() {
-            self.scratches.lock().push(scratch);
-            self.scratches.returned.notify_one();
-        }
+        self.frame.zeroize();
+        self.encoded.zeroize();
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! [`Lock`] and [`Signal`] may be used inside `malloc`, and while a page fault is being served:
 //! they neither allocate, format nor poison. Where a mutex of `std` will do, [`unpoisoned`] goes on
-//! past a panic of an earlier holder.
+//! past a panic of an earlier holder, and [`Stock`] lends out what there are few of.
 //!
 //! Under `--cfg loom` the atomics are loom's and the futex is `futex_model`, so that what is built
 //! on them is model-checked as it is: `scripts/ci.sh loom`. Loom's atomics cannot be made in a
@@ -23,11 +23,13 @@ mod lock;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod signal;
+mod stock;
 
 #[cfg(loom)]
 use futex_model as futex;
 pub use lock::{Guard, Lock, NoHook, OnPanic};
 pub use signal::Signal;
+pub use stock::{Borrowed, Stock};
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};

@@ -5,7 +5,7 @@ use super::inner::{Encryption, Inner, SpillTier, StoreCounters};
 use crate::Error;
 use crate::backend::Backend;
 use crate::file::RamDisk;
-use crate::scratch::Scratches;
+use crate::scratch;
 use crate::seal::Key;
 use crate::space::FileSpace;
 use plimsoll_arena::Ledger;
@@ -127,7 +127,7 @@ impl StoreBuilder {
             backend,
             space: Mutex::new(FileSpace::new(self.quota_bytes.unwrap_or(u64::MAX))),
             key: (self.encryption == Encryption::On).then(Key::draw).transpose()?,
-            scratches: Scratches::new(self.io_threads.unwrap_or(IO_THREADS).saturating_add(1)),
+            scratches: scratch::sets(self.io_threads.unwrap_or(IO_THREADS).saturating_add(1)),
             poison: Mutex::new(None),
             packed_limit_bytes: self.packed_limit_bytes.unwrap_or(usize::MAX),
             packed_bytes: AtomicUsize::new(0),

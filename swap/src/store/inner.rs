@@ -7,10 +7,11 @@ use crate::backend::{Backend, Kept};
 use crate::file::{RamDisk, SpillFile};
 use crate::kernel_swap::KernelSwap;
 use crate::mapped::MappedFile;
-use crate::scratch::Scratches;
+use crate::scratch::Scratch;
 use crate::seal::Key;
 use crate::space::FileSpace;
 use plimsoll_arena::Ledger;
+use plimsoll_arena::sync::Stock;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
@@ -122,7 +123,7 @@ pub(super) struct Inner {
     pub(super) backend: Option<Arc<dyn Backend>>,
     pub(super) space: Mutex<FileSpace>,
     pub(super) key: Option<Key>,
-    pub(super) scratches: Scratches,
+    pub(super) scratches: Stock<Scratch>,
     pub(super) poison: Mutex<Option<Error>>,
     pub(super) packed_limit_bytes: usize,
     pub(super) packed_bytes: AtomicUsize,
