@@ -48,6 +48,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
+/// How often a reclaim point climbs while it is short and each climb frees something.
+const CLIMBS_MAX: u32 = 8;
+
 /// Hears what a runtime does, on the thread that does it.
 pub(crate) trait Observer: Send + Sync {
     /// A stage begins, with its reclaim point; `began` is what [`Observer::stage_ended`] is told.
@@ -274,8 +277,17 @@ impl Runtime {
             ledger.counted_bytes().saturating_add(need).saturating_sub(ledger.limit_bytes())
         };
         ledger.sample();
-        let freed = self.inner.ladder.climb(short(ledger), Cause::Point);
-        ledger.sample();
+        let mut freed = Freed::default();
+        // Vectors that a climb packs are on the heap afterwards, and what they leave there is for
+        // the last rung: climb again, until nothing comes of it.
+        for _climb in 0..CLIMBS_MAX {
+            let more = self.inner.ladder.climb(short(ledger), Cause::Point);
+            ledger.sample();
+            freed.append(&more);
+            if short(ledger) == 0 || more.total_bytes() == 0 {
+                break;
+            }
+        }
         let short_bytes = short(ledger) as u64;
         tracing::debug!(
             name,

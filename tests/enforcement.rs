@@ -161,6 +161,39 @@ fn holders_come_after_cached_blocks_and_leave_by_being_dropped() {
     assert!(!runtime.held().iter().any(|held| held.name == "a cache"));
 }
 
+/// Vectors of which one goes at a time, to the pool's free list.
+struct Spare(Mutex<Vec<plimsoll_arena::PoolVec<u8>>>);
+
+impl Holder for Spare {
+    fn name(&self) -> &str {
+        "spare vectors"
+    }
+    fn held_bytes(&self) -> usize {
+        self.0.try_lock().map_or(0, |spare| spare.iter().map(|vector| vector.len()).sum())
+    }
+    fn reclaim(&self, _target: usize) -> usize {
+        self.0.try_lock().map_or(0, |mut spare| spare.pop().map_or(0, |vector| vector.len()))
+    }
+}
+
+#[test]
+fn a_reclaim_point_climbs_again_for_what_the_last_climb_left() {
+    let _alone = alone();
+    let runtime = Runtime::builder().own_limit().build().expect("runtime");
+    let vector = || runtime.pool().try_filled::<u8>(16 * MIB, 7).expect("memory");
+    let spare: Arc<dyn Holder> = Arc::new(Spare(Mutex::new(vec![vector(), vector(), vector()])));
+    runtime.register(&spare);
+    leave(&runtime, 0);
+    // A vector that goes is on the free list afterwards, which was climbed before it went.
+    let report = runtime.reclaim_point("heavy", 24 << 20);
+    assert_eq!(report.short_bytes, 0, "{report:?}");
+    assert_eq!(report.freed.by("cached blocks"), 32 << 20, "{report:?}");
+    assert_eq!(report.freed.rungs().filter(|(name, _)| *name == "holders").count(), 1);
+    // It ends where nothing is left.
+    let report = runtime.reclaim_point("heavier", 256 << 20);
+    assert!(report.short_bytes > 0 && spare.held_bytes() == 0, "{report:?}");
+}
+
 #[test]
 fn the_same_calls_give_the_same_actions() {
     let _alone = alone();

@@ -161,15 +161,15 @@ impl Default for Enforcement {
     }
 }
 
-/// How often each path had to act.
+/// How often each path climbed the ladder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EnforcementCounts {
-    /// Charges that climbed.
+    /// Climbs for charges.
     pub at_charge: u64,
-    /// Reclaim points that climbed.
+    /// Climbs at reclaim points. One that is still short climbs again.
     pub at_reclaim_point: u64,
-    /// Changes of the limit that climbed.
+    /// Climbs for a changed limit.
     pub when_lowered: u64,
     /// Charges or reclaim points that the thrash guard kept from climbing.
     pub stopped_by_thrash_guard: u64,
@@ -177,7 +177,8 @@ pub struct EnforcementCounts {
     pub over_limit: u64,
 }
 
-/// Bytes freed by each rung that freed any, in the ladder's order.
+/// Bytes freed by each rung that freed any, in the order in which they began to: of one climb, the
+/// ladder's order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Freed(Vec<(&'static str, u64)>);
 
@@ -195,15 +196,22 @@ impl Freed {
         self.0.iter().find(|(name, _)| *name == rung).map_or(0, |(_, bytes)| *bytes)
     }
 
-    /// Returns the rungs that freed anything, with their bytes, in the ladder's order.
+    /// Returns the rungs that freed anything, with their bytes, in the same order.
     pub fn rungs(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.0.iter().copied()
     }
 
-    fn add(&mut self, rung: &'static str, bytes: usize) {
-        if bytes > 0 {
-            self.0.push((rung, bytes as u64));
+    fn add(&mut self, rung: &'static str, bytes: u64) {
+        match self.0.iter_mut().find(|(name, _)| *name == rung) {
+            Some((_, sum)) => *sum = sum.saturating_add(bytes),
+            None if bytes > 0 => self.0.push((rung, bytes)),
+            None => {}
         }
+    }
+
+    /// Adds what another climb freed.
+    pub(crate) fn append(&mut self, more: &Self) {
+        more.rungs().for_each(|(rung, bytes)| self.add(rung, bytes));
     }
 }
 
@@ -375,7 +383,7 @@ impl Ladder {
             let bytes = rung.reclaim(target - total, &climb);
             total = total.saturating_add(bytes).min(usize::MAX / 2);
             climb.rest_freed += if rung.frees() == Frees::Rest { bytes } else { 0 };
-            freed.add(rung.name(), bytes);
+            freed.add(rung.name(), bytes as u64);
         }
         if let Some(lost) = guard.climbed(started, Instant::now()) {
             guard.tell(&lost, format_args!("raise it; `OnThrash::FailFast` refuses instead"));
