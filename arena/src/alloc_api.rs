@@ -1,17 +1,17 @@
 //! The pool as an `Allocator` of allocator-api2 0.2, for hashbrown, bumpalo and others.
 //!
-//! Requests of a granule (64 KiB) and more become blocks and are charged softly. Smaller requests
+//! Requests of 8 KiB and more become blocks and are charged softly. Smaller requests
 //! go to the global allocator. The layout and the address of a pointer tell where to free it.
 
 use crate::ledger::Charge;
 use crate::pool::Pool;
-use crate::size::GRANULE_BYTES;
+use crate::size::POOLED_BYTES_MIN;
 use allocator_api2::alloc::{AllocError, Allocator, Global, Layout};
 use std::ptr::NonNull;
 
 /// Blocks are aligned to an OS page; a larger alignment is the global allocator's.
 fn is_block(layout: Layout) -> bool {
-    layout.size() >= GRANULE_BYTES && layout.align() <= 4096
+    layout.size() >= POOLED_BYTES_MIN && layout.align() <= 4096
 }
 
 // SAFETY: a block stays valid until it is released, clones share the pool, and a pool outlives its

@@ -219,7 +219,7 @@ impl Bump {
     fn add_chunk(&self, bytes: usize) -> Result<(), Error> {
         let held = self.held_bytes();
         let room = self.limit_bytes.saturating_sub(held);
-        // A chunk below a granule would come from the heap, without a page's alignment.
+        // A short chunk would come from the heap, without a page's alignment.
         let needed = bytes.next_multiple_of(CHUNK_ALIGN).max(CHUNK_BYTES_MIN);
         if needed > room {
             return Err(Error::BumpLimit { asked_bytes: bytes, limit_bytes: self.limit_bytes });

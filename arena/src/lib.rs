@@ -7,9 +7,9 @@
 //! |---|---|---|
 //! | OS page | the kernel's unit; never just "page" | 4 KiB |
 //! | huge page | what the kernel maps at once where asked | 2 MiB |
-//! | granule | the step of the address table, and the smallest block | 64 KiB |
+//! | granule | the step of the address table | 64 KiB |
 //! | region | one reserved range of addresses | 64 x the machine's memory |
-//! | block | what a vector lives in: one size class, never split | 64 KiB to 4 TiB |
+//! | block | what a vector lives in: one size class, never split | 32 KiB to 4 TiB |
 //! | class | a size of block; eight a doubling | |
 //! | touched | bytes of a block that may be resident | |
 //! | dirty | bytes of a block that may be other than zero | |

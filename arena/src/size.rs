@@ -1,9 +1,9 @@
 //! Size classes: which block a request gets, and how many of its bytes become resident.
 //!
 //! ```text
-//!   bytes   64 KiB  72  80  88  96 104 112 120  128 KiB  144 ...          2 MiB   2.25 MiB ...
-//!   class        0   1   2   3   4   5   6   7        8    9                 40         41
-//!   stride  64 KiB 128 128 128 128 128 128 128  128 KiB  192           2 MiB      4 MiB
+//!   bytes   32 KiB  36  40  44  48  52  56  60  64 KiB   72 ...          2 MiB   2.25 MiB ...
+//!   class        0   1   2   3   4   5   6   7       8    9                 48         49
+//!   stride  64 KiB  64  64  64  64  64  64  64  64 KiB  128           2 MiB      4 MiB
 //! ```
 //!
 //! There are eight classes for each doubling. So a block is at most 12.5 % larger than the request,
@@ -18,9 +18,15 @@
 //!
 //! Everything here is arithmetic on numbers: no memory, no state.
 
-/// Smallest block, and the step of the address table. 64 KiB: below it an ordinary allocator has
-/// nothing to lose by a page fault; above it a table entry per step costs 0.02 % of the memory.
+/// The step of the address table: an entry for each costs 0.02 % of the memory.
 pub const GRANULE_BYTES: usize = 64 << 10;
+
+/// The smallest class. Eight classes below it could not differ by whole pages.
+pub const BLOCK_BYTES_MIN: usize = 32 << 10;
+
+/// Vectors from this length on have a block, others live on the ordinary heap. A heap keeps holes
+/// where vectors of a few pages were, on each thread, and no limit knows whose they are.
+pub const POOLED_BYTES_MIN: usize = 8 << 10;
 
 /// The unit in which touched bytes are recorded: the smallest page of the machines we run on.
 pub const UNIT_BYTES: usize = 4 << 10;
@@ -31,17 +37,18 @@ pub const HUGE_BYTES: usize = 2 << 20;
 /// Classes a doubling: 8 keeps the worst rounding at 12.5 %.
 const CLASSES_PER_DOUBLING: usize = 8;
 
-const GRANULE_LOG2: usize = GRANULE_BYTES.trailing_zeros() as usize;
+const MIN_LOG2: usize = BLOCK_BYTES_MIN.trailing_zeros() as usize;
 
 /// Largest block: 4 TiB. A request above it is an arithmetic mistake in the caller.
 pub const BLOCK_BYTES_MAX: usize = 1 << 42;
 
 /// Number of size classes.
 pub const CLASS_COUNT: usize =
-    (BLOCK_BYTES_MAX.trailing_zeros() as usize - GRANULE_LOG2) * CLASSES_PER_DOUBLING + 1;
+    (BLOCK_BYTES_MAX.trailing_zeros() as usize - MIN_LOG2) * CLASSES_PER_DOUBLING + 1;
 
 const _: () = assert!(CLASS_COUNT <= u8::MAX as usize, "a class index is stored in a byte");
-const _: () = assert!(GRANULE_BYTES / CLASSES_PER_DOUBLING >= UNIT_BYTES);
+const _: () = assert!(BLOCK_BYTES_MIN / CLASSES_PER_DOUBLING >= UNIT_BYTES);
+const _: () = assert!(BLOCK_BYTES_MIN <= GRANULE_BYTES && POOLED_BYTES_MIN <= BLOCK_BYTES_MIN);
 const _: () = assert!(HUGE_BYTES.is_multiple_of(GRANULE_BYTES));
 const _: () = assert!(GRANULE_BYTES.is_multiple_of(UNIT_BYTES));
 
@@ -56,21 +63,21 @@ pub(crate) fn class_of(bytes: usize) -> Option<Class> {
     if bytes > BLOCK_BYTES_MAX {
         return None;
     }
-    if bytes <= GRANULE_BYTES {
+    if bytes <= BLOCK_BYTES_MIN {
         return Some(Class(0));
     }
     // bytes is in (2^k, 2^(k+1)]; the step between classes there is 2^k / 8.
     let k = (bytes - 1).ilog2() as usize;
     let step = (1usize << k) / CLASSES_PER_DOUBLING;
     let rank = (bytes - (1 << k)).div_ceil(step);
-    Some(Class(((k - GRANULE_LOG2) * CLASSES_PER_DOUBLING + rank) as u8))
+    Some(Class(((k - MIN_LOG2) * CLASSES_PER_DOUBLING + rank) as u8))
 }
 
 /// Returns the usable bytes of a block of `class`.
 #[inline]
 pub(crate) fn class_bytes(class: Class) -> usize {
     let index = class.0 as usize;
-    let base = GRANULE_BYTES << (index / CLASSES_PER_DOUBLING);
+    let base = BLOCK_BYTES_MIN << (index / CLASSES_PER_DOUBLING);
     base + (index % CLASSES_PER_DOUBLING) * (base / CLASSES_PER_DOUBLING)
 }
 
@@ -107,12 +114,12 @@ pub(crate) fn committed_bytes(class: Class, bytes: usize, page_bytes: usize) -> 
 }
 
 /// Returns how many bytes a vector of `bytes` may make resident: the block's committed bytes, or
-/// `bytes` themselves below a granule, where the ordinary heap serves. For planning; for an
-/// impossible size it returns that size.
+/// `bytes` themselves below [`POOLED_BYTES_MIN`], where the ordinary heap serves. For planning; for
+/// an impossible size it returns that size.
 #[must_use]
 pub fn vector_bytes(bytes: usize) -> usize {
     match class_of(bytes) {
-        Some(class) if bytes >= GRANULE_BYTES => committed_bytes(class, bytes, UNIT_BYTES),
+        Some(class) if bytes >= POOLED_BYTES_MIN => committed_bytes(class, bytes, UNIT_BYTES),
         _ => bytes,
     }
 }

@@ -1,8 +1,8 @@
 //! `PoolVec`: a vector in a block of a pool. When it is dropped, the block returns to the pool.
 //!
 //! It is a `Vec` for `Copy` elements. It derefs to a slice and grows by doubling, in place where
-//! the block has room. Below one granule (64 KiB) it uses the ordinary heap, because a small vector
-//! gains nothing from a block.
+//! the block has room. Below 8 KiB ([`POOLED_BYTES_MIN`](crate::size::POOLED_BYTES_MIN)) it uses
+//! the ordinary heap, because a small vector gains nothing from a block.
 //!
 //! Invariants: `len <= capacity`; the first `len` elements are initialised; `written` is the
 //! largest `len` so far, and this vector has written nothing past it (so the pool learns which
@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::ledger::Charge;
 use crate::plain::Plain;
 use crate::pool::{Block, Inner, Pool, Prefault, Secrecy, fill_zero};
-use crate::size::{BLOCK_BYTES_MAX, GRANULE_BYTES};
+use crate::size::{BLOCK_BYTES_MAX, POOLED_BYTES_MIN};
 use std::alloc::Layout;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
@@ -93,7 +93,7 @@ impl<T: Copy> PoolVec<T> {
         let bytes = Self::bytes_of(capacity)?;
         let (start, home) = if bytes == 0 {
             (NonNull::dangling(), Home::Nowhere)
-        } else if bytes < GRANULE_BYTES {
+        } else if bytes < POOLED_BYTES_MIN {
             (heap_alloc(Self::layout(capacity))?.cast(), Home::Heap)
         } else {
             let block = pool.acquire(bytes, charge, prefault)?;

@@ -169,7 +169,7 @@ fn has_room(pool: &Pool) -> bool {
 /// What holds whenever no call is under way.
 fn assert_identities(pool: &Pool, tenants: &[Box<dyn Tenant>]) {
     let stats = pool.stats();
-    let asked: usize = tenants.iter().map(|t| t.range().len()).filter(|b| *b >= 64 << 10).sum();
+    let asked: usize = tenants.iter().map(|t| t.range().len()).filter(|b| *b >= 8 << 10).sum();
     assert_eq!(stats.allocated_bytes, asked);
     assert_eq!(stats.live_bytes + stats.cached_bytes, stats.held_bytes);
     assert_eq!(pool.ledger().held_bytes(), stats.held_bytes);

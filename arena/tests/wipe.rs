@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 const SECRET: u64 = 0xa5a5_a5a5_a5a5_a5a5;
 
 /// No other allocation of this test has an odd size in this range.
-const HEAP_BYTES: usize = 41_000;
+const HEAP_BYTES: usize = 7_919;
 
 /// Pages of the secret in memory of `HEAP_BYTES` as it was freed.
 static FREED_SECRETS: AtomicUsize = AtomicUsize::new(0);

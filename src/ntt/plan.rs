@@ -22,8 +22,7 @@
 //! its read and its write whichever it is. When all are kept nothing is written.
 //!
 //! A size too small for the budget is refused with the smallest budget that does, where blocks are
-//! [`BLOCK_BYTES_MIN`]: smaller ones would live on the heap, where no limit sees them. Only
-//! vectors below 4 MiB have smaller ones, for the sake of the second cap.
+//! [`BLOCK_BYTES_MIN`]. Only vectors below 4 MiB have smaller ones, for the sake of the second cap.
 
 use super::twiddle_len;
 use crate::tiles::Layout;
@@ -32,7 +31,7 @@ use std::fmt;
 /// Blocks at most: 4 MiB. The disk's speed is reached at 2 MiB (docs/ntt.md).
 pub const BLOCK_BYTES_MAX: usize = 4 << 20;
 
-/// Blocks at least: 64 KiB, a granule of the pool.
+/// Blocks at least: 64 KiB. Several such reads at a time still come to most of a disk's speed.
 pub const BLOCK_BYTES_MIN: usize = 64 << 10;
 
 /// Blocks of a stripe at least, where the vector is long enough: they are copied side by side.
