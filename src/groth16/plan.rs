@@ -59,9 +59,14 @@ pub const THREAD_BYTES: usize = if cfg!(debug_assertions) { 128 << 10 } else { 8
 /// What a thread has of that before it works.
 const IDLE_THREAD_BYTES: usize = 16 << 10;
 
-/// What is used out of core besides: the buffers of the usual two I/O threads and of who waits for
-/// them, stacks, and books of what is away.
-const SPILL_BYTES: usize = 3 * SCRATCH_BYTES + (3 << 19);
+/// Sets of buffers of the usual two I/O threads and of who waits for them.
+const SCRATCH_SETS: usize = 3;
+
+/// What a set takes for the heads of frames.
+const HEADS_BYTES: usize = 16 << 10;
+
+/// What is used out of core besides: stacks, and books of what is away.
+const SPILL_BYTES: usize = if cfg!(debug_assertions) { 3 << 18 } else { 3 << 17 };
 
 /// What a heap arena keeps out of core, and the most arenas that the C library makes for two cores.
 const SPILL_ARENA_BYTES: usize = 64 << 10;
@@ -134,15 +139,19 @@ impl ProofPlan {
         limit_bytes: usize,
         threads: usize,
     ) -> Result<Self, PlanError> {
-        let room = limit_bytes.saturating_sub(base_bytes(used_bytes, threads, true));
         let log_n = shape.domain_size.max(2).ilog2();
         let split = |budget| NttPlan::for_vectors(log_n, size_of::<Fr>(), QUOTIENT_VECTORS, budget);
-        let mut budget = room.saturating_sub(needs::matrix_bytes(shape, 1, threads));
+        let room = |segment_len| {
+            limit_bytes.saturating_sub(base_bytes(used_bytes, threads, Some(segment_len)))
+        };
+        let matrices = needs::matrix_bytes(shape, 1, threads);
+        let mut budget = room(SEGMENT_LEN_MIN).saturating_sub(matrices);
         loop {
             let (found, is_smallest) = match split(budget) {
                 Err(PlanError::Budget { smallest_bytes, .. }) => (split(smallest_bytes)?, true),
                 other => (other?, false),
             };
+            let room = room(segment_len(shape, &found));
             let plan = Self::with(shape, used_bytes, sizes_for(shape, found, room, threads));
             if is_smallest || plan.minimum_bytes() <= limit_bytes {
                 return Ok(plan);
@@ -164,7 +173,8 @@ impl ProofPlan {
                 moved: needs::moved(shape, name, &sizes),
             })
             .collect();
-        let base_bytes = base_bytes(used_bytes, sizes.threads, sizes.split.is_some());
+        let pieces = sizes.split.is_some().then_some(sizes.segment_len);
+        let base_bytes = base_bytes(used_bytes, sizes.threads, pieces);
         Self { base_bytes, sizes, stages }
     }
 
@@ -363,11 +373,16 @@ impl ProofPlan {
     }
 }
 
+/// Variables of a segment that goes with a split: as long as a stripe.
+fn segment_len(shape: &Shape, split: &NttPlan) -> usize {
+    let stripe_len = split.stripe_bytes() / size_of::<Fr>();
+    stripe_len.max(SEGMENT_LEN_MIN).min(shape.variables.max(1))
+}
+
 /// Chooses the lengths that go with a split: a segment as long as a stripe, and the largest chunks
 /// and buckets that fit beside it in `room`.
 fn sizes_for(shape: &Shape, split: NttPlan, room: usize, threads: usize) -> Sizes {
-    let stripe_len = split.stripe_bytes() / size_of::<Fr>();
-    let segment_len = stripe_len.max(SEGMENT_LEN_MIN).min(shape.variables.max(1));
+    let segment_len = segment_len(shape, &split);
     let mut sizes = Sizes {
         threads,
         chunk_len: CHUNK_LEN_MAX,
@@ -400,15 +415,21 @@ fn batch_len(threads: usize) -> usize {
 }
 
 /// Of two guesses the larger one: one from what the process uses by now, and one for programs like
-/// the command, which does not depend on when it was asked.
-fn base_bytes(used_bytes: usize, threads: usize, out_of_core: bool) -> usize {
+/// the command, which does not depend on when it was asked. Out of core, where the longest vectors
+/// that leave are segments of `segment_len` variables, buffers are used for as much of them.
+fn base_bytes(used_bytes: usize, threads: usize, segment_len: Option<usize>) -> usize {
     let of_threads = |bytes: usize| threads.saturating_mul(bytes);
     let grown = used_bytes
         .saturating_add(GROWTH_BYTES)
         .saturating_add(of_threads(THREAD_BYTES - IDLE_THREAD_BYTES));
     let program = PROGRAM_BYTES.saturating_add(of_threads(THREAD_BYTES));
-    let spill = SPILL_BYTES + threads.min(ARENAS_MAX) * SPILL_ARENA_BYTES;
-    grown.max(program).saturating_add(if out_of_core { spill } else { 0 })
+    let spill = |segment_len: usize| {
+        let buffers = segment_len.saturating_mul(2 * size_of::<Fr>()).saturating_add(HEADS_BYTES);
+        SCRATCH_SETS * buffers.min(SCRATCH_BYTES)
+            + SPILL_BYTES
+            + threads.min(ARENAS_MAX) * SPILL_ARENA_BYTES
+    };
+    grown.max(program).saturating_add(segment_len.map_or(0, spill))
 }
 
 /// Returns what a plan for `runtime` takes as used before the first stage, for `threads` threads:
