@@ -416,7 +416,8 @@ fn batch_len(threads: usize) -> usize {
 
 /// Of two guesses the larger one: one from what the process uses by now, and one for programs like
 /// the command, which does not depend on when it was asked. Out of core, where the longest vectors
-/// that leave are segments of `segment_len` variables, buffers are used for as much of them.
+/// that leave are segments of `segment_len` variables, a set of buffers is used for as much: what a
+/// segment packs to, and its frame, together at most.
 fn base_bytes(used_bytes: usize, threads: usize, segment_len: Option<usize>) -> usize {
     let of_threads = |bytes: usize| threads.saturating_mul(bytes);
     let grown = used_bytes
@@ -424,7 +425,7 @@ fn base_bytes(used_bytes: usize, threads: usize, segment_len: Option<usize>) -> 
         .saturating_add(of_threads(THREAD_BYTES - IDLE_THREAD_BYTES));
     let program = PROGRAM_BYTES.saturating_add(of_threads(THREAD_BYTES));
     let spill = |segment_len: usize| {
-        let buffers = segment_len.saturating_mul(2 * size_of::<Fr>()).saturating_add(HEADS_BYTES);
+        let buffers = segment_len.saturating_mul(size_of::<Fr>()).saturating_add(HEADS_BYTES);
         SCRATCH_SETS * buffers.min(SCRATCH_BYTES)
             + SPILL_BYTES
             + threads.min(ARENAS_MAX) * SPILL_ARENA_BYTES
