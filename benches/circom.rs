@@ -86,7 +86,7 @@ fn main() {
 
 /// A tiny circuit, in core and under the smallest limit: that the bench works.
 fn smoke() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/circom");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/circom");
     let case = Case { name: "multiplier".into(), folder };
     let smallest = case.smallest();
     let runs = [None, Some(smallest)].map(|limit| case.prove(limit));
@@ -99,7 +99,7 @@ fn fixture(kind: &str, log_n: u32) -> Result<Case, String> {
     let folder = std::env::var_os("PLIMSOLL_CIRCOM")
         .map_or_else(|| peers::cache().join("circom-bench"), PathBuf::from);
     let folder = folder.join(format!("{kind}-{log_n}"));
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/circom-fixtures.sh");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/circom-fixtures.sh");
     let made = Command::new(script)
         .args(["bench", kind, &log_n.to_string()])
         .arg(&folder)

@@ -134,9 +134,10 @@ job_loom() {
         cargo test -p plimsoll-arena --lib loom_tests
 }
 
-# package WORD...: packages every crate. What a crate leaves out of its package is no news.
+# package WORD...: packages every crate that is published. What a crate leaves out is no news.
 package() {
-    cargo package --workspace --allow-dirty "$@" 2> >(grep -v 'is not included in the' >&2)
+    cargo package --workspace --exclude plimsoll-benches \
+        --allow-dirty "$@" 2> >(grep -v 'is not included in the' >&2)
 }
 
 job_package() {

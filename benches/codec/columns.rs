@@ -30,7 +30,6 @@ const GOLDILOCKS: u64 = 0xffff_ffff_0000_0001;
 const PADDING: u64 = 77;
 
 /// Compressions of the built-in circuit: 2^16 variables, 2 MiB.
-#[cfg(feature = "groth16")]
 const COMPRESSIONS: usize = 2;
 
 /// A column of lanes.
@@ -42,8 +41,17 @@ pub(crate) struct Column {
 
 /// The names of all columns.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    let built_in = cfg!(feature = "groth16").then_some("sha256-witness");
-    let large = ["bits", "bytes", "u16", "u32", "counter", "padded", "constant", "uniform"];
+    let large = [
+        "bits",
+        "bytes",
+        "u16",
+        "u32",
+        "counter",
+        "padded",
+        "constant",
+        "uniform",
+        "sha256-witness",
+    ];
     let small = [
         "goldilocks-u16",
         "goldilocks-uniform",
@@ -51,7 +59,7 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
         "babybear-u16",
         "babybear-uniform",
     ];
-    large.into_iter().chain(built_in).chain(small)
+    large.into_iter().chain(small)
 }
 
 /// Makes the column of this name.
@@ -87,7 +95,6 @@ pub(crate) fn make(name: &'static str, lanes: usize) -> Column {
             (0..lanes).map(value).map(Fr::from).collect()
         }
         "constant" => vec![Fr::from(PADDING); lanes],
-        #[cfg(feature = "groth16")]
         "sha256-witness" => witness(),
         _ => (0..lanes).map(|_| Fr::rand(&mut rng)).collect(),
     };
@@ -103,7 +110,6 @@ fn column(name: &'static str, spec: LaneSpec, from: &[u8]) -> Column {
 }
 
 /// What the chain of SHA-256 assigns: mostly bits, between packed words and sums.
-#[cfg(feature = "groth16")]
 fn witness() -> Vec<Fr> {
     use ark_relations::gr1cs::{ConstraintSynthesizer, ConstraintSystem, SynthesisMode};
     use plimsoll::groth16::circuit::Sha256Chain;

@@ -223,7 +223,7 @@ impl Parquet {
         if table.element_bytes == 1 {
             return Err("a text is no column of numbers".to_owned());
         }
-        let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/parquet");
+        let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("parquet");
         let program = package.join("target/release/plimsoll-parquet");
         if !program.is_file() {
             let manifest = "benches/parquet/Cargo.toml";

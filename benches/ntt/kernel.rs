@@ -68,7 +68,7 @@ fn figure(line: &str, name: &str) -> f64 {
 }
 
 fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/capped.sh")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/capped.sh")
 }
 
 /// Runs the in-core transform of `case` on `swap`, for `cap_seconds` at most.
