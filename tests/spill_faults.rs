@@ -4,13 +4,10 @@
 
 use plimsoll::Runtime;
 use plimsoll::spill::{Hint, SpillOptions, Spillable};
-use plimsoll_swap::Error;
-use plimsoll_swap::backend::{Backend, Fault, FaultPlan, Faulty, Memory};
-use plimsoll_swap::extent::Extent;
+use plimsoll_swap::backend::{Fault, FaultPlan, Faulty, Memory};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -67,52 +64,15 @@ fn refused(runtime: &Runtime, bytes: usize) -> String {
     runtime.explain("test", asked.expect_err("more than the limit")).to_string()
 }
 
-/// A disk in memory whose writes wait while it is shut.
-struct Gate {
-    memory: Memory,
-    is_open: Mutex<bool>,
-    opened: Condvar,
-    waiting: AtomicUsize,
-}
-
-impl Gate {
-    fn new() -> Arc<Self> {
-        let (is_open, waiting) = (Mutex::new(true), AtomicUsize::new(0));
-        let memory = Memory::new(64 << 20);
-        Arc::new(Self { memory, is_open, opened: Condvar::new(), waiting })
-    }
-
-    fn set(&self, open: bool) {
-        *self.is_open.lock().expect("no panic under it") = open;
-        self.opened.notify_all();
-    }
-}
-
-impl Backend for Gate {
-    fn read_at(&self, offset_bytes: u64, out: &mut [u8]) -> Result<(), Error> {
-        self.memory.read_at(offset_bytes, out)
-    }
-    fn write_at(&self, offset_bytes: u64, bytes: &[u8]) -> Result<(), Error> {
-        let open = self.is_open.lock().expect("no panic under it");
-        self.waiting.fetch_add(usize::from(!*open), Ordering::Relaxed);
-        drop(self.opened.wait_while(open, |open| !*open).expect("no panic under it"));
-        self.memory.write_at(offset_bytes, bytes)
-    }
-    fn reserve(&self, extent: Extent) -> Result<(), Error> {
-        self.memory.reserve(extent)
-    }
-    fn release(&self, extent: Extent) -> Result<(), Error> {
-        self.memory.release(extent)
-    }
-    fn len_bytes(&self) -> u64 {
-        self.memory.len_bytes()
-    }
+/// A disk in memory, without a fault until it is shut.
+fn disk() -> Arc<Faulty<Memory>> {
+    Arc::new(Faulty::new(Memory::new(64 << 20), FaultPlan::NEVER))
 }
 
 #[test]
 fn written_back_vectors_leave_without_the_ladder() {
     let _alone = alone();
-    let runtime = runtime(SpillOptions::packed_only().backend(Gate::new()));
+    let runtime = runtime(SpillOptions::packed_only().backend(disk()));
     let vectors: Vec<_> = (0..8).map(|seed| vector(&runtime, seed)).collect();
     vectors.iter().for_each(Spillable::write_back);
     assert!(vectors.iter().all(Spillable::is_resident), "with room nothing leaves");
@@ -131,7 +91,7 @@ fn written_back_vectors_leave_without_the_ladder() {
 #[test]
 fn a_vector_that_is_dropped_is_not_read_ahead() {
     let _alone = alone();
-    let disk = Gate::new();
+    let disk = disk();
     let options = SpillOptions::packed_only().backend(disk.clone()).io_threads(1);
     let runtime = runtime(options);
     let away = [vector(&runtime, 0), vector(&runtime, 1)];
@@ -139,14 +99,14 @@ fn a_vector_that_is_dropped_is_not_read_ahead() {
     assert!(away.iter().all(|vector| !vector.is_resident()));
     let busy = vector(&runtime, 2);
     leave_room(&runtime, 2 * MIB);
-    disk.set(false);
+    disk.shut();
     busy.write_back();
-    wait_until("the I/O thread writes", || disk.waiting.load(Ordering::Relaxed) > 0);
+    wait_until("the I/O thread writes", || disk.held() > 0);
     let [dropped, kept] = away;
     dropped.prefetch();
     kept.prefetch();
     drop(dropped);
-    disk.set(true);
+    disk.open();
     // One thread, one after the other: the one that was dropped had its turn before.
     wait_until("the other is read", || kept.is_resident());
     wait_until("it is counted", || runtime.spill_stats().read_ahead > 0);
@@ -159,7 +119,7 @@ fn a_vector_that_is_dropped_is_not_read_ahead() {
 fn a_vector_that_is_needed_does_not_wait_for_write_backs() {
     let _alone = alone();
     const IO_THREADS: usize = 4;
-    let disk = Gate::new();
+    let disk = disk();
     let options = SpillOptions::packed_only().backend(disk.clone()).io_threads(IO_THREADS);
     let runtime = runtime(options);
     let needed = vector(&runtime, 0);
@@ -167,9 +127,9 @@ fn a_vector_that_is_needed_does_not_wait_for_write_backs() {
     assert!(!needed.is_resident());
     let others: Vec<_> = (1..9).map(|seed| vector(&runtime, seed)).collect();
     leave_room(&runtime, 2 * MIB);
-    disk.set(false);
+    disk.shut();
     others.iter().for_each(Spillable::write_back);
-    wait_until("all I/O threads write", || disk.waiting.load(Ordering::Relaxed) >= IO_THREADS);
+    wait_until("all I/O threads write", || disk.held() >= IO_THREADS as u64);
     let came = std::thread::scope(|scope| {
         let (sender, came) = std::sync::mpsc::channel();
         let needed = &needed;
@@ -179,7 +139,7 @@ fn a_vector_that_is_needed_does_not_wait_for_write_backs() {
             let _ = sender.send(same);
         });
         let came = came.recv_timeout(PATIENCE);
-        disk.set(true);
+        disk.open();
         came
     });
     assert_eq!(came, Ok(true), "it waits for a write");
@@ -214,7 +174,7 @@ fn a_failed_write_leaves_the_vector_as_it_is_and_is_said() {
 fn a_quota_that_was_reached_is_not_the_reason_once_there_is_room_again() {
     let _alone = alone();
     let quota = 300 << 10;
-    let options = SpillOptions::packed_only().backend(Gate::new()).quota_bytes(quota);
+    let options = SpillOptions::packed_only().backend(disk()).quota_bytes(quota);
     let runtime = runtime(options);
     let vectors = [vector(&runtime, 0), vector(&runtime, 1)];
     leave_room(&runtime, MIB);

@@ -12,8 +12,7 @@ use plimsoll_swap::{Error, codec::field::BN254_FR, codec::field::FieldSpec};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const PROGRAMS: u64 = 2_000;
@@ -253,37 +252,13 @@ fn every_fault_at_every_call_is_an_error_or_the_bytes() {
     }
 }
 
-/// A disk whose bytes a test can change.
-struct Tampered {
-    memory: Memory,
-}
-
-impl Tampered {
-    fn flip(&self, at: u64, bit: u8) {
-        let block = at / 4096 * 4096;
-        let mut bytes = AlignedBytes::zeroed(4096);
-        self.memory.read_at(block, &mut bytes).expect("it was written");
-        bytes[(at - block) as usize] ^= 1 << bit;
-        self.memory.write_at(block, &bytes).expect("it has its space");
-    }
-}
-
-impl Backend for Tampered {
-    fn read_at(&self, offset_bytes: u64, out: &mut [u8]) -> Result<(), Error> {
-        self.memory.read_at(offset_bytes, out)
-    }
-    fn write_at(&self, offset_bytes: u64, bytes: &[u8]) -> Result<(), Error> {
-        self.memory.write_at(offset_bytes, bytes)
-    }
-    fn reserve(&self, extent: plimsoll_swap::extent::Extent) -> Result<(), Error> {
-        self.memory.reserve(extent)
-    }
-    fn release(&self, extent: plimsoll_swap::extent::Extent) -> Result<(), Error> {
-        self.memory.release(extent)
-    }
-    fn len_bytes(&self) -> u64 {
-        self.memory.len_bytes()
-    }
+/// Changes a bit of what a disk has, at a byte that was written.
+fn flip(disk: &Memory, at: u64, bit: u8) {
+    let block = at / 4096 * 4096;
+    let mut bytes = AlignedBytes::zeroed(4096);
+    disk.read_at(block, &mut bytes).expect("it was written");
+    bytes[(at - block) as usize] ^= 1 << bit;
+    disk.write_at(block, &bytes).expect("it has its space");
 }
 
 #[test]
@@ -291,7 +266,7 @@ fn a_flipped_bit_in_any_byte_of_any_frame_is_found() {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     for encryption in [Encryption::Off, Encryption::On] {
         for (content, mask) in [(Content::Uniform, 0xff), (Content::Unknown, 1)] {
-            let disk = Arc::new(Tampered { memory: Memory::new(128 << 20) });
+            let disk = Arc::new(Memory::new(128 << 20));
             let store = Store::builder()
                 .backend(Arc::clone(&disk) as Arc<dyn Backend>)
                 .encryption(encryption)
@@ -305,11 +280,11 @@ fn a_flipped_bit_in_any_byte_of_any_frame_is_found() {
             let mut out = AlignedBytes::zeroed(bytes.len());
             for at in 0..saved.stored_bytes() {
                 let bit = (at % 8) as u8;
-                disk.flip(at, bit);
+                flip(&disk, at, bit);
                 let loaded = store.load(&saved, &mut out);
                 let found = matches!(loaded, Err(Error::Corrupt { .. } | Error::Version { .. }));
                 assert!(found, "byte {at}, {encryption:?}, {content:?}: {loaded:?}");
-                disk.flip(at, bit);
+                flip(&disk, at, bit);
             }
             store.load(&saved, &mut out).expect("mended");
             assert!(*out == *bytes);
@@ -319,7 +294,7 @@ fn a_flipped_bit_in_any_byte_of_any_frame_is_found() {
 
 #[test]
 fn long_raw_pieces_come_back_into_any_memory_and_a_flipped_bit_is_found() {
-    let disk = Arc::new(Tampered { memory: Memory::new(64 << 20) });
+    let disk = Arc::new(Memory::new(64 << 20));
     let backend = Arc::clone(&disk) as Arc<dyn Backend>;
     let store = Store::builder().backend(backend).build().expect("a store");
     // Two pieces: one of 4 MiB, in two parts, and one of a block.
@@ -339,12 +314,12 @@ fn long_raw_pieces_come_back_into_any_memory_and_a_flipped_bit_is_found() {
         assert!(*aligned == *bytes && *shifted == *bytes);
         // In every part that a buffer holds, of each piece.
         for at in (0..saved.stored_bytes()).step_by(300_007) {
-            disk.flip(at, 3);
+            flip(&disk, at, 3);
             for out in [&mut *aligned, &mut *shifted] {
                 let loaded = store.load_by(hands, &saved, out);
                 assert!(matches!(loaded, Err(Error::Corrupt { .. })), "byte {at}: {loaded:?}");
             }
-            disk.flip(at, 3);
+            flip(&disk, at, 3);
         }
     }
 }
@@ -366,7 +341,7 @@ fn a_fault_in_either_part_of_a_long_piece_is_an_error_or_right_bytes() {
         assert!(came.is_err() || *out == *bytes, "{plan:?}: a wrong byte");
         (came, disk.faults(), disk.calls())
     };
-    let (came, _, calls) = trip(FaultPlan::Seeded { seed: 0, one_in: 0 });
+    let (came, _, calls) = trip(FaultPlan::NEVER);
     assert!(came.is_ok() && calls >= 7, "space, and three requests each way: {calls}");
     let mut happened = 0;
     for fault in FAULTS {
@@ -380,51 +355,10 @@ fn a_fault_in_either_part_of_a_long_piece_is_an_error_or_right_bytes() {
     assert!(happened > 20, "{happened} faults");
 }
 
-/// A disk whose writes wait until it is opened.
-struct Gate {
-    memory: Memory,
-    open: Mutex<bool>,
-    opened: Condvar,
-    waiting: AtomicUsize,
-}
-
-impl Gate {
-    fn new() -> Self {
-        let (open, opened, waiting) = (Mutex::new(true), Condvar::new(), AtomicUsize::new(0));
-        Self { memory: Memory::new(64 << 20), open, opened, waiting }
-    }
-
-    fn set(&self, open: bool) {
-        *self.open.lock().expect("no panic under it") = open;
-        self.opened.notify_all();
-    }
-}
-
-impl Backend for Gate {
-    fn read_at(&self, offset_bytes: u64, out: &mut [u8]) -> Result<(), Error> {
-        self.memory.read_at(offset_bytes, out)
-    }
-    fn write_at(&self, offset_bytes: u64, bytes: &[u8]) -> Result<(), Error> {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let open = self.open.lock().expect("no panic under it");
-        drop(self.opened.wait_while(open, |open| !*open).expect("no panic under it"));
-        self.memory.write_at(offset_bytes, bytes)
-    }
-    fn reserve(&self, extent: plimsoll_swap::extent::Extent) -> Result<(), Error> {
-        self.memory.reserve(extent)
-    }
-    fn release(&self, extent: plimsoll_swap::extent::Extent) -> Result<(), Error> {
-        self.memory.release(extent)
-    }
-    fn len_bytes(&self) -> u64 {
-        self.memory.len_bytes()
-    }
-}
-
 #[test]
 fn who_waits_for_bytes_does_not_wait_for_what_io_threads_write() {
     for io_threads in [1, 2, 5] {
-        let disk = Arc::new(Gate::new());
+        let disk = Arc::new(Faulty::new(Memory::new(64 << 20), FaultPlan::NEVER));
         let backend = Arc::clone(&disk) as Arc<dyn Backend>;
         let store = Store::builder().backend(backend).io_threads(io_threads).build();
         let store = store.expect("a store");
@@ -434,17 +368,18 @@ fn who_waits_for_bytes_does_not_wait_for_what_io_threads_write() {
             store.save(LaneSpec::U64, &bytes, Content::Uniform, tiers).expect("there is room")
         };
         let saved = save(&store);
-        disk.set(false);
-        disk.waiting.store(0, Ordering::Relaxed);
+        disk.shut();
         let came = std::thread::scope(|scope| {
             for _ in 0..io_threads {
                 scope.spawn(|| save(&store));
             }
             let until = Instant::now() + Duration::from_secs(20);
-            while disk.waiting.load(Ordering::Relaxed) < io_threads {
+            while disk.held() < io_threads as u64 {
                 // The scope waits for writers that the gate holds: it is opened first.
                 let in_time = Instant::now() < until;
-                disk.set(!in_time);
+                if !in_time {
+                    disk.open();
+                }
                 assert!(in_time, "{io_threads} I/O threads: one of them has no buffers");
                 std::thread::yield_now();
             }
@@ -457,7 +392,7 @@ fn who_waits_for_bytes_does_not_wait_for_what_io_threads_write() {
                 let _ = loaded.send(done);
             });
             let came = came.recv_timeout(Duration::from_secs(20));
-            disk.set(true);
+            disk.open();
             came
         });
         let same = came.expect("it waits for a write").expect("it is there");
@@ -468,7 +403,7 @@ fn who_waits_for_bytes_does_not_wait_for_what_io_threads_write() {
 #[test]
 fn threads_share_a_store_on_a_disk_that_is_late() {
     for encryption in [Encryption::Off, Encryption::On] {
-        let disk = Faulty::new(Memory::new(256 << 20), FaultPlan::Seeded { seed: 0, one_in: 0 });
+        let disk = Faulty::new(Memory::new(256 << 20), FaultPlan::NEVER);
         let disk = Arc::new(disk.delayed(1, 8, 500));
         let store = Store::builder()
             .backend(Arc::clone(&disk) as Arc<dyn Backend>)

@@ -3,7 +3,8 @@
 //! ```text
 //!   store -> Faulty -> another backend
 //!              |- fault    out of FAULTS: an error, or wrong bytes and no error
-//!              `- delay    sleep before the call: nothing is wrong, only late
+//!              |- delay    sleep before the call: nothing is wrong, only late
+//!              `- gate     while it is shut, writes wait
 //! ```
 //!
 //! Invariants:
@@ -14,7 +15,10 @@
 //! Must never: be what a store uses unless it was handed one.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Condvar, Mutex};
 use std::time::Duration;
+
+use plimsoll_arena::sync::unpoisoned;
 
 use super::{AlignedBytes, Backend, Kept};
 use crate::Error;
@@ -66,6 +70,11 @@ pub enum FaultPlan {
     },
 }
 
+impl FaultPlan {
+    /// Never.
+    pub const NEVER: Self = Self::Seeded { seed: 0, one_in: 0 };
+}
+
 /// A backend that fails as planned: for tests of what is above it.
 ///
 /// A fault that the call cannot have (a torn read) does not happen. Which call is which is only
@@ -78,6 +87,16 @@ pub struct Faulty<B> {
     /// Faults that happened, as [`FAULTS`] has them.
     faults: [AtomicU64; FAULTS.len()],
     delays: Delays,
+    gate: Gate,
+}
+
+/// Holds writes back while it is shut.
+#[derive(Debug, Default)]
+struct Gate {
+    is_shut: Mutex<bool>,
+    opened: Condvar,
+    /// Writes that found it shut since it was shut last.
+    held: AtomicU64,
 }
 
 /// How often calls are late, and by how much.
@@ -92,8 +111,37 @@ struct Delays {
 impl<B: Backend> Faulty<B> {
     /// `inner` with faults.
     pub fn new(inner: B, plan: FaultPlan) -> Self {
-        let faults = Default::default();
-        Self { inner, plan, calls: AtomicU64::new(0), faults, delays: Delays::default() }
+        Self {
+            inner,
+            plan,
+            calls: AtomicU64::new(0),
+            faults: Default::default(),
+            delays: Delays::default(),
+            gate: Gate::default(),
+        }
+    }
+
+    /// Lets writes that come from now on wait until [`Faulty::open`]. Reads do not wait.
+    pub fn shut(&self) {
+        self.gate.held.store(0, Relaxed);
+        *unpoisoned(self.gate.is_shut.lock()) = true;
+    }
+
+    /// Lets the writes go on that wait, and those that come.
+    pub fn open(&self) {
+        *unpoisoned(self.gate.is_shut.lock()) = false;
+        self.gate.opened.notify_all();
+    }
+
+    /// Writes that have had to wait since [`Faulty::shut`].
+    pub fn held(&self) -> u64 {
+        self.gate.held.load(Relaxed)
+    }
+
+    fn wait_at_gate(&self) {
+        let is_shut = unpoisoned(self.gate.is_shut.lock());
+        self.gate.held.fetch_add(u64::from(*is_shut), Relaxed);
+        drop(unpoisoned(self.gate.opened.wait_while(is_shut, |is_shut| *is_shut)));
     }
 
     /// Lets one call in `one_in`, by `seed`, sleep for 1 to `micros_max` microseconds before it is
@@ -189,6 +237,7 @@ impl<B: Backend> Backend for Faulty<B> {
 
     fn write_at(&self, offset_bytes: u64, bytes: &[u8]) -> Result<(), Error> {
         let asked_bytes = bytes.len() as u64;
+        self.wait_at_gate();
         let (fault, detail) = self.draw(&FAULTS);
         // Whole blocks, fewer than all.
         let part = detail % asked_bytes.div_ceil(BLOCK_BYTES).max(1) * BLOCK_BYTES;
