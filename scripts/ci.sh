@@ -136,7 +136,7 @@ job_loom() {
 
 # package WORD...: packages every crate that is published. What a crate leaves out is no news.
 package() {
-    cargo package --workspace --exclude plimsoll-benches \
+    cargo package --workspace --exclude plimsoll-benches --exclude plimsoll-test-support \
         --allow-dirty "$@" 2> >(grep -v 'is not included in the' >&2)
 }
 

@@ -8,9 +8,9 @@
 #![cfg(feature = "groth16")]
 
 use ark_bn254::{Bn254, Fr};
-use ark_ff::{FftField, PrimeField, UniformRand};
+use ark_ff::{FftField, PrimeField};
+use ark_groth16::Groth16;
 use ark_groth16::r1cs_to_qap::{LibsnarkReduction, R1CSToQAP};
-use ark_groth16::{Groth16, Proof, ProvingKey};
 use ark_poly::{EvaluationDomain, GeneralEvaluationDomain, Radix2EvaluationDomain};
 use ark_relations::gr1cs::{
     ConstraintSynthesizer, ConstraintSystem, ConstraintSystemRef, Matrix, R1CS_PREDICATE_LABEL,
@@ -18,6 +18,7 @@ use ark_relations::gr1cs::{
 };
 use plimsoll::groth16::circuit::SquaringChain;
 use plimsoll::ntt::Domain;
+use plimsoll_test_support::{Circuit, ark_key, ark_proof, bytes, randomness};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use std::process::Command;
@@ -95,23 +96,17 @@ fn the_witness_map_of_ark_groth16_is_the_same() {
     }
 }
 
-/// Key and proof by ark-groth16, over the reduction `R`.
-fn prove<R: R1CSToQAP>() -> (ProvingKey<Bn254>, Proof<Bn254>) {
-    let mut rng = ChaCha20Rng::seed_from_u64(7);
-    let key =
-        Groth16::<Bn254, R>::generate_random_parameters_with_reduction(circuit(1500), &mut rng)
-            .expect("a key");
-    let [r, s] = [0; 2].map(|_| Fr::rand(&mut rng));
-    let proof = Groth16::<Bn254, R>::create_proof_with_reduction(circuit(1500), &key, r, s);
-    (key, proof.expect("a proof"))
-}
-
 #[test]
 fn key_and_proof_of_ark_groth16_are_the_same() {
-    let (key, proof) = prove::<OverOurs>();
-    let (expected_key, expected_proof) = prove::<LibsnarkReduction>();
-    assert!(key == expected_key, "another key");
-    assert!(proof == expected_proof, "another proof");
+    type Ours = Groth16<Bn254, OverOurs>;
+    let [mut rng, mut again] = [0; 2].map(|_| ChaCha20Rng::seed_from_u64(7));
+    let circuit = Circuit::from(circuit(1500));
+    let key = Ours::generate_random_parameters_with_reduction(circuit.clone(), &mut rng);
+    let key = key.expect("a key");
+    assert!(key == ark_key(circuit.clone(), &mut again), "another key");
+    let (r, s) = randomness(8);
+    let proof = Ours::create_proof_with_reduction(circuit.clone(), &key, r, s).expect("a proof");
+    assert!(bytes(&proof) == ark_proof(&key, circuit, r, s), "another proof");
 }
 
 /// Coefficients, and a domain of twice as many points.

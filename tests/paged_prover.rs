@@ -10,13 +10,12 @@
 //! does without a limit.
 #![cfg(feature = "groth16")]
 
-use ark_bn254::{Bn254, Fr};
+use ark_bn254::Fr;
 use ark_ff::UniformRand;
-use ark_groth16::{Groth16, r1cs_to_qap::LibsnarkReduction};
-use ark_serialize::CanonicalSerialize;
 use plimsoll::groth16::circuit::SquaringChain;
 use plimsoll_arena::process::skipped;
 use plimsoll_swap::pager::probe;
+use plimsoll_test_support::{ark_key, ark_proof};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use std::process::Command;
@@ -44,14 +43,9 @@ fn program() {
     }
     let mut rng = ChaCha20Rng::seed_from_u64(7);
     let circuit = SquaringChain::new(Fr::rand(&mut rng), CONSTRAINTS);
-    let key =
-        Groth16::<Bn254>::generate_random_parameters_with_reduction(circuit.clone(), &mut rng)
-            .expect("a key");
+    let key = ark_key(circuit.clone(), &mut rng);
     let (r, s) = (Fr::rand(&mut rng), Fr::rand(&mut rng));
-    let proof =
-        Groth16::<Bn254, LibsnarkReduction>::create_proof_with_reduction(circuit, &key, r, s);
-    let mut bytes = Vec::new();
-    proof.expect("a proof").serialize_compressed(&mut bytes).expect("serialised");
+    let bytes = ark_proof(&key, circuit, r, s);
     let written = ALLOC.pages().pager().map_or(0, |pager| pager.stats().written_bytes);
     ALLOC.check().expect("the allocator's books");
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();

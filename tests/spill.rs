@@ -4,8 +4,6 @@
 
 #[path = "spill/graph.rs"]
 mod graph;
-#[path = "all/settled.rs"]
-mod settled;
 
 use plimsoll::Runtime;
 use plimsoll::spill::{Hint, SpillOptions, SpillStats, SpillTier, Spillable};
@@ -13,9 +11,9 @@ use plimsoll_arena::process::skipped;
 use plimsoll_swap::backend::{FaultPlan, Faulty};
 use plimsoll_swap::file::{RamDisk, SpillFile};
 use plimsoll_swap::store::Store;
+use plimsoll_test_support::settled;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
-use settled::settled;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -207,7 +205,7 @@ fn threads_share_vectors_on_a_disk_that_is_late() {
     let _alone = alone();
     let folder = folder();
     let file = SpillFile::open(folder.path(), RamDisk::Refuse).expect("a folder on a disk");
-    let disk = Faulty::new(file, FaultPlan::Seeded { seed: 0, one_in: 0 }).delayed(1, 4, 500);
+    let disk = Faulty::new(file, FaultPlan::NEVER).delayed(1, 4, 500);
     let disk = Arc::new(disk);
     threads_share_vectors(400, SpillOptions::packed_only().backend(disk.clone()));
     assert!(disk.delays() > 0);

@@ -23,7 +23,10 @@ static ALLOC: Global<std::alloc::System, Paged> = Global::new(std::alloc::System
 const PROGRAM: &str = "PLIMSOLL_PAGED_PROGRAM";
 const MIB: usize = 1 << 20;
 const PAGE: usize = 4096;
-const LIMIT: &str = "48MiB";
+const LIMIT: &str = "24MiB";
+
+/// Vectors of 8 MiB that come to twice the limit.
+const OTHERS: u64 = 6;
 
 /// Words that do not pack.
 fn word(i: usize, salt: u64) -> u64 {
@@ -52,7 +55,7 @@ impl Vector {
 
     /// Fills and reads twice the limit.
     fn churn(&mut self) {
-        self.others = (0..12).map(|salt| noise(8 * MIB, salt)).collect();
+        self.others = (0..OTHERS).map(|salt| noise(8 * MIB, salt)).collect();
         for (salt, other) in self.others.iter().enumerate() {
             assert!(other.iter().enumerate().all(|(i, x)| *x == word(i, salt as u64)));
         }
@@ -236,7 +239,7 @@ fn locked(evicted: bool) {
 
 /// More is locked than the limit has.
 fn all_locked() {
-    let all: Vec<Vec<u64>> = (0..12).map(|salt| noise(8 * MIB, salt)).collect();
+    let all: Vec<Vec<u64>> = (0..OTHERS).map(|salt| noise(8 * MIB, salt)).collect();
     for vector in &all {
         // SAFETY: memory of this program's own.
         assert_eq!(unsafe { libc::mlock(vector.as_ptr().cast(), 8 * MIB) }, 0);

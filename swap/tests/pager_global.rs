@@ -421,9 +421,24 @@ fn a_quota_that_is_not_understood_is_said_once_and_changes_nothing() {
     assert_eq!(text.matches("PLIMSOLL_SPILL_QUOTA is not understood").count(), 1, "{text}");
 }
 
+/// Four programs that mostly wait for pages, side by side: each is told, for as long as that takes.
 #[test]
-fn a_limit_that_is_too_small_is_said_once_with_a_larger_one() {
-    let Some((success, text)) = output("thrashing", "48MiB", &[]) else { return };
+fn a_limit_that_is_too_small_is_said_once_and_fail_fast_ends_the_process() {
+    let fail_fast: &[_] = &[("PLIMSOLL_FAIL_FAST", "1")];
+    std::thread::scope(|scope| {
+        scope.spawn(|| told_with_a_larger_one(output("thrashing", "48MiB", &[])));
+        for limit in ["24MiB", "2MiB"] {
+            scope.spawn(move || told_once(limit, output("thrashing alone", limit, &[])));
+        }
+        scope.spawn(|| ended_by_fail_fast(output("thrashing for long", "48MiB", fail_fast)));
+    });
+}
+
+/// Whether a program ended well, and what it said.
+type Told = Option<(bool, String)>;
+
+fn told_with_a_larger_one(told: Told) {
+    let Some((success, text)) = told else { return };
     assert!(success, "{text}");
     let said: Vec<_> = text.lines().filter(|line| line.contains("threads wait for")).collect();
     let [line] = said[..] else { panic!("said {} times: {text}", said.len()) };
@@ -433,18 +448,14 @@ fn a_limit_that_is_too_small_is_said_once_with_a_larger_one() {
     assert!(line.contains("% of what left memory") && line.contains("PLIMSOLL_FAIL_FAST=1"));
 }
 
-#[test]
-fn one_thread_that_waits_is_told_too_and_under_the_smallest_limit() {
-    for limit in ["24MiB", "2MiB"] {
-        let Some((_, text)) = output("thrashing alone", limit, &[]) else { return };
-        assert_eq!(text.matches("threads wait for pages").count(), 1, "{limit}: {text}");
-    }
+/// One thread that waits is told, too, and under the smallest limit.
+fn told_once(limit: &str, told: Told) {
+    let Some((_, text)) = told else { return };
+    assert_eq!(text.matches("threads wait for pages").count(), 1, "{limit}: {text}");
 }
 
-#[test]
-fn fail_fast_from_the_environment_names_a_larger_limit() {
-    let fail_fast = [("PLIMSOLL_FAIL_FAST", "1")];
-    let Some((success, text)) = output("thrashing for long", "48MiB", &fail_fast) else { return };
+fn ended_by_fail_fast(told: Told) {
+    let Some((success, text)) = told else { return };
     assert!(!success && text.contains("fail-fast is on"), "{text}");
     assert!(text.contains("MiB instead of 48"), "{text}");
 }

@@ -1,6 +1,5 @@
 //! Many proofs at once have the bytes that each has alone; what they hold comes back.
 
-use crate::support::{Keys, ark_proof, bytes, randomness};
 use ark_bn254::Fr;
 use ark_ff::UniformRand;
 use plimsoll::Runtime;
@@ -9,6 +8,7 @@ use plimsoll::groth16::circuit::SquaringChain;
 use plimsoll::groth16::error::ProveError;
 use plimsoll::permit::Permit;
 use plimsoll::spill::SpillOptions;
+use plimsoll_test_support::{Keys, ark_proof, bytes, randomness};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use std::sync::Mutex;

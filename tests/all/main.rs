@@ -3,4 +3,3 @@
 mod batches;
 mod proofs;
 mod shared_limits;
-mod support;

@@ -1,7 +1,6 @@
 //! Proof bytes equal ark-groth16's; wrong witnesses, limits and files are told. Limits that bind
 //! are in tests/same_bytes.rs, for ten seeds and two thread counts.
 
-use crate::support::{Keys, ark_proof, bytes, randomness, threads};
 use ark_bn254::Fr;
 use ark_ff::One;
 use ark_relations::gr1cs::ConstraintSynthesizer;
@@ -12,6 +11,7 @@ use plimsoll::groth16::plan::{CHUNK_LEN_MIN, ProofPlan, Shape};
 use plimsoll::groth16::prover::Prover;
 use plimsoll::groth16::r1cs::{Matrix, MatrixFile};
 use plimsoll::{Error, Runtime};
+use plimsoll_test_support::{Keys, ark_proof, bytes, randomness, threads};
 
 /// Bytes above the plan's base that other tests of this process may take meanwhile.
 const NEIGHBOURS_BYTES: usize = 2 << 30;

@@ -4,8 +4,9 @@ use plimsoll::Runtime;
 use plimsoll::spill::SpillStats;
 use std::time::{Duration, Instant};
 
-/// What is left of vectors that were all dropped, once no I/O thread has one in hand.
-pub(crate) fn settled(runtime: &Runtime) -> SpillStats {
+/// Returns what is left of vectors that were all dropped, once no I/O thread has one in hand.
+#[must_use]
+pub fn settled(runtime: &Runtime) -> SpillStats {
     let until = Instant::now() + Duration::from_secs(10);
     loop {
         let stats = runtime.spill_stats();
