@@ -1,8 +1,8 @@
 //! The recorder for any program that uses `tracing`: a layer that turns its spans into stages.
 //!
 //! ```text
-//!   span entered ----- clock, CPU time --+
-//!   span left    ----- clock, CPU time --+--> Recorder: one stage, with the highest memory sampled
+//!   span entered ----- clock, CPU time, VmHWM --+
+//!   span left    ----- clock, CPU time, VmHWM --+--> Recorder: one stage, with its highest memory
 //! ```
 //!
 //! ```
@@ -27,13 +27,16 @@
 //! of the gauges of allocator and pager. If the recorder watches a runtime, the runtime itself
 //! reports its stages, with what they freed and spilled, and the layer skips their spans.
 //!
+//! A span's peak is exact if the process was never as large before: the kernel's high-water mark
+//! (VmHWM) has then risen in the span. Otherwise it is the highest sample taken in the span.
+//!
 //! Invariants: the layer records a stage when a thread leaves the span, on that thread; after the
 //! recorder has finished, it records nothing.
 //!
 //! Must never: look at a span's fields (a witness may be among them). The exception is the name
 //! that [`Runtime::stage`](crate::Runtime::stage) gives to its own spans.
 
-use crate::record::{AllocatorReading, DEPTH_MAX, Recorder, Shared, cpu_us_of_process};
+use crate::record::{AllocatorReading, DEPTH_MAX, ProcessUse, Recorder, Shared};
 use crate::stage::{self, StageReport};
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -88,7 +91,7 @@ struct Heard {
 /// What was read when a span was entered.
 struct Entered {
     at: Instant,
-    cpu_us: u64,
+    used: ProcessUse,
     allocator: Option<AllocatorReading>,
 }
 
@@ -135,11 +138,11 @@ where
         let depth = span.extensions().get::<Heard>().map(|heard| heard.depth);
         let Some(depth) = depth else { return };
         // Read before the span's own lock is taken: what lets the recorder go must not hold it.
-        let allocator = self.shared.upgrade().filter(|_| depth < DEPTH_MAX);
-        let allocator = allocator.and_then(|shared| shared.reading());
-        let cpu_us = if depth < DEPTH_MAX { cpu_us_of_process() } else { 0 };
+        let shared = self.shared.upgrade().filter(|_| depth < DEPTH_MAX);
+        let used = shared.as_ref().map(|shared| shared.process_use()).unwrap_or_default();
+        let allocator = shared.and_then(|shared| shared.reading());
         if let Some(heard) = span.extensions_mut().get_mut::<Heard>() {
-            heard.entered.push(Entered { at: Instant::now(), cpu_us, allocator });
+            heard.entered.push(Entered { at: Instant::now(), used, allocator });
         }
     }
 
@@ -148,14 +151,14 @@ where
         let Some((name, depth, entered)) = left(&span) else { return };
         // Upgraded only here, and after the span's own lock: a recorder that is finished is gone.
         let Some(shared) = self.shared.upgrade() else { return };
-        let cpu =
-            if depth < DEPTH_MAX { cpu_us_of_process().saturating_sub(entered.cpu_us) } else { 0 };
-        let began = entered.at;
+        let (before, began) = (entered.used, entered.at);
+        // A span that is nested deeper is counted and not recorded.
+        let after = if depth < DEPTH_MAX { shared.process_use() } else { before };
         let report = StageReport {
             name,
             wall_seconds: began.elapsed().as_secs_f64(),
-            cpu_seconds: cpu as f64 / 1e6,
-            peak_bytes: shared.peak_since(began),
+            cpu_seconds: after.cpu_us.saturating_sub(before.cpu_us) as f64 / 1e6,
+            peak_bytes: shared.peak_since(began, before.peak_bytes, after.peak_bytes),
             ..StageReport::default()
         };
         let account = shared.account(entered.allocator.as_ref(), began);

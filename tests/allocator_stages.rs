@@ -5,6 +5,7 @@
 //!   test -> this binary again: spans "grow" and "read again" over more than the limit
 //!             no limit                              live bytes, their peak, nothing paged
 //!             PLIMSOLL_LIMIT, PLIMSOLL_SPILL_DIR    and what was spilled, packed, brought back
+//!           or spans that no sample falls into      their peaks are the kernel's
 //! ```
 #![cfg(feature = "layer")]
 
@@ -14,6 +15,7 @@ use plimsoll_arena::process::skipped;
 use plimsoll_swap::pager::probe;
 use std::hint::black_box;
 use std::process::Command;
+use std::time::Duration;
 use tracing_subscriber::prelude::*;
 
 #[global_allocator]
@@ -43,7 +45,7 @@ fn prove() {
         black_box(column.iter().fold(0u64, |sum, word| sum.wrapping_add(*word)));
     }
     // Long enough for samples, also where something else has the processors.
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    std::thread::sleep(Duration::from_secs(1));
     drop(again);
     drop(columns);
     // A stage of a runtime that is watched is accounted as a span is.
@@ -59,23 +61,38 @@ fn prove() {
     assert!((MIB..8 * MIB).contains(&had.live_bytes), "{had:?}");
 }
 
+/// Spans that touch 16, 64 and 16 MiB, and give them back before they end.
+fn rise_and_fall() {
+    let touch = |bytes: u64| {
+        drop(black_box(vec![1u8; bytes as usize]));
+        ALLOC.reclaim(usize::MAX);
+    };
+    let _prove = tracing::info_span!("prove").entered();
+    tracing::info_span!("low").in_scope(|| touch(16 * MIB));
+    tracing::info_span!("high").in_scope(|| touch(64 * MIB));
+    tracing::info_span!("low").in_scope(|| touch(16 * MIB));
+}
+
 /// The program: prints its recording. Does nothing in an ordinary run.
 #[test]
 fn program() {
-    if std::env::var_os(PROGRAM).is_none() {
-        return;
-    }
-    let recorder = Recorder::builder().title("program").allocator(&ALLOC).start();
-    let recorder = recorder.expect("a recorder");
+    let Ok(program) = std::env::var(PROGRAM) else { return };
+    let recorder = Recorder::builder().title("program").allocator(&ALLOC);
+    let (recorder, spans): (_, fn()) = match program.as_str() {
+        // One sample at the start, and one at the end.
+        "rise and fall" => (recorder.interval(Duration::from_secs(3600)), rise_and_fall),
+        _ => (recorder, prove),
+    };
+    let recorder = recorder.start().expect("a recorder");
     let subscriber = tracing_subscriber::registry().with(recorder.layer());
-    tracing::subscriber::with_default(subscriber, prove);
+    tracing::subscriber::with_default(subscriber, spans);
     let recording = recorder.finish().expect("a recording");
     println!("\nresult {}", serde_json::to_string(&recording).expect("JSON"));
 }
 
-fn run(limit: Option<&str>) -> Recording {
+fn run(program: &str, limit: Option<&str>) -> Recording {
     let mut command = Command::new(std::env::current_exe().expect("this binary"));
-    command.args(["--exact", "program", "--nocapture", "--test-threads=1"]).env(PROGRAM, "1");
+    command.args(["--exact", "program", "--nocapture", "--test-threads=1"]).env(PROGRAM, program);
     command.env_remove("PLIMSOLL_LIMIT").env_remove("PLIMSOLL_SPILL_DIR");
     if let Some(limit) = limit {
         command.env("PLIMSOLL_LIMIT", limit).env("PLIMSOLL_SPILL_DIR", "/var/tmp");
@@ -94,7 +111,7 @@ fn total<'a>(recording: &'a Recording, name: &str) -> &'a StageTotal {
 
 #[test]
 fn spans_say_what_was_live_and_nothing_is_paged_without_a_limit() {
-    let recording = run(None);
+    let recording = run("prove", None);
     let all = COLUMNS * COLUMN_BYTES;
     for (name, left) in [("grow", all), ("read again", all), ("prove", 0)] {
         let stage = total(&recording, name);
@@ -117,7 +134,7 @@ fn spans_say_what_the_pager_packed_spilled_and_brought_back() {
         skipped("spans of the pager", why);
         return;
     }
-    let recording = run(Some("96MiB"));
+    let recording = run("prove", Some("96MiB"));
     let all = COLUMNS * COLUMN_BYTES;
     let (grow, again) = (total(&recording, "grow"), total(&recording, "read again"));
     let prove = total(&recording, "prove");
@@ -145,4 +162,18 @@ fn spans_say_what_the_pager_packed_spilled_and_brought_back() {
     assert!(page.contains("<h3>Global allocator and pager</h3>") && page.contains("read again"));
     let timeline = String::from_utf8(timeline).expect("UTF-8");
     assert!(timeline.contains("allocated (bytes)") && timeline.contains("\"live_peak_bytes\""));
+}
+
+/// The process is never larger than in the first two spans: the kernel's mark says by how much, and
+/// that the second one set the peak.
+#[test]
+fn a_span_that_no_sample_falls_into_has_the_peak_of_the_kernel() {
+    let recording = run("rise and fall", None);
+    let (low, high) = (total(&recording, "low"), total(&recording, "high"));
+    assert_eq!((low.count, high.count), (2, 1));
+    let more = high.peak_bytes.saturating_sub(low.peak_bytes);
+    assert!((44 * MIB..56 * MIB).contains(&more), "{high:?} {low:?}");
+    assert!(recording.peak_is_exact && recording.peak_bytes >= high.peak_bytes);
+    let at_peak = recording.stage_at_peak().map(|span| &*span.name);
+    assert_eq!(at_peak, Some("high"), "{:?}", recording.spans);
 }

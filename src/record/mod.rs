@@ -46,9 +46,11 @@ use crate::meter::Meter;
 pub(crate) use allocator::AllocatorReading;
 use allocator::{AllocatorReader, Open};
 use log::Log;
+#[cfg(feature = "layer")]
+pub(crate) use shared::ProcessUse;
 pub(crate) use shared::Shared;
 #[cfg(feature = "layer")]
-pub(crate) use shared::cpu_us_of_process;
+use shared::inherited_peak_bytes;
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -56,7 +58,7 @@ use std::time::{Duration, Instant};
 pub use allocator::AllocatorUse;
 pub use error::RecordError;
 pub use log::{MARKS_MAX, Mark};
-pub use recording::{HeldAtPeak, Recording};
+pub use recording::{HeldAtPeak, KnownLimits, Recording};
 pub use sample::{SAMPLES_MAX, Sample};
 pub use span::{DEPTH_MAX, MORE_NAMES, NAME_BYTES_MAX, NAMES_MAX, SPANS_MAX, Span, StageTotal};
 
@@ -156,6 +158,8 @@ impl RecorderBuilder {
             allocator: self.allocator,
             open: Mutex::new(Open::default()),
             peak_at_start,
+            #[cfg(feature = "layer")]
+            inherited_peak: inherited_peak_bytes(peak_at_start),
             log: Mutex::new(Log::new()),
             stopped: Mutex::new(false),
             wake: Condvar::new(),

@@ -31,6 +31,16 @@ pub struct HeldAtPeak {
     pub bytes: u64,
 }
 
+/// Limits that a run can choose from, as its program planned them. They make the advice of a report
+/// one for the person who sets the limit, and not for the author of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownLimits {
+    /// The smallest limit in bytes under which nothing leaves memory.
+    pub in_core_bytes: u64,
+    /// The smallest limit in bytes under which the run ends well.
+    pub smallest_bytes: u64,
+}
+
 /// What was recorded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -51,6 +61,9 @@ pub struct Recording {
     pub limit_bytes: Option<u64>,
     /// Where the limit comes from, in words; empty when not known.
     pub limit_source: String,
+    /// The limits there are to choose from, where the program knows them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_limits: Option<KnownLimits>,
     /// Highest memory of the process, in bytes.
     pub peak_bytes: u64,
     /// When that was; the highest sample, where the kernel tells the height only.

@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     pub(super) allocator: Option<AllocatorReader>,
     pub(super) open: Mutex<Open>,
     pub(super) peak_at_start: u64,
+    #[cfg(feature = "layer")]
+    pub(super) inherited_peak: u64,
     pub(super) log: Mutex<Log>,
     pub(super) stopped: Mutex<bool>,
     pub(super) wake: Condvar,
@@ -55,18 +57,40 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// CPU time of `who` in microseconds; 0 where the kernel does not say.
-fn cpu_us(who: UsageWho) -> u64 {
-    let of = |usage: Usage| {
-        usage.user_time().num_microseconds() + usage.system_time().num_microseconds()
-    };
-    getrusage(who).map_or(0, |usage| u64::try_from(of(usage)).unwrap_or(0))
+/// CPU time in microseconds.
+fn cpu_us_in(usage: &Usage) -> u64 {
+    let us = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    u64::try_from(us).unwrap_or(0)
 }
 
-/// CPU time of all threads of the process in microseconds.
+/// CPU time of `who` in microseconds; 0 where the kernel does not say.
+fn cpu_us(who: UsageWho) -> u64 {
+    getrusage(who).map_or(0, |usage| cpu_us_in(&usage))
+}
+
+/// What the kernel says of the whole process at one end of a span; zeros where it does not say.
 #[cfg(feature = "layer")]
-pub(crate) fn cpu_us_of_process() -> u64 {
-    cpu_us(UsageWho::RUSAGE_SELF)
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ProcessUse {
+    /// CPU time of all threads in microseconds.
+    pub(crate) cpu_us: u64,
+    /// The highest resident memory so far in bytes (VmHWM).
+    pub(crate) peak_bytes: u64,
+}
+
+/// The highest resident memory in bytes that `getrusage` tells of this process. Beyond VmHWM, it
+/// knows what ran in the process before the last exec.
+#[cfg(feature = "layer")]
+fn peak_bytes_in(usage: &Usage) -> u64 {
+    // The kernel gives units of 1024 bytes.
+    u64::try_from(usage.max_rss()).unwrap_or(0) << 10
+}
+
+/// What of [`peak_bytes_in`] is from before the last exec: 0 if VmHWM, `peak_bytes`, is as high.
+#[cfg(feature = "layer")]
+pub(super) fn inherited_peak_bytes(peak_bytes: u64) -> u64 {
+    let known = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| peak_bytes_in(&usage));
+    if known > peak_bytes { known } else { 0 }
 }
 
 impl Shared {
@@ -151,9 +175,26 @@ impl Shared {
         self.log().spans.push(report, account, place);
     }
 
-    /// Highest memory sampled since `began`.
+    /// Reads what the process has used: by one system call, and from a file of `/proc`, too, while
+    /// the process is smaller than what ran in it before.
     #[cfg(feature = "layer")]
-    pub(crate) fn peak_since(&self, began: Instant) -> u64 {
+    pub(crate) fn process_use(&self) -> ProcessUse {
+        let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return ProcessUse::default() };
+        let peak_bytes = match peak_bytes_in(&usage) {
+            known if known > self.inherited_peak => known,
+            _ => self.meter.peak_rss_bytes().unwrap_or(0),
+        };
+        ProcessUse { cpu_us: cpu_us_in(&usage), peak_bytes }
+    }
+
+    /// Highest memory since `began`, when the kernel's high-water mark was `before`. If the mark
+    /// has risen to `after` since, it is the peak, exactly. If not, the peak is below the mark, and
+    /// the highest sample stands for it.
+    #[cfg(feature = "layer")]
+    pub(crate) fn peak_since(&self, began: Instant, before: u64, after: u64) -> u64 {
+        if after > before && before > 0 {
+            return after;
+        }
         self.log().samples.highest_since(self.at_us(began))
     }
 
