@@ -6,9 +6,9 @@
 //! ```
 //!
 //! A `Global` may be any value: a static, or one that is dropped or moved a moment later. So nobody
-//! keeps its address; it is asked through the door that it serves, as a program's vectors are. A
-//! block is taken, a request is left in the thread, and the block is given back: who gets it back
-//! sees the request.
+//! keeps its address. Instead the caller allocates a block from the process's allocator, leaves a
+//! request in a thread-local, and frees the block. If the allocator is a `Global`, it sees the
+//! request when it gets the block back.
 //!
 //! Invariant: a request lives inside one call of [`reclaim_process`], on one thread.
 //!
@@ -30,15 +30,15 @@ pub enum Ask {
 }
 
 thread_local! {
-    /// Without a destructor, as all that an allocator looks at.
+    /// It has no destructor, like everything that an allocator reads.
     static ASKED: Cell<Option<Ask>> = const { Cell::new(None) };
     static FREED: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Has the process's allocator give back; returns the bytes of its blocks that it gave, or `None`
-/// when it is no [`Global`], or one that may not be used in a child of `fork`.
+/// Has the process's allocator give memory back. Returns the bytes of its blocks that it gave back,
+/// or `None` when it is no [`Global`], or one that may not be used in a child of `fork`.
 ///
-/// It takes the locks that a free takes, so it is for reclaim points, not for the inside of an
+/// This takes the locks that a free takes, so it is for reclaim points, and not for use inside an
 /// allocator.
 #[must_use]
 pub fn reclaim_process(ask: Ask) -> Option<usize> {
@@ -55,7 +55,8 @@ pub fn reclaim_process(ask: Ask) -> Option<usize> {
 }
 
 impl<A: InnerPurge, P: PageSource> Global<A, P> {
-    /// After a block came home: gives back what this thread asks for, if it does.
+    /// Gives back what this thread asks for, if it asks for anything. Called after a block was
+    /// freed.
     #[inline]
     pub(super) fn answer(&self) {
         if ASKED.get().is_some() {

@@ -5,9 +5,9 @@
 //!   bin     1 2 3 ... 7 | 8  9 10 ... 15 | 16    17    ... 23    | 24   ...
 //! ```
 //!
-//! A bin holds extents of at least its size and less than the next bin's, so the bin of a request
-//! may hold some that are too small: they are looked through, up to a bound, for the best fit; any
-//! extent of a later bin fits. The links live in the extent table, which this module does not own.
+//! A bin holds extents from its own size to just below the next bin's. So the bin of a request may
+//! hold some that are too small, and up to a bound they are compared for the best fit. Every extent
+//! of a later bin fits. The links are in the extent table, which this module does not own.
 //!
 //! Invariants: bit `b` is set iff list `b` is not empty; `bin_of` is monotone.
 //!
@@ -80,7 +80,7 @@ mod tests {
     fn bins_are_monotone_and_an_eighth_wide() {
         for units in 1..100_000u32 {
             assert!(bin_of(units) <= bin_of(units + 1));
-            // A bin up fits for certain.
+            // Every extent of the next bin fits.
             let wider = units + units.div_ceil(8);
             assert!(bin_of(wider) > bin_of(units), "{units}");
         }

@@ -6,21 +6,23 @@
 //!                                                 allocate: best fit, cached pages first, low end
 //! ```
 //!
-//! A free extent is *cached* when a page wholly inside it may be resident: reusing it costs no page
-//! fault. Neighbours join whatever their pages are, so a freed 64 MiB serves 48 MiB and then 16.
-//! Where a page is larger than a unit (huge pages of 2 MiB, units of 64 KiB), blocks lie side by
-//! side inside a huge page and none is wasted on a tail; a page that is partly live is neither
-//! cached nor purged.
+//! A free extent is *cached* when a page wholly inside it may be resident. Reusing that page costs
+//! no page fault. Free neighbours join whatever their pages are, so 64 MiB that were freed serve 48
+//! MiB and then 16. Where a page is larger than a unit (huge pages of 2 MiB, units of 64 KiB),
+//! blocks lie side by side inside a huge page, so no huge page is spent on a short tail. A page
+//! that is partly live is neither cached nor purged.
 //!
 //! Invariants (recounted by [`Extents::check`]):
 //!
 //! * free, live and busy extents tile `0..top`, which is a whole number of pages, and no two free
 //!   ones are neighbours;
-//! * `dirty_pages` = pages whose flag is set; every page of a live extent is;
+//! * `dirty_pages` = pages whose flag is set; it is set for every page of a live extent;
 //! * `cached_pages` = the sum, over free extents, of set pages wholly inside.
 //!
-//! This is arithmetic on the table: no system call but the `commit` the caller passes in, no lock.
-//! The caller holds the heap's lock. It must never read or write the memory it hands out.
+//! This is arithmetic on the table. It takes no lock, since the caller holds the heap's, and makes
+//! no system call but the `commit` that the caller passes in.
+//!
+//! Must never: read or write the memory that it hands out.
 
 use super::bins::{Bins, bin_of};
 use super::grant::{PageGrant, Placement, Prefer, Runs};
@@ -28,7 +30,7 @@ use super::table::{ExtentState, Table, UNITS_MAX};
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Entries of one list that are compared for the best fit.
+/// How many entries of one list are compared for the best fit.
 const LOOK_AT_MAX: usize = 16;
 
 /// The free and live stretches of one heap's addresses, and the pages that they cost.
@@ -85,7 +87,7 @@ impl Extents {
         if cached > 0 { &mut self.cached } else { &mut self.clean }
     }
 
-    /// Puts the free extent `start..end` on its list; an empty range is none.
+    /// Puts the free extent `start..end` on its list, unless it is empty.
     fn link(&mut self, start: u32, end: u32, cached: u32) {
         if start == end {
             return;
@@ -144,8 +146,8 @@ impl Extents {
         (first, last)
     }
 
-    /// Counts set pages wholly in `first..last` that lie in neither of the two parts, of which
-    /// `before` begins and `after` ends it.
+    /// Counts pages wholly in `first..last` whose flag is set, without those of `before`, a part at
+    /// its start, and of `after`, a part at its end.
     fn count_between(&self, first: u32, last: u32, before: &Range<u32>, after: &Range<u32>) -> u32 {
         let whole = self.table.inner_pages(first, last);
         let from = if before.is_empty() { whole.start } else { before.end };
@@ -153,7 +155,7 @@ impl Extents {
         self.table.count_dirty(from..to.max(from))
     }
 
-    /// Finds the free extent of at least `units` that fits best, near enough.
+    /// Finds a free extent of at least `units` that fits best, or nearly so.
     fn find(&self, kind: Prefer, units: u32) -> Option<u32> {
         let bins = if kind == Prefer::Cached { &self.cached } else { &self.clean };
         let bin = bin_of(units);
@@ -185,7 +187,8 @@ impl Extents {
         if have >= units {
             return Some(start);
         }
-        // Whole pages, so that the last one can be given back like any other.
+        // The top is a whole number of pages, so that the last one can be given back like any
+        // other.
         let top =
             self.top.checked_add(units - have)?.checked_next_multiple_of(self.page_units())?;
         if top > self.table.units() {
@@ -200,8 +203,9 @@ impl Extents {
 
     /// Hands out `units`, or `None` when no addresses are left or `commit` refuses.
     ///
-    /// `commit(from, to)` makes at least the units `from..to` accessible and returns how far they
-    /// are then. Pages of the block that may be other than zero are added to `dirty`.
+    /// `commit(from, to)` makes at least the units `from..to` accessible and returns the end of
+    /// what is accessible then. Pages of the block that may be other than zero are added to
+    /// `dirty`.
     pub(super) fn allocate(
         &mut self,
         units: u32,
@@ -216,7 +220,7 @@ impl Extents {
             last.is_some_and(|(at, _)| self.table.entry(at).cached.load(Relaxed) > 0)
         };
         let first = self.find(prefer, room);
-        // Growing at the top reuses the pages of the last extent; a clean hole has none.
+        // Growing at the top reuses the pages of the last extent, while a clean hole has none.
         let second = match prefer {
             Prefer::Cached if first.is_none() && !last_is_cached() => {
                 self.find(Prefer::Clean, room)
@@ -259,7 +263,7 @@ impl Extents {
         PageGrant { start: at, fresh_pages, reused_pages }
     }
 
-    /// Takes a block home and returns its length.
+    /// Frees a block and returns its length.
     pub(super) fn release(&mut self, start: u32) -> u32 {
         let (state, units) = self.table.tag(start);
         debug_assert_eq!(state, ExtentState::Live, "released a block that is not live");

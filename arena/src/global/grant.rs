@@ -1,14 +1,15 @@
-//! What is asked of the extents, and what they hand out.
+//! What the heap asks of the extents, and what they hand out.
 //!
-//! A [`Placement`] says where a block may start, [`Prefer`] which free extents are looked at first.
-//! A [`PageGrant`] is a block with the number of its pages that were there already; [`Runs`] says
-//! which they are, so that a zeroed block fills only those.
+//! A [`Placement`] says where a block may start. [`Prefer`] says which free extents are looked at
+//! first. A [`PageGrant`] is a block, with the number of its pages that were resident already.
+//! [`Runs`] says which pages these are, so that only they are filled with zeroes for a zeroed
+//! block.
 //!
-//! Invariant: every page that may be other than zero lies in a run; a run may cover more.
+//! Invariant: every page that may be other than zero lies in a run. A run may cover more.
 
 use std::ops::Range;
 
-/// Runs that are kept apart: a block of more is rare, and costs some zeroing.
+/// Runs that are kept apart. A block with more runs is rare, and zeroes a little too much.
 const RUNS_MAX: usize = 16;
 
 /// Where a block must start: `start % align == phase`, in units; `align` is a power of two.
@@ -42,8 +43,8 @@ pub(super) struct PageGrant {
     pub(super) reused_pages: u32,
 }
 
-/// Pages that may be other than zero, as few runs; when there are more, the last run covers what
-/// lies between as well.
+/// Pages that may be other than zero, as a few runs. When there are more runs, the last one covers
+/// the rest, with what lies between.
 #[derive(Debug, Default)]
 pub(super) struct Runs {
     runs: [(u32, u32); RUNS_MAX],

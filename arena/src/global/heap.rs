@@ -22,13 +22,13 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
-/// Access is allowed in steps of 64 MiB: one system call a step.
+/// The heap makes addresses accessible in steps of 64 MiB, with one system call a step.
 const COMMIT_STEP_BYTES: usize = 64 << 20;
 
-/// Table pages are committed in these; no machine has larger OS pages.
+/// The heap commits pages of its table in steps of this; no machine has larger OS pages.
 const TABLE_STEP_BYTES: usize = 64 << 10;
 
-/// A block as the allocator sees it: bytes are those of whole units.
+/// A block as the allocator sees it. Its bytes are those of whole units.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HeapBlock {
     pub(super) start: NonNull<u8>,
@@ -37,10 +37,10 @@ pub(super) struct HeapBlock {
     pub(super) reused_bytes: usize,
 }
 
-/// One heap of the allocator: a range of one page size, its extents and their lock.
+/// One heap of the allocator: a range with one page size, its extents and their lock.
 pub(super) struct Heap {
     extents: Lock<Extents>,
-    /// The table once more, for flags that are read without the lock.
+    /// A second handle of the table, for flags that are read without the lock.
     records: UnsafeCell<Table>,
     base: AtomicPtr<u8>,
     bytes: AtomicUsize,
@@ -189,7 +189,7 @@ impl Heap {
         }
     }
 
-    /// Makes units `from..to`, and more, accessible, with their records.
+    /// Makes at least the units `from..to` accessible, with their records.
     fn commit<P: PageSource>(&self, source: &P, from: u32, to: u32) -> Option<u32> {
         let (unit_log2, page_log2) = (self.unit_log2(), self.page_log2());
         let end = ((to as usize) << unit_log2).next_multiple_of(COMMIT_STEP_BYTES);
@@ -222,9 +222,10 @@ impl Heap {
         unsafe { source.commit_table(start, to - from).ok() }
     }
 
-    /// Hands out a block of at least `bytes`; `None` when addresses or rights are out.
+    /// Hands out a block of at least `bytes`, or `None` when no addresses are left or the kernel
+    /// refuses access to more of them.
     ///
-    /// `phase` is an address whose offset within a huge page the block must share.
+    /// `phase` is an address; the block gets the same offset within a huge page.
     pub(super) fn allocate<P: PageSource>(
         &self,
         source: &P,
@@ -235,7 +236,7 @@ impl Heap {
         let units = self.units(bytes)?;
         let (placement, prefer) = match place {
             Place::Aligned(align) => {
-                // The range starts at a huge page, which may be no multiple of more.
+                // The range starts at a multiple of a huge page, and not of more.
                 let before = (self.base.load(Relaxed) as usize).wrapping_neg() & (align - 1);
                 let phase = u32::try_from(before >> self.unit_log2()).ok()?;
                 let align = u32::try_from((align >> self.unit_log2()).max(1)).ok()?;
@@ -256,7 +257,7 @@ impl Heap {
         Some(block)
     }
 
-    /// Takes the block at `start` home. An address no block starts at is let be.
+    /// Frees the block at `start`. Does nothing if no block starts there.
     pub(super) fn release<P: PageSource>(&self, source: &P, start: NonNull<u8>) {
         let Some(unit) = self.unit_of(start.as_ptr()) else { return };
         let Some(bytes) = self.block_bytes(start) else { return };
@@ -272,8 +273,9 @@ impl Heap {
         Some((units as usize) << self.unit_log2())
     }
 
-    /// Makes the block longer or shorter in place to hold `bytes`; `None` when what follows is not
-    /// free. The block returned has the new size and the pages that were added.
+    /// Makes the block longer or shorter in place, so that it holds `bytes`. Returns `None` when
+    /// what follows is not free; otherwise the block with its new size, and the pages that were
+    /// added.
     pub(super) fn resize<P: PageSource>(
         &self,
         source: &P,
@@ -315,7 +317,7 @@ impl Heap {
         (first as u32..last as u32, (first << page_log2) - offset)
     }
 
-    /// Notes that the inner pages of `from`, a block in use, became those of `to`.
+    /// Notes that the inner pages of `from`, a block in use, were moved to the block `to`.
     pub(super) fn note_moved(&self, from: NonNull<u8>, from_bytes: usize, to: HeapBlock) {
         let (pages, _) = self.inner_pages(from, from_bytes);
         let (to_pages, _) = self.inner_pages(to.start, to.bytes);
@@ -326,7 +328,8 @@ impl Heap {
         });
     }
 
-    /// Says whether the block came by moving a mapping, which grown in place would be two.
+    /// Says whether the block is a mapping that was moved here. Growing such a block in place would
+    /// make it two mappings.
     pub(super) fn was_moved(&self, start: NonNull<u8>) -> bool {
         let bytes = self.block_bytes(start).unwrap_or(0);
         let (pages, _) = self.inner_pages(start, bytes);
@@ -340,7 +343,7 @@ impl Heap {
         }
     }
 
-    /// The bytes of the block, from its start, that `runs` of pages cover.
+    /// The bytes that `runs` of pages cover, counted from the start of the block.
     pub(super) fn runs_in(
         &self,
         block: HeapBlock,

@@ -1,9 +1,9 @@
-//! The allocator underneath, for everything that is not a block: how it is asked to give back what
-//! it keeps, and how it is set up to live beside us.
+//! The inner allocator, which serves everything that is not a block: how it is set up, and how it
+//! is asked to give back what it caches.
 //!
-//! Under a limit, memory that the inner allocator caches counts like any other. It is asked for it
-//! last, since it pays with its locks. The hook is called between allocations, never from inside
-//! one of the inner allocator's own calls, with no lock of ours held.
+//! Under a limit, memory that the inner allocator caches counts like any other. It is asked last,
+//! because giving back takes its locks. The hook is called between allocations, never from inside
+//! one of the inner allocator's own calls, and with no lock of the global allocator held.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
@@ -19,16 +19,17 @@ pub trait InnerPurge {
     fn purge(&self);
 }
 
-/// glibc's `malloc` adapts two thresholds to the largest block it has seen freed; since those are
-/// ours, it would return the top of its heap to the kernel at each 128 KiB freed and fault it in
-/// again. The trim threshold is set to what it would have come to by itself.
+/// glibc's `malloc` adapts two thresholds to the largest block that it has seen freed. It never
+/// sees the large blocks of a program here, so it would return the top of its heap to the kernel at
+/// each 128 KiB freed, and fault it in again. So the trim threshold is set to what it would have
+/// come to.
 ///
-/// It has eight heaps for each core, and each of them keeps that much. Under a limit there is one a
-/// core, and together they keep a 64th of it.
+/// glibc has eight heaps for each core, and each of them keeps that much. Under a limit it gets one
+/// heap for each core, and together they keep a 64th of the limit.
 #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
 const TRIM_BYTES: usize = 64 << 20;
 
-/// Less than this is not worth a system call.
+/// The trim threshold is at least this: giving back less is not worth a system call.
 #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
 const TRIM_BYTES_MIN: usize = 128 << 10;
 

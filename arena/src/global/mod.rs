@@ -1,4 +1,5 @@
-//! The global allocator: large blocks that keep their pages, everything else as before.
+//! The global allocator. It serves large requests from ranges of its own and keeps the pages of
+//! what is freed; an inner allocator serves everything else.
 //!
 //! ```text
 //!                      < 64 KiB                           inner allocator A
@@ -20,12 +21,13 @@
 //! | `sparse` | large zeroed blocks, which may be touched here and there |
 //! | `ask` | reclaim points, which have no reference to the allocator |
 //!
-//! Invariants: a pointer is a block's iff its address is in the range; `held` is an upper bound of
-//! the blocks' resident bytes; the most ever held is the most ever live and little more (`policy`).
+//! Invariants: a pointer belongs to a block if and only if its address is in the range. `held` is
+//! an upper bound of the resident bytes of blocks. The highest `held` is the highest `live` and
+//! little more (`policy` says how much).
 //!
-//! Never: call the inner allocator from inside it or while a lock is held, allocate, format, log,
-//! panic, use a thread-local that has a destructor or that its first use would allocate, wait for a
-//! thread that may be gone.
+//! Must never: call the inner allocator from inside the inner allocator or while a lock is held;
+//! allocate, format, log or panic; use a thread-local that has a destructor or that allocates at
+//! its first use; wait for a thread that may be gone.
 
 mod ask;
 mod bins;
@@ -58,8 +60,8 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
-/// Smallest request that becomes a block, in bytes. Below it an ordinary allocator is faster and
-/// has little to lose by a page fault.
+/// Smallest request that becomes a block, in bytes. An ordinary allocator serves smaller ones
+/// faster, and a page fault costs such a request little.
 pub const BLOCK_BYTES_MIN: usize = 64 << 10;
 
 /// Smallest request that lives on huge pages, in bytes.
@@ -107,7 +109,7 @@ fn count(counter: &AtomicU64, by: usize) {
 }
 
 impl<P: StaticSource> Global<System, P> {
-    /// The system's allocator below, the limit of `PLIMSOLL_LIMIT`.
+    /// Makes an allocator over the system's allocator, under the limit of `PLIMSOLL_LIMIT`.
     #[must_use]
     pub const fn system() -> Self {
         Self::over(System)
@@ -115,7 +117,8 @@ impl<P: StaticSource> Global<System, P> {
 }
 
 impl<A, P: StaticSource> Global<A, P> {
-    /// Blocks from a source of pages as it is at first, everything else from `inner`.
+    /// Makes an allocator that takes blocks from a new source of pages and everything else from
+    /// `inner`.
     #[must_use]
     pub const fn over(inner: A) -> Self {
         Self::new(inner, P::NEW)
@@ -123,14 +126,16 @@ impl<A, P: StaticSource> Global<A, P> {
 }
 
 impl<A, P> Global<A, P> {
-    /// Blocks from `pages`, everything else from `inner`. Nothing happens before the first block.
+    /// Makes an allocator that takes blocks from `pages` and everything else from `inner`. Nothing
+    /// is reserved before the first block.
     #[must_use]
     pub const fn new(inner: A, pages: P) -> Self {
         Self::with_reserve(inner, pages, 0)
     }
 
-    /// As [`Global::new`], with `reserve_bytes` of addresses (no memory) instead of eight times the
-    /// machine's memory; zero means that again. Less is tried where the machine allows less.
+    /// As [`Global::new`], and reserves `reserve_bytes` of addresses, which are not memory. Zero
+    /// means the default, eight times the machine's memory. Where the machine allows less, the
+    /// allocator tries less.
     #[must_use]
     pub const fn with_reserve(inner: A, pages: P, reserve_bytes: usize) -> Self {
         Self {
@@ -154,8 +159,8 @@ impl<A, P> Global<A, P> {
         }
     }
 
-    /// Counts in an account of one's own, before the first block, instead of the process's: for
-    /// several allocators in one program, each under a limit of its own.
+    /// Makes this allocator count in `account` instead of the process's. It is for several
+    /// allocators in one program, each under a limit of its own. Call it before the first block.
     #[must_use]
     pub fn on(mut self, account: AccountRef) -> Self {
         self.account = account;
@@ -167,7 +172,7 @@ impl<A, P> Global<A, P> {
         &self.pages
     }
 
-    /// Says whether `address` lies in the range blocks come from.
+    /// Says whether `address` lies in the range that blocks come from.
     #[inline]
     #[must_use]
     pub fn owns(&self, address: *const u8) -> bool {
@@ -183,21 +188,21 @@ impl<A, P> std::fmt::Debug for Global<A, P> {
 }
 
 impl<A: InnerPurge, P: PageSource> Global<A, P> {
-    /// Sets the limit of the process in bytes (`usize::MAX` for none), over everything that it has
-    /// resident, and returns the old one. It is the same limit that a `Runtime` sets and
-    /// `PLIMSOLL_LIMIT` asks for: the last writer wins. Lowering it gives cached memory back at
+    /// Sets the limit of the process in bytes and returns the old one; `usize::MAX` means no limit.
+    /// The limit counts everything that the process has resident. A `Runtime` and `PLIMSOLL_LIMIT`
+    /// set the same limit, and the last writer wins. A lower limit gives cached memory back at
     /// once, and the page source and every runtime keep to it.
     pub fn set_limit(&self, bytes: usize) -> usize {
         let errno = Errno::save();
         let account = &self.account;
-        // Before the first block: what the source reserves depends on it.
+        // This comes before the first block, because what the source reserves depends on the limit.
         account.read_environment();
         let old = account.set_limit(bytes, Source::Allocator);
         let ready = self.is_ready();
         if ready {
             self.purge_to_limit();
         }
-        // What runtimes can give goes before blocks that are in use.
+        // Runtimes give back what they can before any block in use leaves memory.
         account.tell_changed();
         if ready {
             self.enforce_limit();
@@ -212,10 +217,13 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         self.account.limit_bytes()
     }
 
-    /// Gives cached pages back to the kernel, until `target_bytes` are freed or none is left, and
-    /// returns the bytes freed. Asked for more than there is, it also gives back what partly used
-    /// huge pages have left over, where that is above 3 % of the bytes in use, and, not counted,
-    /// what of its table nobody reads, and has the inner allocator purge what it keeps.
+    /// Gives cached pages back to the kernel until `target_bytes` are freed or none is left, and
+    /// returns the bytes freed.
+    ///
+    /// If the target is more than there is, it does three more things. It gives back the free parts
+    /// of huge pages that are partly in use, if those come to more than 3 % of the bytes in use. It
+    /// gives back the parts of its table that nobody reads, and has the inner allocator purge what
+    /// that keeps; the result does not count these two.
     pub fn reclaim(&self, target_bytes: usize) -> usize {
         if !self.is_started() {
             return 0;
@@ -257,8 +265,8 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         }
     }
 
-    /// Recounts every block and page. `Err` says what does not agree with the gauges; a call from
-    /// another thread meanwhile may be the cause.
+    /// Recounts every block and page, and compares the sums with the gauges. A call from another
+    /// thread meanwhile can make them differ.
     ///
     /// # Errors
     ///
@@ -270,8 +278,8 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         self.small.check().or_else(|| self.huge.check()).map_or(Ok(()), Err)
     }
 
-    /// The ranges of addresses that blocks have been cut from: start and bytes, for tests and
-    /// reports that ask the kernel what is resident.
+    /// Returns the ranges of addresses that blocks have been cut from, each with its start and its
+    /// bytes. Tests and reports ask the kernel what of them is resident.
     #[must_use]
     pub fn covered(&self) -> [(*const u8, usize); 2] {
         [&self.small, &self.huge].map(|heap| {
@@ -280,7 +288,7 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         })
     }
 
-    /// The heap for a request, or `None` when it is the inner allocator's.
+    /// Returns the heap that serves a request, or `None` when the inner allocator does.
     #[inline]
     fn heap_for(&self, layout: Layout) -> Option<&Heap> {
         if layout.size() < BLOCK_BYTES_MIN {
@@ -292,7 +300,8 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
 
     /// Hands out a block; `None` sends the caller to the inner allocator.
     fn block(&self, layout: Layout, place: Place, dirty: &mut Runs) -> Option<(&Heap, HeapBlock)> {
-        // The first large block starts the allocator, also one that no heap has: its limit is kept.
+        // Any large request starts the allocator, even one that no heap serves, so that its limit
+        // is kept.
         if !self.is_ready() {
             return None;
         }
@@ -320,7 +329,7 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         }
     }
 
-    /// Makes the bytes of a block zero that may be other.
+    /// Zeroes those bytes of a block that may be other than zero.
     fn zero(&self, heap: &Heap, block: HeapBlock, bytes: usize, dirty: &Runs) {
         let mut skipped = bytes;
         for part in heap.runs_in(block, bytes, dirty) {

@@ -1,4 +1,4 @@
-//! When freed pages stay and when they go: the ceiling and the limit.
+//! When freed pages stay and when they go back to the kernel: the ceiling and the limit.
 //!
 //! ```text
 //!   bytes
@@ -10,28 +10,32 @@
 //!     +------------------------------------------------------------> calls
 //! ```
 //!
-//! **The ceiling.** A freed block keeps its pages, since pages are money; but a process that keeps
-//! them and takes fresh ones for a block that fits none of them has a higher peak than one that
-//! keeps nothing. So cached pages may only fill the room up to the highest `live` so far: whoever
-//! needs fresh pages beyond it pays with as many cached ones. Below its peak a program keeps every
-//! page; at a new peak it keeps none that it cannot use. No clock, no share to tune: the same
-//! calls give the same actions.
+//! **The ceiling.** A freed block keeps its pages, because the next block then costs no page fault.
+//! But suppose that a new block fits none of the cached pages, and takes fresh ones beside them.
+//! The process then has a higher peak than one that keeps nothing. So cached pages may only fill
+//! the room up to the highest `live` so far. A block that needs fresh pages beyond that sends as
+//! many cached ones back. A program below its peak keeps every page, and at a new peak it keeps
+//! none that it cannot use. There is no clock and no share to tune: the same calls give the same
+//! actions.
 //!
-//! **The limit** is the process's, of its [account](crate::process::Account). Over it, cached pages
-//! go first, then the inner allocator is asked, then the page source. Nothing is ever refused; what
-//! is still over then is said once. The account looks at the kernel's count of resident pages when
-//! fresh pages of a 64th of the limit have come, and when small blocks of a thread have grown by
-//! 256 KiB. Small blocks that are freed leave pages with the inner
-//! allocator, which may keep them for good; above half of the limit it is asked for them once they
-//! come to a 16th of it, so that they are the page source's instead.
+//! **The limit** is that of the process's [account](crate::process::Account). When the process is
+//! over it, cached pages go first. Then the inner allocator is asked to give back, then the page
+//! source. Nothing is ever refused. If the process is still over, one line says so, once.
+//!
+//! The account compares the limit with the kernel's count of resident pages at two times: when
+//! fresh pages of a 64th of the limit have come, and when the small blocks of a thread have grown
+//! by 256 KiB. Freed small blocks leave pages with the inner allocator, which may keep them for
+//! good. So above half of the limit it is asked for them, once they come to a 16th of the limit;
+//! the page source can then use them.
 //!
 //! Invariants, between calls, with one thread:
 //!
 //! * `ceiling = most ever live + max(1/64 of it, 1 MiB)`;
-//! * `held <= max(ceiling, most ever live + shared)`: huge pages that are partly live cannot go;
+//! * `held <= max(ceiling, most ever live + shared)`, since huge pages that are partly live cannot
+//!   go;
 //! * over the limit, `cached = 0`;
-//! * the account's blocks are `held` of every allocator whose pages are ordinary ones, as of the
-//!   last time that fresh pages came or some went.
+//! * the account's figure for blocks is the sum of `held` over the allocators whose pages are
+//!   ordinary ones, as of the last time that pages came or went.
 
 use super::inner::InnerPurge;
 use super::{BLOCK_BYTES_MIN, Global, PageSource};
@@ -41,13 +45,16 @@ use std::cell::Cell;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Cached pages may exceed the ceiling by this share of it: a purge then pays for many blocks.
+/// Cached pages may exceed the ceiling by this share of it, so that one purge makes room for many
+/// blocks.
 const SLACK_DIVISOR: usize = 64;
 
-/// And by this many bytes, so that a small process is not purged at every block.
+/// They may exceed it by this many bytes at least, so that a small process is not purged at every
+/// block.
 const SLACK_BYTES_MIN: usize = 1 << 20;
 
-/// The kernel is asked for the resident bytes when this share of the limit has come fresh.
+/// When fresh pages of this share of the limit have come, the kernel is asked for the resident
+/// bytes.
 const SAMPLE_DIVISOR: usize = 64;
 
 /// A thread whose small blocks grew by so many bytes looks at the limit before it goes on. It costs
@@ -55,21 +62,22 @@ const SAMPLE_DIVISOR: usize = 64;
 const SMALL_STEP_BYTES: usize = 256 << 10;
 
 /// The inner allocator is asked to give back when small blocks of this share of the limit have been
-/// freed, and the process holds half of its limit: who frees much at once is soon below it, and a
-/// pager takes what becomes free only later.
+/// freed and the process holds half of its limit. A program that frees much at once is soon below
+/// half, and is then left alone; a pager uses what becomes free only later.
 const FREED_DIVISOR: usize = 16;
 
-/// Small blocks of a thread, in bytes, of whichever allocator: a program has one.
+/// What a thread did with small blocks, in bytes. It does not say of which allocator, because a
+/// program has one.
 #[derive(Clone, Copy)]
 struct Small {
-    /// Asked for and not given back, since the thread last looked at the limit.
+    /// Bytes asked for and not given back since the thread last looked at the limit.
     grown: usize,
-    /// Given back and not asked for, since it last told how much.
+    /// Bytes given back and not asked for since the thread last told how many.
     freed: usize,
 }
 
 thread_local! {
-    /// Without a destructor, so it is there until the thread is gone.
+    /// It has no destructor, so it is there until the thread is gone.
     static SMALL: Cell<Small> = const { Cell::new(Small { grown: 0, freed: 0 }) };
 }
 
@@ -86,8 +94,8 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         self.small.cached_bytes() + self.huge.cached_bytes()
     }
 
-    /// After a block was handed out with `fresh_bytes` of pages that may not be resident yet:
-    /// keeps the ceiling and the limit.
+    /// Keeps the ceiling and the limit after a block was handed out. Of its pages, `fresh_bytes`
+    /// may not be resident yet.
     #[inline]
     pub(super) fn settle(&self, fresh_bytes: usize) {
         let live = self.live();
@@ -112,7 +120,7 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         }
     }
 
-    /// After a block came home: over the limit its pages go at once.
+    /// Gives pages back after a block was freed, if the process is over its limit.
     #[inline]
     pub(super) fn settle_freed(&self) {
         let limit = self.limit();
@@ -130,14 +138,15 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         self.account.limit_bytes()
     }
 
-    /// Tells the account what is held, if its pages are ordinary ones; a source that pages counts
+    /// Tells the account what is held, if the pages are ordinary ones. A source that pages counts
     /// them itself.
     fn tell_held(&self) {
         let held = if self.pages.counts_its_pages() { 0 } else { self.held() };
         self.account.change_held(Owner::Blocks, change(&self.policy.told_held, held));
     }
 
-    /// Has the account look; `fresh_bytes` were handed out and are not touched yet.
+    /// Has the account look at the kernel's count. `fresh_bytes` were handed out and are not
+    /// touched yet.
     fn look(&self, fresh_bytes: usize) {
         self.tell_held();
         let held = self.held();
@@ -155,8 +164,8 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         }
     }
 
-    /// Before the inner allocator hands out a block: the kernel alone knows what it keeps, and
-    /// under a limit somebody has to ask.
+    /// Notes that the inner allocator is about to hand out a block. Only the kernel knows what that
+    /// allocator keeps, so under a limit this asks the kernel now and then.
     #[inline]
     pub(super) fn small_grows(&self, bytes: usize) {
         if self.limit() == usize::MAX {
@@ -173,8 +182,8 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         self.look_for_small();
     }
 
-    /// The inner allocator handed out a block that it may have filled with zeroes: a large one,
-    /// such as one that the range has no room for, is there at once.
+    /// Notes that the inner allocator handed out a block that it may have filled with zeroes. A
+    /// large one, such as one that the range has no room for, is then resident at once.
     #[inline]
     pub(super) fn zeroed_elsewhere(&self, bytes: usize) {
         if bytes >= BLOCK_BYTES_MIN && self.limit() != usize::MAX {
@@ -182,7 +191,7 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         }
     }
 
-    /// The inner allocator gets a block back.
+    /// Notes that the inner allocator gets a block back.
     #[inline]
     pub(super) fn small_shrinks(&self, bytes: usize) {
         if self.limit() == usize::MAX {
@@ -197,8 +206,8 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         self.take_back_small(freed);
     }
 
-    /// Small blocks came home: the inner allocator is asked for their pages when it may keep many,
-    /// and the process is not far from its limit.
+    /// Notes that small blocks were freed. If the inner allocator may keep many pages of them and
+    /// the process is not far from its limit, asks it for these pages.
     #[cold]
     fn take_back_small(&self, bytes: usize) {
         let share = self.limit() / FREED_DIVISOR;
@@ -208,7 +217,7 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         }
         let errno = Errno::save();
         self.look(0);
-        // Of threads that come here at once, one asks.
+        // If several threads come here at once, one of them asks.
         let near = self.account.counted_bytes() >= self.limit() / 2;
         if near && self.policy.small_freed.swap(0, Relaxed) >= share {
             self.inner.purge();
@@ -228,7 +237,7 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         errno.restore();
     }
 
-    /// Gives back what of the cached pages is over the limit now.
+    /// Gives back as many cached pages as the process is over its limit now.
     pub(super) fn purge_to_limit(&self) {
         self.look(0);
         self.purge(self.account.counted_bytes().saturating_sub(self.limit()));
@@ -261,7 +270,7 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         }
     }
 
-    /// Asks the inner allocator, if what is not ours grew by `step` since it was last asked.
+    /// Asks the inner allocator to give back, if foreign memory grew by `step` since the last time.
     fn purge_inner(&self, step: usize, fresh_bytes: usize) {
         let foreign = || self.account.rest_bytes(Owner::Blocks);
         let last = self.policy.foreign_after_purge.load(Relaxed);
@@ -272,7 +281,7 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         }
     }
 
-    /// Gives at least `bytes` of cached pages back if there are as many, huge ones first.
+    /// Gives at least `bytes` of cached pages back, or all there are; huge pages go first.
     pub(super) fn purge(&self, bytes: usize) -> usize {
         let mut freed = 0;
         for heap in [&self.huge, &self.small] {
@@ -289,8 +298,9 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
     }
 }
 
-/// Sets a number that was told to `now`, and returns by how much it has changed. Of threads that do
-/// so at once, each gets a difference: they add up, in whatever order they are told on.
+/// Sets the number that was told last to `now`, and returns by how much it has changed. If several
+/// threads do so at once, each gets a part of the change. The parts add up, in whatever order the
+/// threads pass them on.
 fn change(told: &AtomicUsize, now: usize) -> isize {
     if now == told.load(Relaxed) { 0 } else { now.wrapping_sub(told.swap(now, Relaxed)) as isize }
 }

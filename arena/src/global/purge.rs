@@ -6,12 +6,12 @@
 //!   lock    put it back; it joins its neighbours
 //! ```
 //!
-//! The low end of an extent is handed out first, so its pages are the last to go. A thread that
-//! allocates meanwhile does not see the extent; it may take fresh pages where it would have reused
-//! some, and never waits for the kernel.
+//! The low end of an extent is handed out first, so its pages are the last to go back. A thread
+//! that allocates meanwhile does not see the extent. It may take fresh pages where it would have
+//! reused some, but it never waits for the kernel.
 //!
-//! Invariant: a page that is given back is wholly inside one free extent, or a part of a page that
-//! is, under the lock.
+//! Invariant: a page is given back only while it lies wholly inside one free extent. A part of a
+//! page is given back only under the lock.
 
 use super::extents::Extents;
 use super::heap::Heap;
@@ -19,8 +19,8 @@ use crate::os::page_bytes;
 use crate::page_source::PageSource;
 
 impl Heap {
-    /// Gives about `bytes` of cached pages back, of one extent, its high end first. Returns the
-    /// bytes freed; zero when nothing is cached or the kernel refuses.
+    /// Gives about `bytes` of cached pages of one extent back, from its high end on. Returns the
+    /// bytes freed, which are zero when nothing is cached or the kernel refuses.
     pub(super) fn purge_some<P: PageSource>(&self, source: &P, bytes: usize) -> usize {
         let Some((start, units)) = self.with(Extents::take_cached) else { return 0 };
         let page_log2 = self.page_log2();
@@ -46,7 +46,7 @@ impl Heap {
         cleaned << page_log2
     }
 
-    /// Gives back the free ends of pages that are partly live: whole OS pages of them. It breaks
+    /// Gives back the free ends of huge pages that are partly live, in whole OS pages. This breaks
     /// huge pages up, so it is for reclaim points only. Returns the bytes passed to the kernel.
     pub(super) fn trim_shared<P: PageSource>(&self, source: &P) -> usize {
         let (unit_log2, page_log2) = (self.unit_log2(), self.page_log2());
@@ -79,8 +79,8 @@ impl Heap {
         trimmed
     }
 
-    /// Gives back what of the table nobody reads: entries inside large free extents, 4 KiB for
-    /// 16 MiB of huge pages.
+    /// Gives back the parts of the table that nobody reads: the entries inside large free extents.
+    /// These are 4 KiB for each 16 MiB of huge pages.
     pub(super) fn trim_table<P: PageSource>(&self, source: &P) {
         let page_bytes = page_bytes();
         self.with(|extents| {

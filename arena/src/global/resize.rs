@@ -9,11 +9,11 @@
 //!            otherwise                       the tail becomes free, with its pages
 //! ```
 //!
-//! A copied gigabyte costs 0.1 s and is resident twice; a moved one costs a millisecond and is
-//! resident once. The origin's addresses stay ours: they are mapped again at once.
+//! Copying a gigabyte takes 0.1 s and has it resident twice. Moving its pages takes a millisecond
+//! and has it resident once. The old addresses stay in the range: they are mapped again at once.
 //!
-//! Invariant: the first `min(old, new)` bytes are what they were; on failure the old block is
-//! untouched and null is returned.
+//! Invariant: the first `min(old, new)` bytes are what they were. On failure the old block is
+//! untouched, and the result is null.
 //!
 //! Source: mremap(2).
 
@@ -26,14 +26,15 @@ use crate::size::HUGE_BYTES;
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::{self, NonNull};
 
-/// Blocks below 16 MiB are copied: it takes 1.6 ms, little more than moving them.
+/// Smaller blocks are copied. For 16 MiB that takes 1.6 ms, little more than moving them.
 const MOVE_BYTES_MIN: usize = 16 << 20;
 
-/// A block is cut down in place unless it shrinks to this share of a smaller kind.
+/// A block that shrinks stays in place, unless it shrinks to this share and is then of a smaller
+/// kind.
 const SHRINK_DIVISOR: usize = 4;
 
 impl<A: GlobalAlloc + InnerPurge, P: PageSource> Global<A, P> {
-    /// Resizes what is a block, or is to become one.
+    /// Resizes memory that is a block, or that is to become one.
     ///
     /// # Safety
     ///
@@ -48,7 +49,8 @@ impl<A: GlobalAlloc + InnerPurge, P: PageSource> Global<A, P> {
         }
         let errno = Errno::save();
         let heap = self.heap_of(start);
-        // A moved mapping that is grown in place becomes two, which cannot move at once again.
+        // Growing a moved mapping in place would make two mappings of it, and those cannot be moved
+        // in one call.
         let moves = self.may_move(heap, old) && bytes > old.size() && heap.was_moved(start);
         let in_place = || self.resize_in_place(heap, start, new);
         // SAFETY: as the caller promised.
@@ -104,7 +106,7 @@ impl<A: GlobalAlloc + InnerPurge, P: PageSource> Global<A, P> {
         to
     }
 
-    /// Moves a large block by moving pages; `None` when it must be copied.
+    /// Moves the pages of a large block to a new one, or returns `None` when it must be copied.
     ///
     /// # Safety
     ///
@@ -130,8 +132,8 @@ impl<A: GlobalAlloc + InnerPurge, P: PageSource> Global<A, P> {
         Some(to.start)
     }
 
-    /// Moves the contents of a block to a longer one and lets go of the first. False when nothing
-    /// was moved; the new block is gone then.
+    /// Moves the contents of a block to a longer one and gives the first one up. Returns false when
+    /// nothing was moved; the new block is then given up instead.
     ///
     /// # Safety
     ///

@@ -2,18 +2,20 @@
 //!
 //! ```text
 //!   state   NEW --claim--> STARTING --> READY
-//!                              \-----> OFF        no addresses: everything goes to the inner one
-//!   cookie  a page the kernel clears in a child of fork (MADV_WIPEONFORK)
+//!                              \-----> OFF        no addresses: the inner allocator serves all
+//!   cookie  a page that the kernel clears in a child of fork (MADV_WIPEONFORK)
 //!           READY in this process; 0 in a child that has not looked yet; OFF when it may not go on
 //! ```
 //!
-//! While one thread starts the heap, the others are served by the inner allocator; since a block
-//! is freed by its address, nobody has to wait. A child of `fork` is one thread: if a lock was held
-//! when it was made, its holder is gone and the table may be half written. The child then leaves
-//! the heap alone for good: it allocates from the inner allocator, which has handlers of its own
-//! for this, and what it frees of the heap stays. Otherwise it goes on with its copy.
+//! While one thread starts the heap, the inner allocator serves the others. A block is freed by its
+//! address, so nobody has to wait.
 //!
-//! Must never wait for another thread, and never for one that may be gone.
+//! A child of `fork` has one thread. If another thread of the parent held a lock at that moment,
+//! that thread is not in the child, and the table may be half written. The child then leaves the
+//! heap alone for good. It allocates from the inner allocator, which has fork handlers of its own,
+//! and blocks of the heap that it frees are not reused. Otherwise the child goes on with its copy.
+//!
+//! Must never: wait for another thread, which may be gone.
 
 use super::inner::InnerPurge;
 use super::state::{NEW, OFF, READY, STARTING, Start};
@@ -25,18 +27,19 @@ use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-/// Addresses for each byte of the machine's memory. Blocks join again, so few are lost; a program
-/// may also reserve large vectors that it never fills, or spill several times as much as there is.
+/// Bytes of addresses to reserve for each byte of the machine's memory. Freed blocks join, so few
+/// addresses are lost. But a program may reserve large vectors that it never fills, or spill
+/// several times as much as the machine has.
 const RESERVE_PER_BYTE: usize = 8;
 
-/// Of the addresses that the process may still map, what is left to the rest of it: stacks, and
-/// heaps of the C library, each of which reserves 64 MiB.
+/// The share of the addresses that the process may still map which is left to the rest of it: to
+/// stacks, and to heaps of the C library, each of which reserves 64 MiB.
 const ADDRESSES_LEFT_DIVISOR: usize = 2;
 
 const RESERVE_BYTES_MIN: usize = 64 << 30;
 const RESERVE_BYTES_MAX: usize = 16 << 40;
 
-/// Below this the region is not worth having.
+/// A smaller region is not worth having.
 const RESERVE_BYTES_LEAST: usize = 64 << 20;
 
 /// The share of addresses for blocks below 2 MiB.
@@ -55,7 +58,7 @@ impl Start {
 }
 
 impl<A: InnerPurge, P: PageSource> Global<A, P> {
-    /// Says whether blocks can be had, and makes it so at the first call.
+    /// Says whether there can be blocks. The first call starts the heap.
     #[inline]
     pub(super) fn is_ready(&self) -> bool {
         // Acquire: pairs with the Release in `start` and `after_fork`.
@@ -77,7 +80,7 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
     fn begin(&self) -> bool {
         let state = &self.start.state;
         if state.compare_exchange(NEW, STARTING, Relaxed, Relaxed).is_err() {
-            // Another thread is at it, or it failed: the inner allocator serves.
+            // Another thread is starting the heap, or that has failed. The inner allocator serves.
             return false;
         }
         let errno = Errno::save();
@@ -139,12 +142,12 @@ impl<A: InnerPurge, P: PageSource> Global<A, P> {
         true
     }
 
-    /// In a child of `fork` that has not looked at the heap yet.
+    /// Decides, in a child of `fork` that has not looked at the heap yet, whether it may go on.
     #[cold]
     fn after_fork(&self) -> bool {
         let Some(cookie) = self.start.cookie() else { return false };
         if cookie.compare_exchange(0, STARTING, Relaxed, Relaxed).is_err() {
-            // Another thread of the child is at it; it needs no more than a few instructions.
+            // Another thread of the child is deciding, which takes it a few instructions.
             while cookie.load(Relaxed) == STARTING {
                 std::hint::spin_loop();
             }

@@ -1,6 +1,6 @@
-//! What the global allocator remembers beside its heaps, for `start` and `policy`, which act on it.
+//! What the global allocator remembers beside its heaps. `start` and `policy` act on it.
 //!
-//! Every value here can be made before the program runs: the allocator is a static.
+//! Every value here is made at compile time, because the allocator is a static.
 
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 
@@ -17,7 +17,7 @@ pub(super) struct Start {
 }
 
 impl Start {
-    /// `reserve_bytes` of zero: as the machine's memory says.
+    /// `reserve_bytes` of zero means that the machine's memory decides.
     pub(super) const fn new(reserve_bytes: usize) -> Self {
         Self {
             state: AtomicU32::new(NEW),
@@ -27,17 +27,17 @@ impl Start {
     }
 }
 
-/// What the policy remembers, all zeroes at first; see `policy`.
+/// What the policy remembers. All of it is zero at first; see `policy`.
 pub(super) struct Policy {
     pub(super) live_peak: AtomicUsize,
-    /// What the account was last told: `held`, and how much of it is taken to have its pages.
+    /// What the account was last told: `held`, and how much of that is assumed to be resident.
     pub(super) told_held: AtomicUsize,
     pub(super) told_there: AtomicUsize,
     /// `held` at the last look.
     pub(super) held_then: AtomicUsize,
-    /// Resident bytes that were not ours after the inner allocator was last asked.
+    /// Foreign resident bytes after the inner allocator was last asked to give back.
     pub(super) foreign_after_purge: AtomicUsize,
-    /// Bytes of small blocks freed, more than asked for, since it was last asked.
+    /// Bytes of small blocks that were freed since then, beyond those that were asked for.
     pub(super) small_freed: AtomicUsize,
     pub(super) limit_hits: AtomicU64,
     pub(super) purged_bytes: AtomicU64,

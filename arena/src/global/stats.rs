@@ -13,7 +13,7 @@ pub struct GlobalStats {
     pub live_peak_bytes: usize,
     /// Bytes of free pages that may be resident: what the next purge can give back.
     pub cached_bytes: usize,
-    /// Bytes of huge pages that are partly in use, beyond what is in use of them.
+    /// Bytes in huge pages that are partly in use, without the bytes in use.
     pub shared_bytes: usize,
     /// Bytes of all pages that may be resident.
     pub held_bytes: usize,
@@ -21,9 +21,9 @@ pub struct GlobalStats {
     pub limit_bytes: usize,
     /// Blocks handed out.
     pub blocks: u64,
-    /// Bytes handed out on pages that were there already: no page fault, no zeroing by the kernel.
+    /// Bytes handed out on pages that were resident already, without a page fault.
     pub reused_bytes: u64,
-    /// Bytes handed out on pages that were not.
+    /// Bytes handed out on fresh pages.
     pub fresh_bytes: u64,
     /// Bytes given back to the kernel.
     pub purged_bytes: u64,
@@ -31,8 +31,8 @@ pub struct GlobalStats {
     pub moved_bytes: u64,
     /// Bytes that `realloc` copied.
     pub copied_bytes: u64,
-    /// Bytes of zeroed blocks that were zero already.
+    /// Bytes of zeroed blocks that did not have to be zeroed.
     pub zero_skipped_bytes: u64,
-    /// Times the limit was exceeded and memory was asked for.
+    /// How often the process was over its limit, so that memory had to be given back.
     pub limit_hits: u64,
 }

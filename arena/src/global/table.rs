@@ -1,4 +1,4 @@
-//! The records of a heap: one entry a unit of addresses, one flag a page.
+//! The records of a heap: an entry for each unit of addresses, and a flag for each page.
 //!
 //! ```text
 //!   units     | s  .  .  .  e-1 | s ...
@@ -7,15 +7,17 @@
 //!                                           moved: part of a mapping that was moved here
 //! ```
 //!
-//! A tag is `length * 4 + state`. What lies between the first and the last unit of an extent is
-//! stale and never read; of a large free extent it is given back. The two ends are enough to find
-//! both neighbours of any extent, so extents can be joined without a search; a block needs no
-//! header.
+//! A tag is `length * 4 + state`. The entries between the first and the last unit of an extent are
+//! stale, and nobody reads them; those of a large free extent are given back to the kernel. The two
+//! ends are enough to find both neighbours of any extent. So extents are joined without a search,
+//! and a block needs no header.
 //!
-//! Invariants: the extents tile `0..top`; all zeroes are valid entries (state none, clean).
+//! Invariants: the extents tile `0..top`. An entry of zeroes is valid: its state is `None`, and its
+//! pages are clean.
 //!
-//! Everything is relaxed atomics, for shared access without `unsafe` at each use; the heap's lock
-//! orders entries, and a flag of a page that lies wholly in an extent belongs to its holder.
+//! Everything is a relaxed atomic, so that it can be shared without `unsafe` at each use. The
+//! heap's lock orders accesses to entries. The flag of a page that lies wholly in an extent belongs
+//! to whoever holds that extent.
 //!
 //! Source: D. E. Knuth, The Art of Computer Programming 1, section 2.5, boundary tags.
 
@@ -32,7 +34,7 @@ pub(super) enum ExtentState {
     Free = 1,
     /// A block somebody owns.
     Live = 2,
-    /// Taken off the lists while its memory is given back, or for good.
+    /// Taken off the lists: while its memory is given back, or for good.
     Busy = 3,
 }
 
@@ -101,7 +103,7 @@ impl Table {
         unsafe { &*entry }
     }
 
-    /// Where the stale entries inside the extent `start..end` lie: whole OS pages of them.
+    /// Returns where the stale entries inside the extent `start..end` lie, in whole OS pages.
     pub(super) fn stale(
         &self,
         start: u32,
@@ -193,21 +195,22 @@ impl Table {
         self.flag(page).load(Relaxed) & MOVED != 0
     }
 
-    /// Pages of a block in use that came by moving a mapping.
+    /// Notes that these pages of a block in use came with a mapping that was moved.
     pub(super) fn set_moved(&self, pages: Range<u32>) {
         for page in pages {
             self.flag(page).store(DIRTY | MOVED, Relaxed);
         }
     }
 
-    /// Pages that were mapped anew.
+    /// Notes that these pages were mapped anew.
     pub(super) fn set_new(&self, pages: Range<u32>) {
         for page in pages {
             self.flag(page).store(0, Relaxed);
         }
     }
 
-    /// Takes the last run of set pages off `pages`, at most `most` of them, and what is behind it.
+    /// Shortens `pages` to end before its last run of set pages, and returns that run: at most
+    /// `most` pages of it.
     pub(super) fn last_dirty_run(&self, pages: &mut Range<u32>, most: usize) -> Range<u32> {
         while pages.start < pages.end && !self.is_dirty(pages.end - 1) {
             pages.end -= 1;
