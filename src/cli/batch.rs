@@ -111,7 +111,7 @@ pub(super) fn run(args: &ProveArgs, zkey: &Path, batch: &Path) -> Result<(), Fai
     pictures.stop();
     runtime.reclaim_all();
     let peak_rss_bytes = runtime.meter().peak_rss_bytes().map_err(plimsoll::Error::from)?;
-    pictures.write_or_warn(peak_rss_bytes);
+    pictures.write_or_warn(peak_rss_bytes, None);
     let mut first = None;
     let mut domain_size = 0;
     let rows: Vec<BatchRow> = made

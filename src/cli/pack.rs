@@ -196,12 +196,16 @@ impl FileArgs {
             })?;
             return print(&(text + "\n"));
         }
+        let times = row.raw_bytes as f64 / row.packed_bytes.max(1) as f64;
+        let ratio = match times {
+            1.05.. => format!("{times:.1} times smaller"),
+            _ => "no smaller: it does not pack, or is very small".to_owned(),
+        };
         print(&format!(
-            "wrote {}: {} raw, {} packed, 1/{:.1}, in {:.2} s\n",
+            "wrote {}: {} raw, {} packed, {ratio}, in {:.2} s\n",
             output.display(),
             format_bytes(row.raw_bytes),
             format_bytes(row.packed_bytes),
-            row.raw_bytes as f64 / row.packed_bytes.max(1) as f64,
             row.seconds,
         ))
     }

@@ -7,7 +7,7 @@ use super::args::ProveArgs;
 use super::failure::Failure;
 use super::needs::check_writable;
 use plimsoll::Runtime;
-use plimsoll::record::{RecordError, Recorder, Recording};
+use plimsoll::record::{KnownLimits, RecordError, Recorder, Recording};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -61,11 +61,11 @@ impl Pictures {
         self.recording = self.recorder.take().map(Recorder::finish);
     }
 
-    /// Writes the files, with the process's own peak. What goes wrong is said: a proof is not lost
-    /// for a picture.
-    pub(super) fn write_or_warn(&mut self, peak_rss_bytes: u64) {
+    /// Writes the files, with the process's own peak and the limits that would do. What goes wrong
+    /// is said: a proof is not lost for a picture.
+    pub(super) fn write_or_warn(&mut self, peak_rss_bytes: u64, limits: Option<KnownLimits>) {
         let Some(recording) = self.recording.take() else { return };
-        self.written = match recording.and_then(|run| self.write(run, peak_rss_bytes)) {
+        self.written = match recording.and_then(|run| self.write(run, peak_rss_bytes, limits)) {
             Ok(()) => {
                 files(&self.timeline, &self.report).map(|(path, _)| path.to_owned()).collect()
             }
@@ -78,8 +78,14 @@ impl Pictures {
         };
     }
 
-    fn write(&self, mut recording: Recording, peak_rss_bytes: u64) -> Result<(), RecordError> {
+    fn write(
+        &self,
+        mut recording: Recording,
+        peak_rss_bytes: u64,
+        limits: Option<KnownLimits>,
+    ) -> Result<(), RecordError> {
         recording.settle_peak(peak_rss_bytes);
+        recording.known_limits = limits;
         if let Some(path) = &self.timeline {
             recording.write_timeline(path)?;
         }

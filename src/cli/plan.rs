@@ -14,7 +14,7 @@ use plimsoll::groth16::r1cs::MatrixFile;
 const DEFAULT_CONSTRAINTS: u64 = 1 << 20;
 
 pub(super) fn run(args: &PlanArgs) -> Result<(), Failure> {
-    let shape = shape(args)?;
+    let (shape, what) = shape(args)?;
     let runtime = args.spill.runtime(args.limit, None)?;
     on_threads(args.threads.map(|n| n as usize), || {
         let threads = rayon::current_num_threads();
@@ -22,6 +22,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<(), Failure> {
         let smallest = ProofPlan::smallest(&shape, used, threads, runtime.can_spill());
         let fitted = ProofPlan::for_runtime(&shape, &runtime);
         let report = PlanReport {
+            what,
             domain_size: shape.domain_size,
             plan: fitted.as_ref().unwrap_or(&smallest),
             limit_bytes: runtime.limit_bytes().map(|bytes| bytes as usize),
@@ -33,9 +34,11 @@ pub(super) fn run(args: &PlanArgs) -> Result<(), Failure> {
     })?
 }
 
-fn shape(args: &PlanArgs) -> Result<Shape, Failure> {
+/// The sizes to plan for, and what they are of.
+fn shape(args: &PlanArgs) -> Result<(Shape, String), Failure> {
     if let Some(zkey) = &args.target.zkey {
-        return Ok(Shape::of(&KeyFile::open_zkey(zkey)?, None));
+        let what = format!("the circom key {}", zkey.display());
+        return Ok((Shape::of(&KeyFile::open_zkey(zkey)?, None), what));
     }
     if let Some(compressions) = args.target.compressions {
         let paths = KeyPaths::of(compressions, args.key_dir.as_deref())?;
@@ -47,8 +50,16 @@ fn shape(args: &PlanArgs) -> Result<Shape, Failure> {
         }
         let key = KeyFile::open_arkworks(&paths.key)?;
         let matrices = MatrixFile::open(&paths.matrices).map_err(ProveError::from)?;
-        return Ok(Shape::of(&key, Some(&matrices)));
+        let what = format!("the built-in circuit, {compressions} SHA-256 compressions");
+        return Ok((Shape::of(&key, Some(&matrices)), what));
     }
+    let what = match args.target.constraints {
+        Some(constraints) => format!("an arkworks circuit of {constraints} constraints"),
+        None => format!(
+            "an arkworks circuit of {DEFAULT_CONSTRAINTS} constraints; name yours with \
+             --constraints, --zkey or --compressions"
+        ),
+    };
     let constraints = args.target.constraints.unwrap_or(DEFAULT_CONSTRAINTS);
-    Ok(Shape::of_constraints(constraints as usize))
+    Ok((Shape::of_constraints(constraints as usize), what))
 }

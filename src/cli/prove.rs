@@ -7,7 +7,7 @@ use super::keys::KeyPaths;
 use super::live::Live;
 use super::needs::on_threads;
 use super::pictures::Pictures;
-use super::proved::{Proved, finish, over_the_limit};
+use super::proved::{Proved, finish, known_limits, over_the_limit};
 use super::random::Random;
 use super::report::{ProofReport, print, tell};
 use plimsoll::Runtime;
@@ -20,9 +20,11 @@ use plimsoll::groth16::error::ProveError;
 use plimsoll::groth16::key::KeyFile;
 use plimsoll::groth16::prover::Prover;
 use plimsoll::groth16::r1cs::MatrixFile;
+use plimsoll::record::KnownLimits;
 use rand::RngCore;
 use rand_chacha::ChaCha20Rng;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Instant;
 use zeroize::Zeroizing;
 
@@ -49,21 +51,23 @@ pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
     let mut random = Random::new(args.seed);
     let mut pictures = Pictures::start(args, &runtime)?;
     let live = Live::start(args.progress_kind(), &runtime);
+    let attempt = Attempt { runtime: &runtime, live: &live, limits: OnceLock::new() };
     let proved = on_threads(args.threads.map(|n| n as usize), || match args.files.circom() {
         Some((zkey, wtns)) => {
             let r1cs = args.files.r1cs.as_deref();
-            prove_circom(&runtime, [zkey, wtns], r1cs, random.rng(), &live)
+            attempt.prove_circom([zkey, wtns], r1cs, random.rng())
         }
-        None => prove_built_in(&runtime, args, random.rng(), &live),
+        None => attempt.prove_built_in(args, random.rng()),
     });
     random.wipe();
+    let limits = attempt.limits.into_inner();
     live.finish();
     // A run that failed is the one to look at.
     pictures.stop();
     let (proved, used) = match proved.and_then(|proved| proved) {
         Ok(proved) => proved,
         Err(failure) => {
-            pictures.write_or_warn(runtime.meter().peak_rss_bytes().unwrap_or(0));
+            pictures.write_or_warn(runtime.meter().peak_rss_bytes().unwrap_or(0), limits);
             return Err(failure);
         }
     };
@@ -72,7 +76,7 @@ pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
         write_proof_and_public(&out.proof, &proved.proof, &out.public, &proved.public)?;
     }
     let peak_rss_bytes = runtime.meter().peak_rss_bytes().map_err(plimsoll::Error::from)?;
-    pictures.write_or_warn(peak_rss_bytes);
+    pictures.write_or_warn(peak_rss_bytes, limits);
     let limit_bytes = runtime.limit_bytes().unwrap_or(u64::MAX);
     if peak_rss_bytes > limit_bytes {
         out.iter().for_each(Outputs::remove);
@@ -83,6 +87,8 @@ pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
         limit_bytes,
         limit_source: runtime.limit().map_or_else(String::new, |limit| limit.to_string()),
         peak_rss_bytes,
+        in_core_limit_bytes: limits.map(|limits| limits.in_core_bytes),
+        smallest_limit_bytes: limits.map(|limits| limits.smallest_bytes),
         over_limit: runtime.over_limit().0,
         key_seconds,
         wall_seconds: started.elapsed().as_secs_f64(),
@@ -100,50 +106,79 @@ pub(super) fn run(args: &ProveArgs) -> Result<(), Failure> {
     print(&text)
 }
 
-/// Runs `prove` with a prover of `runtime`, or of a permit where a limit is shared with other
-/// processes. Returns the runtime that it was, too.
-fn with_prover(
-    runtime: &Runtime,
-    key: &KeyFile,
-    matrices: Option<&MatrixFile>,
-    live: &Live,
-    prove: impl FnOnce(Prover<'_>) -> Result<Proved, Failure>,
-) -> Result<(Proved, Runtime), Failure> {
-    if runtime.shared_limit().is_none() {
-        let proved = prove(Prover::new(runtime, key, matrices)?.progress(live))?;
-        return Ok((proved, runtime.clone()));
-    }
-    let waits = || tell(format_args!("waiting for memory that other processes share"));
-    Batch::new(runtime, key, matrices)?
-        .one(waits, |job| Ok((prove(job.prover()?.progress(live))?, job.runtime().clone())))
+/// What a proof is made with, whichever circuit it is of.
+struct Attempt<'a> {
+    runtime: &'a Runtime,
+    live: &'a Live,
+    /// The limits that would do, once the key is read.
+    limits: OnceLock<KnownLimits>,
 }
 
-fn prove_circom(
-    runtime: &Runtime,
-    [zkey, wtns]: [&Path; 2],
-    r1cs: Option<&Path>,
-    rng: &mut ChaCha20Rng,
-    live: &Live,
-) -> Result<(Proved, Runtime), Failure> {
-    let key = KeyFile::open_zkey(zkey)?;
-    let circuit = r1cs.map(R1csFile::open).transpose()?;
-    let witness = open_witness(&key, wtns, runtime)?;
-    with_prover(runtime, &key, None, live, |prover| {
-        let assignment = prover.assign_witness(&witness)?;
-        key.warnings()
-            .iter()
-            .chain(&witness.warnings())
-            .for_each(|odd| tell(format_args!("warning: {odd}")));
-        // A witness that came through a pipe is in memory: it stays for as long as it may be asked
-        // for.
-        let suspects = circuit.map(|circuit| (circuit, witness));
-        match (finish(&prover, &key, assignment, rng), suspects) {
-            (Err(ProveError::NotVerified), Some((circuit, witness))) => {
-                Err(who_is_wrong(runtime, &circuit, &witness)?)
-            }
-            (proved, _) => Ok(proved?),
+impl Attempt<'_> {
+    /// Runs `prove` with a prover of the runtime, or of a permit where a limit is shared with other
+    /// processes. Returns the runtime that it was, too.
+    fn with_prover(
+        &self,
+        key: &KeyFile,
+        matrices: Option<&MatrixFile>,
+        prove: impl FnOnce(Prover<'_>) -> Result<Proved, Failure>,
+    ) -> Result<(Proved, Runtime), Failure> {
+        let runtime = self.runtime;
+        let known = known_limits(runtime, key, matrices)?;
+        self.limits.get_or_init(|| known);
+        if runtime.shared_limit().is_none() {
+            let proved = prove(Prover::new(runtime, key, matrices)?.progress(self.live))?;
+            return Ok((proved, runtime.clone()));
         }
-    })
+        let waits = || tell(format_args!("waiting for memory that other processes share"));
+        Batch::new(runtime, key, matrices)?.one(waits, |job| {
+            Ok((prove(job.prover()?.progress(self.live))?, job.runtime().clone()))
+        })
+    }
+
+    fn prove_circom(
+        &self,
+        [zkey, wtns]: [&Path; 2],
+        r1cs: Option<&Path>,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<(Proved, Runtime), Failure> {
+        let key = KeyFile::open_zkey(zkey)?;
+        let circuit = r1cs.map(R1csFile::open).transpose()?;
+        let witness = open_witness(&key, wtns, self.runtime)?;
+        self.with_prover(&key, None, |prover| {
+            let assignment = prover.assign_witness(&witness)?;
+            key.warnings()
+                .iter()
+                .chain(&witness.warnings())
+                .for_each(|odd| tell(format_args!("warning: {odd}")));
+            // A witness that came through a pipe is in memory: it stays for as long as it may be
+            // asked for.
+            let suspects = circuit.map(|circuit| (circuit, witness));
+            match (finish(&prover, &key, assignment, rng), suspects) {
+                (Err(ProveError::NotVerified), Some((circuit, witness))) => {
+                    Err(who_is_wrong(self.runtime, &circuit, &witness)?)
+                }
+                (proved, _) => Ok(proved?),
+            }
+        })
+    }
+
+    fn prove_built_in(
+        &self,
+        args: &ProveArgs,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<(Proved, Runtime), Failure> {
+        let paths = KeyPaths::of(args.compressions, args.key_dir.as_deref())?;
+        let key = KeyFile::open_arkworks(&paths.key)?;
+        let matrices = MatrixFile::open(&paths.matrices).map_err(ProveError::from)?;
+        let mut secret = Zeroizing::new([0u8; DIGEST_BYTES]);
+        rng.fill_bytes(&mut *secret);
+        self.with_prover(&key, Some(&matrices), |prover| {
+            let circuit = Sha256Chain::new(*secret, args.compressions as usize);
+            let assignment = prover.assign_circuit(circuit)?;
+            Ok(finish(&prover, &key, assignment, rng)?)
+        })
+    }
 }
 
 /// Says whether the witness or the key is at fault for a proof that does not verify.
@@ -156,23 +191,5 @@ fn who_is_wrong(
     Ok(match circuit.first_unsatisfied(witness, runtime)? {
         Some(row) => Failure::BrokenConstraint { row, r1cs },
         None => Failure::WrongKey { r1cs },
-    })
-}
-
-fn prove_built_in(
-    runtime: &Runtime,
-    args: &ProveArgs,
-    rng: &mut ChaCha20Rng,
-    live: &Live,
-) -> Result<(Proved, Runtime), Failure> {
-    let paths = KeyPaths::of(args.compressions, args.key_dir.as_deref())?;
-    let key = KeyFile::open_arkworks(&paths.key)?;
-    let matrices = MatrixFile::open(&paths.matrices).map_err(ProveError::from)?;
-    let mut secret = Zeroizing::new([0u8; DIGEST_BYTES]);
-    rng.fill_bytes(&mut *secret);
-    with_prover(runtime, &key, Some(&matrices), live, |prover| {
-        let circuit = Sha256Chain::new(*secret, args.compressions as usize);
-        let assignment = prover.assign_circuit(circuit)?;
-        Ok(finish(&prover, &key, assignment, rng)?)
     })
 }

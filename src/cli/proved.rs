@@ -4,11 +4,15 @@ use super::failure::Failure;
 use ark_bn254::{Bn254, Fr};
 use ark_ff::UniformRand;
 use ark_groth16::Proof;
+use plimsoll::Runtime;
 use plimsoll::groth16::assignment::Assignment;
 use plimsoll::groth16::error::ProveError;
 use plimsoll::groth16::key::KeyFile;
+use plimsoll::groth16::plan::{CHUNK_LEN_MIN, ProofPlan, Shape, used_bytes};
 use plimsoll::groth16::prover::Prover;
+use plimsoll::groth16::r1cs::MatrixFile;
 use plimsoll::limit::format_bytes;
+use plimsoll::record::KnownLimits;
 use rand_chacha::ChaCha20Rng;
 use zeroize::Zeroizing;
 
@@ -17,6 +21,22 @@ pub(super) struct Proved {
     pub(super) proof: Proof<Bn254>,
     pub(super) public: Vec<Fr>,
     pub(super) domain_size: usize,
+}
+
+/// Returns the limits that a proof with `key` can be made under.
+pub(super) fn known_limits(
+    runtime: &Runtime,
+    key: &KeyFile,
+    matrices: Option<&MatrixFile>,
+) -> Result<KnownLimits, Failure> {
+    let (shape, threads) = (Shape::of(key, matrices), rayon::current_num_threads());
+    let used = used_bytes(runtime, threads)?;
+    let in_core = ProofPlan::in_core(&shape, used, CHUNK_LEN_MIN, threads);
+    let smallest = ProofPlan::smallest(&shape, used, threads, runtime.can_spill());
+    Ok(KnownLimits {
+        in_core_bytes: in_core.minimum_bytes() as u64,
+        smallest_bytes: smallest.minimum_bytes() as u64,
+    })
 }
 
 /// Draws r and s, and makes the proof.

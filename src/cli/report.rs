@@ -7,6 +7,8 @@
 //!   limit_bytes        the limit in force
 //!   limit_source       where it comes from, in words
 //!   peak_rss_bytes     VmHWM of the process at the end
+//!   in_core_limit_bytes    the smallest limit under which nothing leaves memory
+//!   smallest_limit_bytes   the smallest limit that works
 //!   over_limit         times the process was over it with nothing more to give back
 //!   key_seconds        what making the key of the built-in circuit took before, mostly 0
 //!   wall_seconds       from then to the verified proof
@@ -54,6 +56,10 @@ pub(super) struct ProofReport {
     pub(super) limit_bytes: u64,
     pub(super) limit_source: String,
     pub(super) peak_rss_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) in_core_limit_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) smallest_limit_bytes: Option<u64>,
     pub(super) over_limit: u64,
     pub(super) key_seconds: f64,
     pub(super) wall_seconds: f64,
@@ -93,6 +99,15 @@ impl ProofReport {
         text += &format!("peak {} under a limit of {}\n", size(self.peak_rss_bytes), {
             &self.limit_source
         });
+        if let (Some(in_core), Some(least)) = (self.in_core_limit_bytes, self.smallest_limit_bytes)
+        {
+            let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+            text += &format!(
+                "nothing leaves memory from --limit {}MiB on; the smallest that works is {}MiB\n",
+                mib(in_core),
+                mib(least)
+            );
+        }
         text
     }
 
@@ -302,6 +317,8 @@ struct PlanRow {
 /// A plan, the limit it is for, and the plan with the smallest limit.
 #[derive(Debug)]
 pub(super) struct PlanReport<'a> {
+    /// What is planned for, in words.
+    pub(super) what: String,
     pub(super) domain_size: usize,
     pub(super) plan: &'a ProofPlan,
     pub(super) limit_bytes: Option<usize>,
@@ -362,8 +379,8 @@ impl PlanReport<'_> {
         let row = self.row();
         let way = if row.out_of_core { "out of core" } else { "in core" };
         let mut text = format!(
-            "domain of {} points, {} threads, {way}\n\n{:<10}",
-            row.domain_size, row.threads, "stage"
+            "plan for {}\ndomain of {} points, {} threads, {way}\n\n{:<10}",
+            self.what, row.domain_size, row.threads, "stage"
         );
         let heads: &[&str] = match row.out_of_core {
             false => &["held before", "need", "peak"],

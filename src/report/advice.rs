@@ -5,16 +5,21 @@
 //! ```text
 //!   peak      always: the stage that sets it, and the largest holder there
 //!   limit     peak above 97 % of it, or below half of it; or no limit at all
+//!   choice    in place of that where the program knows the limits there are: which they are, and
+//!             what spilling cost under this one
 //!   cores     a stage with a twentieth of the time that keeps less than 60 % of the cores busy
 //!   stalls    a stage that waits for vectors more than a tenth of its core time
 //!   cache     more than a quarter of the peak was cached blocks
 //!   reclaims  charges that had to climb the ladder in the middle of a stage
 //! ```
 //!
-//! Must never: advise what the numbers do not show.
+//! Where the limits are known, the reader is the person who runs a finished program: what only its
+//! author could do (cores, reclaims) is then left out.
+//!
+//! Must never: advise what the numbers do not show, or what the reader cannot do.
 
 use crate::limit::format_bytes;
-use crate::record::{Recording, StageTotal};
+use crate::record::{KnownLimits, Recording, StageTotal};
 
 /// A stage shorter than this share of the run gets no sentence.
 const TIME_PART_MIN: f64 = 0.05;
@@ -74,6 +79,12 @@ pub(super) fn of(run: &Recording) -> Vec<Advice> {
     let mut advice = vec![Advice { kind: Kind::Peak, text: peak(run) }];
     let mut say =
         |kind, text: Option<String>| advice.extend(text.map(|text| Advice { kind, text }));
+    if let Some(known) = run.known_limits {
+        say(Kind::Limit, Some(choice(run, known)));
+        run.totals.iter().for_each(|total| say(Kind::Stalls, stalls(run, total)));
+        say(Kind::Cache, cache(run));
+        return advice;
+    }
     say(Kind::Limit, limit(run));
     let mut idle: Vec<&StageTotal> = leaves(run).filter(|total| is_idle(run, total)).collect();
     idle.sort_by(|a, b| run.idle_core_seconds(b).total_cmp(&run.idle_core_seconds(a)));
@@ -130,13 +141,37 @@ fn peak(run: &Recording) -> String {
         ),
     };
     if let Some(first) = run.holders.first() {
-        text += &format!(
-            " Its largest holder is {} with {}: less of that lowers the peak.",
-            first.name,
-            format_bytes(first.bytes)
-        );
+        let held = format_bytes(first.bytes);
+        text += &format!(" Its largest holder is {} with {held}", first.name);
+        text += match run.known_limits {
+            Some(_) => ".",
+            None => ": less of that lowers the peak.",
+        };
     }
     text
+}
+
+/// The limits there are to choose from, and what this one cost.
+fn choice(run: &Recording, known: KnownLimits) -> String {
+    let sum = |part: fn(&StageTotal) -> u64| run.totals.iter().map(part).sum::<u64>();
+    let (packed, spilled) = (sum(|total| total.packed_bytes), sum(|total| total.spilled_bytes));
+    let stalled: f64 = run.totals.iter().map(|total| total.stalled_seconds).sum();
+    let in_core = as_limit(known.in_core_bytes);
+    let cost = match packed + spilled {
+        0 => format!("Nothing left memory: a limit of {in_core} is enough for that."),
+        _ => format!(
+            "Under this limit {} were packed and {} spilled, and threads waited {stalled:.2} s in \
+             all for what was away. From a limit of {in_core} on, nothing leaves memory.",
+            format_bytes(packed),
+            format_bytes(spilled),
+        ),
+    };
+    format!("{cost} The smallest limit that works is {}.", as_limit(known.smallest_bytes))
+}
+
+/// `bytes` as an option takes them, in whole MiB and not less.
+fn as_limit(bytes: u64) -> String {
+    format!("{}MiB", bytes.div_ceil(1 << 20))
 }
 
 fn limit(run: &Recording) -> Option<String> {
@@ -189,9 +224,11 @@ fn stalls(run: &Recording, total: &StageTotal) -> Option<String> {
     let core_seconds = total.wall_seconds * run.threads as f64;
     (total.stalled_seconds > STALLED_PART_MAX * core_seconds && core_seconds > 0.0).then(|| {
         format!(
-            "Stage \"{}\" waits {:.2} s for vectors that are on disk or packed: prefetch them \
-             earlier, use a faster disk, or raise the limit.",
-            total.name, total.stalled_seconds
+            "Stage \"{}\" waits {:.2} s for vectors that are on disk or packed: {}use a faster \
+             disk, or raise the limit.",
+            total.name,
+            total.stalled_seconds,
+            if run.known_limits.is_some() { "" } else { "prefetch them earlier, " },
         )
     })
 }

@@ -1,7 +1,7 @@
 //! The page: names stay text, figures are the recording's, the size has a bound.
 
 use super::*;
-use crate::record::{Recording, Span};
+use crate::record::{KnownLimits, Recording, Span};
 use crate::stage::planned::{MovedValue, Planned, Step};
 use std::sync::Arc;
 
@@ -116,4 +116,29 @@ fn a_schedule_is_drawn_with_its_figures() {
     assert_eq!(section.matches("<rect").count(), 1, "a bar for each start");
     assert_eq!(embedded(&page)["schedules"][0]["steps"][0]["leave"][0]["bytes"], 3 << 20);
     assert!(!self::page(&Recording::default()).contains("Schedule of"));
+}
+
+#[test]
+fn who_runs_a_finished_program_is_told_which_limits_there_are() {
+    let mut run = nasty();
+    run.limit_bytes = Some(8);
+    let said = |run: &Recording| -> Vec<String> {
+        run.advice().iter().map(|advice| format!("{:?}: {}", advice.kind, advice.text)).collect()
+    };
+    let to_author = said(&run).concat();
+    assert!(
+        to_author.contains("less of that lowers") && to_author.contains("Cores"),
+        "{to_author}"
+    );
+    run.known_limits =
+        Some(KnownLimits { in_core_bytes: (85 << 20) - 1, smallest_bytes: 34 << 20 });
+    let in_core = said(&run).concat();
+    assert!(!in_core.contains("less of that") && !in_core.contains("Cores"), "{in_core}");
+    let enough = "Nothing left memory: a limit of 85MiB is enough for that. The smallest limit";
+    assert!(in_core.contains(enough) && in_core.contains("works is 34MiB."), "{in_core}");
+    run.totals[0].spilled_bytes = 3 << 20;
+    let spilled = said(&run).concat();
+    let cost = "0 B were packed and 3.00 MiB spilled, and threads waited 0.90 s in all";
+    assert!(spilled.contains(cost) && spilled.contains("From a limit of 85MiB on"), "{spilled}");
+    assert!(spilled.contains("use a faster disk") && !spilled.contains("prefetch"), "{spilled}");
 }
