@@ -33,6 +33,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Most programs need only these. The other modules show what is inside: [`meter`] reads the
+//! kernel's numbers, [`stage`] and [`vectors`] are what [`Runtime`] hands out, [`report`],
+//! [`timeline`] and [`metrics`] show a recording, and [`doctor`] judges a machine.
+//!
 //! | feature | what it adds |
 //! |---|---|
 //! | `ark` (default) | types and kernels of arkworks |

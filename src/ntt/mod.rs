@@ -1,5 +1,20 @@
 //! Number-theoretic transforms: evaluate a polynomial on a power-of-two subgroup, and back.
 //!
+//! ```
+//! use ark_bn254::Fr;
+//! use ark_poly::EvaluationDomain;
+//! use plimsoll::ntt::Domain;
+//!
+//! let domain = Domain::<Fr>::new(8).ok_or("no subgroup of 8 points")?;
+//! let coefficients: Vec<Fr> = (0..8u64).map(Fr::from).collect();
+//! let mut values = coefficients.clone();
+//! domain.fft_in_place(&mut values); // as ark-poly's domains do
+//! assert_eq!(values[0], Fr::from(28u64), "the value at 1 is the sum of all");
+//! domain.ifft_in_place(&mut values);
+//! assert_eq!(values, coefficients);
+//! # Ok::<(), &str>(())
+//! ```
+//!
 //! `H = {1, w, .., w^(n-1)}`, `n = 2^log_n`, `w = F::get_root_of_unity(n)`: the group, the order
 //! and the results of `ark_poly::Radix2EvaluationDomain`. What differs is where the memory lives:
 //! in core, values are plain slices, the twiddle table lives in storage that the caller gives, and
