@@ -8,11 +8,17 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tempfile::TempDir;
 
 /// Pages are at most this large, whatever the run.
 const PAGE_BYTES_MAX: usize = 5 << 20;
+
+/// The peak is the whole process's: tests that record it, or read whole pages, run one at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
@@ -99,6 +105,7 @@ fn check_schema(timeline: &Value) {
 
 #[test]
 fn prove_writes_both_and_they_say_what_its_json_says() {
+    let _alone = alone();
     let folder = folder();
     let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
     let (timeline, page) = (path("t.json"), path("r.html"));
@@ -126,6 +133,7 @@ fn prove_writes_both_and_they_say_what_its_json_says() {
 
 #[test]
 fn a_run_that_fails_is_drawn_too() {
+    let _alone = alone();
     let folder = folder();
     let page = folder.path().join("r.html");
     let shown = page.to_str().expect("UTF-8");
@@ -160,6 +168,7 @@ fn progress_is_lines_where_nobody_sees_a_bar() {
 
 #[test]
 fn two_runs_are_compared_whichever_files_they_left() {
+    let _alone = alone();
     let folder = folder();
     let path = |name: &str| -> PathBuf { folder.path().join(name) };
     let (timeline, json) = (path("t.json"), path("p.json"));
@@ -183,12 +192,9 @@ fn two_runs_are_compared_whichever_files_they_left() {
     assert!(text(&refused.stderr).contains("--timeline"), "{}", text(&refused.stderr));
 }
 
-/// The peak is the whole process's: tests that record it run one at a time.
-static ALONE: Mutex<()> = Mutex::new(());
-
 #[test]
 fn ten_thousand_stages_are_a_small_page_and_none_is_forgotten() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let runtime = Runtime::builder().limit_bytes(8 << 30).build().expect("a runtime");
     let recorder = Recorder::builder().watch(&runtime).start().expect("a recorder");
     let before = recorder.held_bytes();
@@ -212,7 +218,7 @@ fn ten_thousand_stages_are_a_small_page_and_none_is_forgotten() {
 
 #[test]
 fn the_holders_at_the_peak_are_named() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let runtime = Runtime::builder().limit_bytes(8 << 30).build().expect("a runtime");
     let recorder = Recorder::builder().watch(&runtime).start().expect("a recorder");
     let stage = runtime.stage("fill", 256 << 20).expect("room");
