@@ -83,7 +83,7 @@ fn takes_permits_from_sixteen_threads() {
         for thread in 0..16_u64 {
             let (runtime, shared) = (&runtime, &shared);
             scope.spawn(move || {
-                for round in 0..8 {
+                for round in 0..16 {
                     let eighths = 1 + (thread * 5 + round * 3) % 7;
                     let permit = runtime.permit("job", LIMIT_BYTES / 8 * eighths).expect("granted");
                     let members = shared.members().expect("the table is whole");
@@ -94,7 +94,7 @@ fn takes_permits_from_sixteen_threads() {
             });
         }
     });
-    println!("all {} were granted", 16 * 8);
+    println!("all {} were granted", 16 * 16);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn permits_of_many_processes_are_neither_lost_nor_exceeded() {
         (0..4).map(|_| child("takes_permits_from_sixteen_threads", &table)).collect();
     for child in &mut children {
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
-        hear(&mut lines, "all 128 were granted");
+        hear(&mut lines, "all 256 were granted");
         assert!(child.wait().expect("ended").success());
     }
     let (runtime, shared) = runtime(&table);
