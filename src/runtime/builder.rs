@@ -17,6 +17,12 @@ use plimsoll_arena::sync::unpoisoned;
 use plimsoll_arena::{Grant, Ledger, OverLimitRelease, Pool, Pressure, Secrecy};
 use std::sync::{Arc, Mutex};
 
+/// Addresses that a pool under a permit reserves for each byte of it, as many as a pool does for
+/// the machine's memory, and at least. A pool for the whole machine has up to 8 TiB: the addresses
+/// of a process would be used up by eight permits.
+const ADDRESSES_A_BYTE: usize = 64;
+const PERMIT_ADDRESSES_MIN: usize = 16 << 30;
+
 impl Runtime {
     /// Returns the settings of a runtime: no limit, every path enforced.
     #[must_use]
@@ -152,8 +158,12 @@ impl Runtime {
             true => OverLimitRelease::GiveBack,
             false => OverLimitRelease::Keep,
         };
+        let addresses = granted.map_or(usize::MAX, |bytes| {
+            bytes.saturating_mul(ADDRESSES_A_BYTE).max(PERMIT_ADDRESSES_MIN)
+        });
         let pool = |name, secrecy| -> Result<Arc<NamedPool>, Error> {
             let builder = Pool::builder().ledger(Arc::clone(&ledger)).secrecy(secrecy);
+            let builder = builder.reserve_bytes_most(addresses);
             Ok(Arc::new(NamedPool { name, pool: builder.over_limit_release(release).build()? }))
         };
         let vectors = pool("vectors", Secrecy::Public)?;

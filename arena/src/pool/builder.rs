@@ -19,6 +19,7 @@ pub struct PoolBuilder {
     os: Arc<dyn Os>,
     /// `None`: [`default_reserve_bytes`], which asks the machine.
     reserve_bytes: Option<usize>,
+    reserve_bytes_most: usize,
     secrecy: Secrecy,
     prefault: Prefault,
     over_limit_release: OverLimitRelease,
@@ -32,6 +33,7 @@ impl Pool {
             ledger: Arc::new(Ledger::new()),
             os: Arc::new(Linux),
             reserve_bytes: None,
+            reserve_bytes_most: usize::MAX,
             secrecy: Secrecy::default(),
             prefault: Prefault::default(),
             over_limit_release: OverLimitRelease::default(),
@@ -64,6 +66,13 @@ impl PoolBuilder {
         self
     }
 
+    /// Reserves no more than `bytes` of addresses, for a pool of which there may be hundreds.
+    #[must_use]
+    pub fn reserve_bytes_most(mut self, bytes: usize) -> Self {
+        self.reserve_bytes_most = bytes;
+        self
+    }
+
     /// Sets whether dropped vectors are overwritten.
     #[must_use]
     pub fn secrecy(mut self, secrecy: Secrecy) -> Self {
@@ -92,6 +101,7 @@ impl PoolBuilder {
     /// [`Error::Os`] when the machine refuses even a small reservation.
     pub fn build(self) -> Result<Pool, Error> {
         let reserve_bytes = self.reserve_bytes.unwrap_or_else(default_reserve_bytes);
+        let reserve_bytes = reserve_bytes.min(self.reserve_bytes_most);
         let reserve_min = reserve_bytes.min(RESERVE_BYTES_MIN);
         let region = Region::new(self.os, reserve_bytes, reserve_min)?;
         let lists = || (0..CLASS_COUNT).map(|_| FreeList::new()).collect();
