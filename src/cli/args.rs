@@ -118,8 +118,8 @@ pub(super) struct ProveArgs {
     #[arg(long, value_name = "N", value_parser = threads())]
     pub(super) threads: Option<u64>,
 
-    /// Proofs of a batch at a time, at most; as many as there are threads by default. The limit
-    /// decides how many of these fit.
+    /// Proofs of a batch at a time, at most; as many as there are threads by default, and never
+    /// more than four for each thread. The limit decides how many of these fit.
     #[arg(long, value_name = "N", value_parser = threads(), requires = "batch")]
     pub(super) at_once: Option<u64>,
 

@@ -90,11 +90,18 @@ pub(super) fn run(args: &ProveArgs, zkey: &Path, batch: &Path) -> Result<(), Fai
     let mut pictures = Pictures::start(args, &runtime)?;
     let key = KeyFile::open_zkey(zkey)?;
     key.warnings().iter().for_each(|odd| tell(format_args!("warning: {odd}")));
-    let mut made = Batch::new(&runtime, &key, None)?.with_room(room_for_witnesses(&lines, &key));
+    let is_told = !args.is_quiet();
+    let waits = |index: usize| {
+        if is_told {
+            let shown = lines[index].wtns.display();
+            tell(format_args!("{}/{} {shown}: waits for memory", index + 1, lines.len()));
+        }
+    };
+    let made = Batch::new(&runtime, &key, None)?.on_wait(&waits);
+    let mut made = made.with_room(room_for_witnesses(&lines, &key));
     if let Some(most) = args.at_once {
         made = made.at_most(most as usize);
     }
-    let is_told = !args.is_quiet();
     let made = made.run(&lines, |job, line: &BatchLine| {
         let begun = Instant::now();
         let index = job.index;

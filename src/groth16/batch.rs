@@ -11,15 +11,18 @@
 //!
 //! A permit is worth the vectors of a proof in core, with chunks as large as there is room for. If
 //! the limit has no room for two proofs in core, they are made one after the other without permits,
-//! each with all of the room, out of core where it must: two would move more bytes than one.
+//! each with all of the room, out of core where it must: two would move more bytes than one. Where
+//! processes share a limit that has no room for one in core, a permit is worth what a proof takes
+//! out of core, up to all that there is.
 //!
 //! Each job runs on a thread of its own, which works on rayon's global pool: while one proof is in
 //! a part that only one thread can do, the others keep the pool busy.
 
 use crate::Runtime;
+use crate::error::Error;
 use crate::groth16::error::ProveError;
 use crate::groth16::key::KeyFile;
-use crate::groth16::plan::{CHUNK_LEN_MAX, CHUNK_LEN_MIN, ProofPlan, Shape};
+use crate::groth16::plan::{CHUNK_LEN_MAX, CHUNK_LEN_MIN, ProofPlan, Shape, used_bytes};
 use crate::groth16::prover::Prover;
 use crate::groth16::r1cs::MatrixFile;
 use crate::permit::{Permit, SharedLimit, Waiting};
@@ -29,8 +32,14 @@ use std::sync::Mutex;
 use std::thread;
 
 /// What a proof under a permit takes besides: a thread, its heap arena, the tables of a runtime.
-/// Measured as 0.9 MiB for a small circuit.
-const JOB_BYTES: usize = 1 << 20;
+/// Measured as 0.15 to 0.2 MiB for a small circuit, of which the permit has half, with 2 threads
+/// and with 4. Where 8 share 2 cores, foreign bytes are seen late: 0.25 MiB for each were too few.
+/// Code that is not optimised has larger stacks.
+const JOB_BYTES: usize = if cfg!(debug_assertions) { 768 << 10 } else { 512 << 10 };
+
+/// Proofs made at a time for each thread, at most: they share rayon's threads, so that more would
+/// only hold memory. What leaves cores idle is serial, and four hide it.
+const PROOFS_A_THREAD_MAX: usize = 4;
 
 /// Proofs of one key under one runtime's limit.
 pub struct Batch<'a> {
@@ -43,6 +52,10 @@ pub struct Batch<'a> {
     at_most: usize,
     /// What the plan allows the program itself, once for all proofs.
     program_bytes: usize,
+    /// A permit is for a proof out of core: one has all of the room.
+    is_out_of_core: bool,
+    /// Hears of a proof that waits.
+    waits: Option<&'a (dyn Fn(usize) + Sync)>,
 }
 
 impl std::fmt::Debug for Batch<'_> {
@@ -87,8 +100,8 @@ impl<'a> Batch<'a> {
     ///
     /// # Errors
     ///
-    /// Those of [`Prover::new`]: also one proof alone must fit. Where a limit is shared with other
-    /// processes, it must fit in core, for what a proof out of core takes is not known beforehand.
+    /// Those of [`Prover::new`]: also one proof alone must fit, and where a limit is shared with
+    /// other processes it must fit beside nothing else.
     pub fn new(
         runtime: &'a Runtime,
         key: &'a KeyFile,
@@ -99,12 +112,23 @@ impl<'a> Batch<'a> {
         let at_most = rayon::current_num_threads();
         let shape = Shape::of(key, matrices);
         let in_core = |chunk_len| ProofPlan::in_core(&shape, 0, chunk_len, alone.threads());
-        let (least, best) =
+        let (mut least, mut best) =
             (in_core(CHUNK_LEN_MIN).vector_bytes(), in_core(CHUNK_LEN_MAX).vector_bytes());
-        let needed = (alone.base_bytes() + JOB_BYTES + least) as u64;
-        let limit = runtime.limit_bytes().unwrap_or(u64::MAX);
-        if runtime.shared_limit().is_some() && needed > limit {
-            return Err(runtime.does_not_fit("proof", least as u64, needed - limit).into());
+        let shared = runtime.shared_limit().map_or(u64::MAX, SharedLimit::limit_bytes);
+        let limit = runtime.limit_bytes().unwrap_or(u64::MAX).min(shared);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let needed = |base: usize, least: usize| base.saturating_add(JOB_BYTES + least);
+        let (mut base, mut is_out_of_core) = (alone.base_bytes(), false);
+        if runtime.shared_limit().is_some() && needed(base, least) > limit {
+            let used = used_bytes(runtime, alone.threads())?;
+            let spilling = ProofPlan::smallest(&shape, used, alone.threads(), runtime.can_spill());
+            is_out_of_core = spilling.split().is_some();
+            (base, least) = (spilling.base_bytes(), spilling.vector_bytes());
+            best = limit.saturating_sub(needed(base, 0)).max(least);
+            if needed(base, least) > limit {
+                let missing = (needed(base, least) - limit) as u64;
+                return Err(runtime.does_not_fit("proof", least as u64, missing).into());
+            }
         }
         Ok(Self {
             runtime,
@@ -113,15 +137,18 @@ impl<'a> Batch<'a> {
             least_bytes: least as u64,
             best_bytes: best as u64,
             at_most,
-            program_bytes: alone.base_bytes(),
+            program_bytes: base,
+            is_out_of_core,
+            waits: None,
         })
     }
 
-    /// Makes at most `proofs` at a time, at least one. As many as there are threads is the default:
-    /// more would not end sooner.
+    /// Makes at most `proofs` at a time, at least one, and never more than four for each thread. As
+    /// many as there are threads is the default: more would not end sooner.
     #[must_use]
     pub fn at_most(mut self, proofs: usize) -> Self {
-        self.at_most = proofs.max(1);
+        let most = rayon::current_num_threads().saturating_mul(PROOFS_A_THREAD_MAX);
+        self.at_most = proofs.clamp(1, most);
         self
     }
 
@@ -134,8 +161,18 @@ impl<'a> Batch<'a> {
         self
     }
 
+    /// Calls `waits` with the place of a proof in the batch when it must wait for its permit.
+    #[must_use]
+    pub fn on_wait(mut self, waits: &'a (dyn Fn(usize) + Sync)) -> Self {
+        self.waits = Some(waits);
+        self
+    }
+
     /// Returns how many proofs of `jobs` are made at a time: as many as fit with a thread each.
     fn workers(&self, jobs: usize) -> usize {
+        if self.is_out_of_core {
+            return 1;
+        }
         let shared = self.runtime.shared_limit().map_or(u64::MAX, SharedLimit::limit_bytes);
         let limit = self.runtime.limit_bytes().unwrap_or(u64::MAX).min(shared);
         let room = limit.saturating_sub(self.program_bytes as u64);
@@ -161,15 +198,7 @@ impl<'a> Batch<'a> {
         prove: impl FnOnce(BatchJob<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         let _expected = self.expect_program(1);
-        let mut waiting = self.permit("proof");
-        let permit = match waiting.try_now() {
-            Some(permit) => permit,
-            None => {
-                waits();
-                waiting.wait()
-            }
-        };
-        let permit = permit.map_err(ProveError::from)?;
+        let permit = granted(self.permit("proof"), waits).map_err(ProveError::from)?;
         prove(BatchJob { index: 0, permit: Some(&permit), batch: self })
     }
 
@@ -210,7 +239,8 @@ impl<'a> Batch<'a> {
         let work = || {
             let mut done = Vec::new();
             while let Some((index, waiting)) = take() {
-                let permit = waiting.wait().map_err(ProveError::from);
+                let waits = || self.waits.iter().for_each(|tell| tell(index));
+                let permit = granted(waiting, waits).map_err(ProveError::from);
                 let made = permit.map_err(E::from).and_then(|permit| {
                     prove(BatchJob { index, permit: Some(&permit), batch: self }, &jobs[index])
                 });
@@ -232,4 +262,13 @@ impl<'a> Batch<'a> {
         done.sort_unstable_by_key(|(index, _)| *index);
         done.into_iter().map(|(_, result)| result).collect()
     }
+}
+
+/// Waits for a permit, and calls `waits` first if it is not to be had at once.
+fn granted(mut waiting: Waiting, waits: impl FnOnce()) -> Result<Permit, Error> {
+    if let Some(permit) = waiting.try_now() {
+        return permit;
+    }
+    waits();
+    waiting.wait()
 }

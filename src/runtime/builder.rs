@@ -136,16 +136,18 @@ impl Runtime {
         settings.shared = None;
         settings.spill = settings.spill.map(|options| options.part(part, whole));
         let (ledger, meter) = (inner.ledger.within(grant), Meter::live()?);
-        let runtime = Self::wire(ledger, Some(name.to_owned()), settings, meter, None)?;
+        let whole = Some((name, &*inner.spill));
+        let runtime = Self::wire(ledger, whole, settings, meter, None)?;
         let observer = unpoisoned(inner.observer.lock()).clone();
         *unpoisoned(runtime.inner.observer.lock()) = observer;
         Ok(runtime)
     }
 
-    /// Wires a runtime around a ledger, which knows the limit.
+    /// Wires a runtime around a ledger, which knows the limit. A runtime for a permit has its name,
+    /// and the spill tier whose buffers it shares.
     fn wire(
         ledger: Ledger,
-        permit: Option<String>,
+        permit: Option<(&str, &Spill)>,
         settings: Settings,
         meter: Meter,
         limit: Option<Limit>,
@@ -170,7 +172,8 @@ impl Runtime {
         let secrets = pool("secret vectors", Secrecy::Secret)?;
         let ladder = Ladder::new(account.clone(), *enforcement, *on_thrash);
         let ladder = Arc::new(ladder.within(granted.unwrap_or(usize::MAX)));
-        let store = spill.as_ref().map(|options| options.open(&ledger)).transpose()?;
+        let beside = permit.and_then(|(_, spill)| spill.store());
+        let store = spill.as_ref().map(|options| options.open(&ledger, beside)).transpose()?;
         let io_threads = spill.as_ref().map_or(1, SpillOptions::threads);
         let spill = Spill::new(Arc::clone(&ledger), store, io_threads);
         let holders = Arc::new(Holders::default());
@@ -189,7 +192,7 @@ impl Runtime {
         let (stages, laps, observer) = (Mutex::default(), Mutex::default(), Mutex::default());
         let limit = Mutex::new(limit);
         let inner = Inner {
-            permit,
+            permit: permit.map(|(name, _)| name.to_owned()),
             queue,
             settings,
             account,

@@ -180,7 +180,7 @@ impl Spill {
         self.store().map_or(0, |_| extra * plimsoll_swap::store::SCRATCH_BYTES)
     }
 
-    fn store(&self) -> Option<&Store> {
+    pub(crate) fn store(&self) -> Option<&Store> {
         self.store.as_ref()
     }
 

@@ -121,8 +121,12 @@ impl SpillOptions {
         self.io_threads
     }
 
-    /// Opens the store.
-    pub(crate) fn open(&self, ledger: &Arc<Ledger>) -> Result<Store, Error> {
+    /// Opens the store; with the buffers of `beside`, if there is one.
+    pub(crate) fn open(
+        &self,
+        ledger: &Arc<Ledger>,
+        beside: Option<&Store>,
+    ) -> Result<Store, Error> {
         let mut builder = Store::builder()
             .ledger(Arc::clone(ledger))
             .quota_bytes(self.quota_bytes)
@@ -131,6 +135,9 @@ impl SpillOptions {
             .io_threads(self.io_threads)
             .spill_tier(self.tier)
             .ram_disk(self.ram_disk);
+        if let Some(other) = beside {
+            builder = builder.beside(other);
+        }
         if let Some(backend) = &self.backend {
             builder = builder.backend(Arc::clone(backend));
         }

@@ -1,13 +1,14 @@
 //! Processes that share a limit: none exceeds it, none waits for ever, and one that is killed gives
 //! its bytes back.
 
+use crate::children::{child, hear};
 use plimsoll::Runtime;
 use plimsoll::permit::SharedLimit;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// The limit: no memory is touched, so that it can be larger than the machine.
@@ -20,27 +21,8 @@ fn runtime(table: &Path) -> (Runtime, SharedLimit) {
     (builder.build().expect("a runtime"), shared)
 }
 
-/// Runs `test` of this file in a process of its own.
-fn child(test: &str, table: &Path) -> Child {
-    Command::new(std::env::current_exe().expect("this binary"))
-        .args(["--exact", &format!("shared_limits::{test}"), "--ignored", "--nocapture"])
-        .env(TABLE, table)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("this binary")
-}
-
 fn table_of_the_parent() -> PathBuf {
     std::env::var_os(TABLE).expect("a parent").into()
-}
-
-/// Waits for a line of a child's.
-fn hear(lines: &mut BufReader<ChildStdout>, word: &str) {
-    let mut line = String::new();
-    while !line.contains(word) {
-        line.clear();
-        assert!(lines.read_line(&mut line).expect("a line") > 0, "no \"{word}\" came");
-    }
 }
 
 #[test]
@@ -61,7 +43,7 @@ fn a_holder_that_is_killed_gives_its_bytes_back() {
     let mut rng = ChaCha20Rng::seed_from_u64(20);
     let most = LIMIT_BYTES / 8 * 7;
     for round in 0..100 {
-        let mut holder = child("holds_and_returns_until_killed", &table);
+        let mut holder = child("shared_limits::holds_and_returns_until_killed", (TABLE, &table));
         hear(&mut BufReader::new(holder.stdout.take().expect("a pipe")), "joined");
         let until = Instant::now() + Duration::from_micros(rng.gen_range(0..2000));
         while Instant::now() < until {}
@@ -101,8 +83,9 @@ fn takes_permits_from_sixteen_threads() {
 fn permits_of_many_processes_are_neither_lost_nor_exceeded() {
     let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
     let table = folder.path().join("table");
-    let mut children: Vec<Child> =
-        (0..4).map(|_| child("takes_permits_from_sixteen_threads", &table)).collect();
+    let mut children: Vec<Child> = (0..4)
+        .map(|_| child("shared_limits::takes_permits_from_sixteen_threads", (TABLE, &table)))
+        .collect();
     for child in &mut children {
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
         hear(&mut lines, "all 256 were granted");

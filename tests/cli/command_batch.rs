@@ -129,3 +129,18 @@ fn commands_that_share_a_limit_prove_within_it() {
     let table = format!("/dev/shm/plimsoll-{}-{name}", user.expect("a number").trim());
     fs::remove_file(table).expect("the table of the test");
 }
+
+#[test]
+fn many_at_once_keep_a_small_limit() {
+    let wtns = fixture("multiplier.wtns");
+    let lines: Vec<String> = (0..40).map(|line| format!("{wtns} {{}}/{line}")).collect();
+    let (_folder, list) = batch(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    let spill = tempfile::tempdir_in("/var/tmp").expect("folder");
+    let spill = spill.path().to_str().expect("UTF-8");
+    let at_once = ["--at-once", "300", "--threads", "2", "--spill-dir", spill, "--json"];
+    // A proof over its limit is an exit code of its own.
+    let report = json(&prove(&list, &[&at_once[..], &["--limit", "24MiB"]].concat()));
+    let proofs = report["proofs"].as_array().expect("a list");
+    assert!(proofs.iter().all(|row| row["verified"] == true), "{report}");
+    assert_eq!(proofs.len(), 40);
+}

@@ -5,10 +5,11 @@ use super::inner::{Encryption, Inner, SpillTier, StoreCounters};
 use crate::Error;
 use crate::backend::Backend;
 use crate::file::RamDisk;
-use crate::scratch;
+use crate::scratch::{self, Scratch};
 use crate::seal::Key;
 use crate::space::FileSpace;
 use plimsoll_arena::Ledger;
+use plimsoll_arena::sync::Stock;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
@@ -28,6 +29,7 @@ pub struct StoreBuilder {
     ledger: Option<Arc<Ledger>>,
     encryption: Encryption,
     io_threads: Option<usize>,
+    beside: Option<Arc<Stock<Scratch>>>,
 }
 
 impl std::fmt::Debug for StoreBuilder {
@@ -111,6 +113,14 @@ impl StoreBuilder {
         self
     }
 
+    /// Shares the buffers of `other`, as many as that one was made with, instead of making new
+    /// ones: for stores of which few are busy at a time.
+    #[must_use]
+    pub fn beside(mut self, other: &Store) -> Self {
+        self.beside = Some(Arc::clone(&other.inner.scratches));
+        self
+    }
+
     /// Opens the store.
     ///
     /// # Errors
@@ -123,11 +133,12 @@ impl StoreBuilder {
             Some(backend) => Some(backend),
             None => tier.open(folder.as_deref(), self.ram_disk, ledger)?,
         };
+        let sets = self.io_threads.unwrap_or(IO_THREADS).saturating_add(1);
         let inner = Inner {
             backend,
             space: Mutex::new(FileSpace::new(self.quota_bytes.unwrap_or(u64::MAX))),
             key: (self.encryption == Encryption::On).then(Key::draw).transpose()?,
-            scratches: scratch::sets(self.io_threads.unwrap_or(IO_THREADS).saturating_add(1)),
+            scratches: self.beside.unwrap_or_else(|| scratch::sets(sets)),
             poison: Mutex::new(None),
             packed_limit_bytes: self.packed_limit_bytes.unwrap_or(usize::MAX),
             packed_bytes: AtomicUsize::new(0),

@@ -123,7 +123,7 @@ pub(super) struct Inner {
     pub(super) backend: Option<Arc<dyn Backend>>,
     pub(super) space: Mutex<FileSpace>,
     pub(super) key: Option<Key>,
-    pub(super) scratches: Stock<Scratch>,
+    pub(super) scratches: Arc<Stock<Scratch>>,
     pub(super) poison: Mutex<Option<Error>>,
     pub(super) packed_limit_bytes: usize,
     pub(super) packed_bytes: AtomicUsize,

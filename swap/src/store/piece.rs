@@ -19,13 +19,13 @@
 use super::inner::{Content, Inner, Tiers};
 use super::saved::{Packed, Piece, Place, SavedFrame};
 use crate::Error;
-use crate::backend::{AlignedBytes, Backend};
+use crate::backend::Backend;
 use crate::checksum::{self, checksum};
 use crate::codec::{CodecId, LaneSpec, decode, encode, is_uniform};
 use crate::error::corrupt;
 use crate::extent::Extent;
 use crate::frame::{FRAME_ALIGN_BYTES, HEADER_BYTES, Header, Placement, Stamp, restore};
-use crate::scratch::{FRAME_RAW_BYTES, Scratch};
+use crate::scratch::{FRAME_RAW_BYTES, FrameBuffer, Scratch};
 use plimsoll_arena::sync::unpoisoned;
 use std::sync::atomic::Ordering;
 use zeroize::Zeroize;
@@ -90,7 +90,7 @@ impl Inner {
         if content == Content::Uniform {
             return self.write_raw(scratch, spec, bytes, stamp).map(Place::File);
         }
-        let encoded = encode(spec, bytes, &mut scratch.encoded);
+        let encoded = encode(spec, bytes, scratch.encoded.lend());
         if encoded.codec() == CodecId::Raw {
             return self.write_raw(scratch, spec, bytes, stamp).map(Place::File);
         }
@@ -165,13 +165,13 @@ impl Inner {
     /// Writes a piece through a buffer that holds the whole frame.
     fn write_frame(
         &self,
-        buffer: &mut AlignedBytes,
+        buffer: &mut FrameBuffer,
         header: &Header,
         payload: &[u8],
     ) -> Result<SavedFrame, Error> {
         // At most a piece, its header's block and padding: the buffer is made for that.
         let frame_bytes = header.frame_bytes() as usize;
-        let frame = &mut buffer[..frame_bytes];
+        let frame = buffer.first(frame_bytes);
         header.write(payload, frame)?;
         let sealed = self.key.as_ref().map(|key| key.seal(frame)).transpose()?;
         let extent = self.write(frame_bytes, |backend, at| backend.write_at(at, frame))?;
@@ -236,7 +236,7 @@ impl Inner {
         if frame.placement == Placement::OwnPages && frame.sealed.is_none() {
             return read_raw(backend, at, frame.stamp, &mut scratch, out);
         }
-        let buffer = &mut scratch.frame[..frame.frame_bytes];
+        let buffer = scratch.frame.first(frame.frame_bytes);
         backend.read_at(at, buffer)?;
         match (&frame.sealed, &self.key) {
             (Some(sealed), Some(key)) => key.open(sealed, buffer)?,
@@ -316,11 +316,11 @@ fn read_raw(
 fn read_through(
     backend: &dyn Backend,
     mut at: u64,
-    buffer: &mut AlignedBytes,
+    buffer: &mut FrameBuffer,
     out: &mut [u8],
 ) -> Result<(), Error> {
     for part in out.chunks_mut(FRAME_RAW_BYTES) {
-        let stored = &mut buffer[..part.len().next_multiple_of(FRAME_ALIGN_BYTES)];
+        let stored = buffer.first(part.len().next_multiple_of(FRAME_ALIGN_BYTES));
         backend.read_at(at, stored)?;
         at += stored.len() as u64;
         let (bytes, padding) = stored.split_at(part.len());
