@@ -143,3 +143,36 @@ fn runtimes_of_two_processes_share_and_wait() {
         granted => panic!("{granted:?}"),
     }
 }
+
+#[test]
+fn the_last_to_leave_removes_the_table_and_no_other() {
+    let table = Table::new();
+    let [a, b] = [(); 2].map(|()| table.member());
+    drop(a);
+    assert!(table.path().exists(), "somebody is there");
+    fs::remove_file(table.path()).expect("removed by hand");
+    // Who comes now shares nothing with `b`, whose table has no name any more.
+    let other = table.join(50 * MIB).expect("a new table");
+    drop(b);
+    assert!(table.path().exists(), "it is not the one that was left");
+    drop(other);
+    assert!(!table.path().exists());
+}
+
+#[test]
+fn a_table_that_goes_while_somebody_joins_is_joined_anew() {
+    let table = Table::new();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    let member = table.member();
+                    let processes = member.members().expect("the table is whole").len();
+                    assert!((1..=4).contains(&processes));
+                    assert_eq!(member.ask(MIB, MIB).expect("asked"), Asked::Granted(MIB));
+                }
+            });
+        }
+    });
+    assert!(!table.path().exists());
+}
