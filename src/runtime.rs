@@ -23,6 +23,7 @@
 //!
 //! A runtime is cheap to clone; clones share everything.
 
+mod beneath;
 mod builder;
 mod settings;
 
@@ -92,9 +93,11 @@ fn set_limit(
 struct Inner {
     /// The name of the permit whose bytes are the limit, if it is not the account's.
     permit: Option<String>,
-    /// Who waits for permits of this runtime.
+    /// Who waits for permits of this runtime, or of others that keep to the same limit.
     queue: Arc<Queue>,
     settings: Settings,
+    /// The runtimes under permits that this one granted.
+    beneath: Mutex<Vec<Weak<Inner>>>,
     account: AccountRef,
     /// What the limit that this runtime set came to, and why.
     limit: Mutex<Option<Limit>>,
@@ -340,10 +343,11 @@ impl Runtime {
         [self.pool(), self.secret_pool()].into_iter().fold(0, give)
     }
 
-    /// Returns the holders of memory and their bytes, the largest first.
+    /// Returns the holders of memory and their bytes, the largest first. Each permit in force that
+    /// has vectors is one.
     #[must_use]
     pub fn held(&self) -> Vec<Held> {
-        self.inner.ladder.held(Moment::Now)
+        self.with_permits(Runtime::held_bytes)
     }
 
     /// Who held how much, largest first: the vectors of both pools at their own peaks in a stage,
@@ -475,7 +479,8 @@ impl Runtime {
             short_bytes,
             limit_bytes,
             fits_bytes: limit_bytes.saturating_add(short_bytes),
-            holders: self.held(),
+            // What a permit was granted is not there for others, whatever it holds of it.
+            holders: self.with_permits(|permit| permit.limit_bytes().unwrap_or(0)),
         }
     }
 

@@ -204,7 +204,7 @@ impl<'a> Batch<'a> {
 
     /// Takes a place among those who wait for a permit that is worth a proof.
     fn permit(&self, name: &str) -> Waiting {
-        self.runtime.permit_async(name, self.least_bytes, self.best_bytes)
+        self.runtime.permit_async(name, self.least_bytes, self.best_bytes).line_up()
     }
 
     /// Runs `prove` for each of `jobs`, and returns what came of them, in their order. `prove` is

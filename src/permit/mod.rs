@@ -31,9 +31,13 @@
 //! What the program holds outside of permits is not bounded by them. A permit finds room beside it,
 //! or waits. It never waits for bytes that no permit will give back: then it is refused.
 //!
-//! The queue is the runtime's: two runtimes of a process do not wait for each other. It is asked
-//! again when a permit comes back or the limit changes, not when vectors outside of permits go. A
-//! future takes its place when it is made: one that nobody polls holds up those behind it.
+//! All runtimes that keep to the limit of the process wait in one line. A runtime with a limit of
+//! its own has its own line, and so has the runtime of a permit. The first in the line asks again
+//! when a permit comes back or the limit changes. Vectors outside of permits that go wake nobody:
+//! it sees their bytes when the next permit comes back.
+//!
+//! A future takes its number when it is made, and stands in the line from its first poll on. One
+//! that was polled and is then neither polled nor dropped holds up those behind it.
 //!
 //! A vector outlives its permit for as long as somebody holds it, and so do the bytes.
 
@@ -56,6 +60,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
+
+/// How often a future asks before it lets its executor do something else, where bytes come back
+/// faster than it can ask.
+const ASKS_A_POLL: u32 = 8;
 
 /// Bytes of the limit that a job may hold, and the runtime in which it holds them.
 ///
@@ -160,8 +168,9 @@ impl Runtime {
         self.permit_async(name, bytes, bytes).try_now().transpose()
     }
 
-    /// As [`Runtime::permit_between`], for a task that must not block its thread. The place in the
-    /// queue is taken now, and given up when the future is dropped. Any executor will do.
+    /// As [`Runtime::permit_between`], for a task that must not block its thread. The number is
+    /// taken now: from its first poll on the future stands in the line before those that were made
+    /// later. The place is given up when the future is dropped. Any executor will do.
     ///
     /// Polling it may pack or spill vectors of this runtime, as any charge may.
     pub fn permit_async(&self, name: &str, least_bytes: u64, best_bytes: u64) -> Waiting {
@@ -175,7 +184,8 @@ impl Runtime {
         }
     }
 
-    /// Returns how many wait for a permit.
+    /// Returns how many wait for a permit of this runtime, or of another one that keeps to the same
+    /// limit of the process.
     #[must_use]
     pub fn waiting_for_permits(&self) -> usize {
         self.queue().waiting()
@@ -222,8 +232,10 @@ impl Future for Waiting {
     /// When it is polled after it was ready.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let place = self.place.take().expect("polled after it was ready");
+        let mut asked = 0;
         let ready = loop {
             let Some(returns) = place.turn(context.waker()) else { break None };
+            asked += 1;
             let (others, refused) = match self.ask(&place) {
                 Ok(Answer::Granted(grant)) => break Some(self.permit(&place, grant)),
                 Ok(Answer::NoRoom(over)) => (false, self.refused(&over)),
@@ -231,6 +243,10 @@ impl Future for Waiting {
                 Err(error) => break Some(Err(error)),
             };
             match place.then(returns, context.waker(), others) {
+                Then::AskAgain if asked == ASKS_A_POLL => {
+                    context.waker().wake_by_ref();
+                    break None;
+                }
                 Then::AskAgain => {}
                 Then::Sleep => break None,
                 Then::GiveUp => {
@@ -327,6 +343,12 @@ impl Waiting {
             let _ = shared.leave();
         }
         self.is_in_table = false;
+    }
+
+    /// Stands in the line from now on, as if it had been polled: those who came later wait for it.
+    pub fn line_up(self) -> Self {
+        self.place.iter().for_each(QueuePlace::line_up);
+        self
     }
 
     /// Returns the permit if it can be had now.

@@ -45,8 +45,7 @@ fn those_who_wait_are_served_in_order_of_arrival() {
     let (tell, told) = mpsc::channel();
     std::thread::scope(|scope| {
         for name in ["0", "1", "2", "3"] {
-            // It has arrived once its place is counted.
-            let waiting = runtime.permit_async(name, UNIT, UNIT);
+            let waiting = runtime.permit_async(name, UNIT, UNIT).line_up();
             let tell = tell.clone();
             scope.spawn(move || {
                 let permit = waiting.wait().expect("granted");
@@ -78,6 +77,30 @@ fn a_place_that_is_given_up_does_not_hold_up_the_next() {
 }
 
 #[test]
+fn a_future_that_nobody_has_polled_holds_nobody_up_and_keeps_its_number() {
+    let runtime = with_room(3 * UNIT / 2);
+    let held = runtime.permit("held", UNIT).expect("fits");
+    let mut context = Context::from_waker(Waker::noop());
+    let mut early = runtime.permit_async("early", UNIT, UNIT);
+    let mut late = runtime.permit_async("late", UNIT, UNIT);
+    assert!(Pin::new(&mut late).poll(&mut context).is_pending());
+    // Alone in the line, it is served.
+    drop(held);
+    match Pin::new(&mut late).poll(&mut context) {
+        Poll::Ready(permit) => drop(permit.expect("granted")),
+        Poll::Pending => panic!("held up by one that has not been polled"),
+    }
+    let held = runtime.permit("held again", UNIT).expect("fits");
+    let mut later = runtime.permit_async("later", UNIT, UNIT);
+    assert!(Pin::new(&mut later).poll(&mut context).is_pending());
+    // Its number is the smaller one.
+    assert!(Pin::new(&mut early).poll(&mut context).is_pending());
+    drop(held);
+    assert!(Pin::new(&mut later).poll(&mut context).is_pending());
+    assert!(matches!(Pin::new(&mut early).poll(&mut context), Poll::Ready(Ok(_))));
+}
+
+#[test]
 fn a_permit_between_takes_what_there_is() {
     let runtime = with_room(4 * UNIT);
     let first = runtime.permit("first", UNIT).expect("fits");
@@ -102,6 +125,18 @@ fn what_is_made_under_a_permit_is_charged_to_it_and_kept_within() {
         other => panic!("{other:?}"),
     }
     assert_eq!(permit.runtime().limit_bytes(), Some(16 * MIB));
+    let named = |held: Vec<Held>| {
+        let of = |held: Held| held.name.starts_with("permit").then_some((held.name, held.bytes));
+        held.into_iter().filter_map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(named(runtime.held()), [("permit \"proof\"".to_owned(), 8 * MIB)]);
+    match runtime.zeroed::<u64>(1 << 33) {
+        Err(Error::OverLimit { holders, .. }) => {
+            let granted: Vec<u64> = named(holders).iter().map(|(_, bytes)| *bytes).collect();
+            assert_eq!(granted, [16 * MIB; 2], "what was granted is not there for others");
+        }
+        other => panic!("{other:?}"),
+    }
     drop(column);
     let report = permit.report();
     assert_eq!((report.peak_bytes, report.outgrown_bytes), (8 * MIB, 0));

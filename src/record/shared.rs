@@ -135,12 +135,17 @@ impl Shared {
         sample.cpu_us = cpu_us(UsageWho::RUSAGE_SELF);
         let mut counts = None;
         if let Some(runtime) = &self.runtime {
-            let pools = [runtime.pool().stats(), runtime.secret_pool().stats()];
+            // Vectors under permits are the runtime's, too.
+            for runtime in std::iter::once(runtime.clone()).chain(runtime.beneath()) {
+                let pools = [runtime.pool().stats(), runtime.secret_pool().stats()];
+                let spill = runtime.spill_stats();
+                sample.live_bytes += pools.iter().map(|pool| pool.live_bytes as u64).sum::<u64>();
+                sample.cached_bytes +=
+                    pools.iter().map(|pool| pool.cached_bytes as u64).sum::<u64>();
+                sample.packed_bytes += spill.packed_bytes;
+                sample.spilled_bytes += spill.file_bytes;
+            }
             let spill = runtime.spill_stats();
-            sample.live_bytes = pools.iter().map(|pool| pool.live_bytes as u64).sum();
-            sample.cached_bytes = pools.iter().map(|pool| pool.cached_bytes as u64).sum();
-            sample.packed_bytes = spill.packed_bytes;
-            sample.spilled_bytes = spill.file_bytes;
             sample.zram_bytes = spill.zram_bytes;
             sample.limit_bytes = runtime.limit_bytes();
             sample.spilled_total_bytes = spill.spilled_total;

@@ -59,3 +59,16 @@ fn reclaim_points_that_act_are_marked() {
     let mark = recording.marks.iter().find(|mark| mark.name == "tight").expect("a mark");
     assert_eq!(mark.freed_bytes, report.freed.total_bytes());
 }
+
+#[test]
+fn vectors_under_permits_are_the_runtimes() {
+    let _alone = unpoisoned(ALONE.lock());
+    let runtime = Runtime::builder().own_limit().limit_bytes(8 << 30).build().expect("a runtime");
+    let recorder = Recorder::builder().watch(&runtime).threads(2).start().expect("a recorder");
+    let permit = runtime.permit("job", 64 << 20).expect("granted");
+    let column = permit.runtime().zeroed::<u64>(4 << 20).expect("room");
+    recorder.shared.sample();
+    drop((column, permit));
+    let recording = recorder.finish().expect("a recording");
+    assert!(recording.samples.iter().any(|sample| sample.live_bytes >= 32 << 20));
+}

@@ -140,6 +140,7 @@ impl Runtime {
         let runtime = Self::wire(ledger, whole, settings, meter, None)?;
         let observer = unpoisoned(inner.observer.lock()).clone();
         *unpoisoned(runtime.inner.observer.lock()) = observer;
+        self.note_beneath(&runtime);
         Ok(runtime)
     }
 
@@ -184,17 +185,19 @@ impl Runtime {
             Box::new(SpillableRung::new(Arc::downgrade(&spill), blocks)),
         ];
         ladder.put_up(with_the_process(own, &account));
-        let queue = Arc::new(Queue::default());
-        let pressures: [Arc<dyn Pressure>; 2] = [Arc::clone(&ladder) as _, Arc::clone(&queue) as _];
-        pressures.iter().for_each(|pressure| account.register(Arc::downgrade(pressure)));
+        let queue = Queue::of(&account, permit.is_some());
+        let pressure: Arc<dyn Pressure> = Arc::clone(&ladder) as _;
+        account.register(Arc::downgrade(&pressure));
         assert!(ledger.connect(Arc::clone(&ladder) as _), "the ledger was just made");
         ledger.sample();
         let (stages, laps, observer) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let beneath = Mutex::default();
         let limit = Mutex::new(limit);
         let inner = Inner {
             permit: permit.map(|(name, _)| name.to_owned()),
             queue,
             settings,
+            beneath,
             account,
             limit,
             meter,

@@ -262,7 +262,7 @@ impl Spill {
             (plimsoll_arena::Error::OverLimit(over), Some(why)) => {
                 Error::SpillStopped { asked_bytes: over.asked_bytes as u64, why }
             }
-            _ => Error::Arena(error),
+            _ => Error::from(error),
         }
     }
 
