@@ -70,6 +70,12 @@ impl From<ColumnsError> for Failure {
 }
 
 impl Failure {
+    /// Arguments that are not understood: what the parser says of them, without how it is used.
+    pub(super) fn misused(text: &str) -> Self {
+        let text = text.split("\n\nUsage:").next().unwrap_or(text).trim();
+        Self::Input(text.strip_prefix("error: ").unwrap_or(text).to_owned())
+    }
+
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Batch { row, .. } => row.exit,
@@ -81,6 +87,7 @@ impl Failure {
             Self::Prove(_) => EXIT_BAD_INPUT,
         }
     }
+
     /// Returns one word for programs: fields may be added to the JSON, and words, none is renamed.
     fn kind(&self) -> &'static str {
         match self {

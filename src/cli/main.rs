@@ -4,7 +4,7 @@
 //! verified); 2 bad input (arguments, files, a limit that is no limit). `doctor`: 0, 1 or 2 by its
 //! worst finding; `check`: 1 when a peak rose, 2 when nothing could be compared; `zram`: 0 to 5.
 //! Results go to standard output, progress and errors to standard error; with `--json` an error
-//! goes to both.
+//! goes to both, also one in the arguments.
 
 #![forbid(unsafe_code)]
 
@@ -38,7 +38,10 @@ use std::process::ExitCode;
 
 /// Runs the command that the process's arguments name.
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return misused(&error),
+    };
     let done = match &arguments.command {
         Command::Prove(args) => prove::run(args),
         Command::Verify(args) => verify::run(args),
@@ -63,4 +66,19 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// Says what is wrong with the arguments, as JSON, too, if one of them is `--json`; or prints the
+/// help that they ask for.
+fn misused(error: &clap::Error) -> ExitCode {
+    // What cannot be written to is told by the exit code alone.
+    let _ = error.print();
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    let failure = failure::Failure::misused(&error.render().to_string());
+    if std::env::args_os().any(|word| word == "--json") {
+        let _ = report::print(&failure.json());
+    }
+    ExitCode::from(failure.exit_code())
 }

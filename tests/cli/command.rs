@@ -451,3 +451,23 @@ fn under_a_real_cap_auto_finds_the_cap_and_the_proof_is_made() {
     let source = report["limit_source"].as_str().expect("words");
     assert!(source.contains("cgroup"), "{source}");
 }
+
+#[test]
+fn arguments_that_are_not_understood_are_told_as_json_too() {
+    for (words, said) in [
+        (&["prove", "--json", "--limt", "5"][..], "unexpected argument '--limt' found"),
+        (&["plan", "--threads", "0", "--json"], "invalid value '0' for '--threads <N>'"),
+    ] {
+        let output = plimsoll(words);
+        assert_eq!(code(&output), Some(2), "{words:?}");
+        let row: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+        assert_eq!((row["kind"].as_str(), row["exit"].as_u64()), (Some("input"), Some(2)));
+        assert!(row["error"].as_str().is_some_and(|text| text.starts_with(said)), "{row}");
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+    }
+    let output = plimsoll(&["prove", "--json", "--help"]);
+    assert_eq!(code(&output), Some(0));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("Usage:"));
+    let output = plimsoll(&["prove", "--limt", "5"]);
+    assert_eq!((code(&output), output.stdout.len()), (Some(2), 0));
+}
