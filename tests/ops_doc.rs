@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// Messages for who writes a program against the library, which no command of ours gives; and those
 /// that are other messages, or a place and another message.
-const OF_THE_LIBRARY: [&str; 29] = [
+const OF_THE_LIBRARY: [&str; 35] = [
     "over_limit(stage",
     ".0.path.display()",
     ".path.display()",
@@ -40,16 +40,23 @@ const OF_THE_LIBRARY: [&str; 29] = [
     "does not fit this curve",
     "a pool",
     "{text:?} {kind}",
+    "uses a value of another graph",
+    "and a task before it takes that",
+    "name the smaller one first",
+    "ask the graph that it was made in",
+    "schedule it again",
+    "task \"{task}\": {error}",
 ];
 
 const SCRIPTS: [&str; 2] = ["scripts/zram-setup.sh", "scripts/capped.sh"];
 
-const ERRORS: [&str; 16] = [
+const ERRORS: [&str; 17] = [
     "arena/src/error.rs",
     "arena/src/process/words.rs",
     "src/columns/error.rs",
     "src/error.rs",
     "src/files/staged.rs",
+    "src/graph/error.rs",
     "src/groth16/error.rs",
     "src/groth16/file_error.rs",
     "src/groth16/file_kind.rs",
