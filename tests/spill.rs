@@ -4,18 +4,19 @@
 
 #[path = "spill/graph.rs"]
 mod graph;
+#[path = "../swap/tests/common/tiers.rs"]
+mod tiers;
 
 use plimsoll::Runtime;
 use plimsoll::spill::{Hint, SpillOptions, SpillStats, SpillTier, Spillable};
-use plimsoll_arena::process::skipped;
 use plimsoll_swap::backend::{FaultPlan, Faulty};
 use plimsoll_swap::file::{RamDisk, SpillFile};
-use plimsoll_swap::store::Store;
 use plimsoll_test_support::settled;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tiers::tiers;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -123,17 +124,6 @@ fn program(seed: u64, tier: SpillTier) -> SpillStats {
     assert_eq!((stats.packed_bytes, stats.file_bytes), (0, 0), "seed {seed}: nothing is kept");
     assert!(runtime.pool().check());
     stats
-}
-
-/// All tiers; that of the kernel's swap where there is some.
-fn tiers() -> impl Iterator<Item = SpillTier> {
-    SpillTier::ALL.into_iter().filter(|tier| match tier {
-        SpillTier::Kernel => {
-            let opened = Store::builder().spill_tier(*tier).build();
-            opened.inspect_err(|why| skipped("the spill tier `kernel`", why)).is_ok()
-        }
-        _ => true,
-    })
 }
 
 #[test]

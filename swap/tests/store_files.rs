@@ -1,6 +1,9 @@
 //! The store on a real disk: killed in mid-spill, a folder that will not do, a full disk, and what
 //! can be read in the file.
 
+#[path = "common/tiers.rs"]
+mod tiers;
+
 use plimsoll_arena::process::skipped;
 use plimsoll_swap::Error;
 use plimsoll_swap::backend::AlignedBytes;
@@ -14,6 +17,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use tiers::tiers;
 
 const CHILD_VARIABLE: &str = "PLIMSOLL_TEST_SPILL_FOLDER";
 
@@ -40,17 +44,6 @@ fn holds(path: &Path, window: &[u8]) -> bool {
     let mut bytes = Vec::new();
     File::open(path).expect("readable").read_to_end(&mut bytes).expect("its bytes");
     bytes.windows(window.len()).any(|found| found == window)
-}
-
-/// All tiers; that of the kernel's swap where there is some.
-fn tiers() -> impl Iterator<Item = SpillTier> {
-    SpillTier::ALL.into_iter().filter(|tier| match tier {
-        SpillTier::Kernel => {
-            let opened = Store::builder().spill_tier(*tier).build();
-            opened.inspect_err(|why| skipped("the spill tier `kernel`", why)).is_ok()
-        }
-        _ => true,
-    })
 }
 
 #[test]

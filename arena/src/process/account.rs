@@ -35,16 +35,18 @@
 //!
 //! Must never: allocate, lock or log, but for registering, setting a limit, and the one line of
 //! `over`.
+//!
+//! Here is what owners add and take off; `set` has the limit, and `look` what the kernel says.
 
-use super::allowance::{Allowance, Resolved};
+mod look;
+mod set;
+
 use super::foreign::Foreign;
 use super::kernel::Kernel;
-use super::limit::{Limit, Source, tell_lowered};
-use super::over::{Over, Parts, tell};
-use super::resident::Resident;
+use super::limit::Limit;
+use super::over::Over;
 use super::thrash::Thrash;
-use super::words::LimitSpec;
-use crate::sync::{AtomicUsize, Ordering, const_fn, unpoisoned};
+use crate::sync::{AtomicUsize, Ordering, const_fn};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, Weak};
 
@@ -52,10 +54,6 @@ use std::sync::{Arc, Mutex, Weak};
 /// looks. Transforms of 2^23 in blocks of 64 KiB, under 32 MiB, grew by 0.6 MB (`cargo bench
 /// --bench ntt -- sweep`). One for every limit: lowering the limit by a byte is short by a byte.
 const MARGIN_BYTES: usize = 1 << 20;
-
-/// Over the limit by this share of it or less is not said: the kernel counts late, and a thread may
-/// be about to give back.
-const TOLERATED_DIVISOR: usize = 64;
 
 /// An owner of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,71 +208,6 @@ impl Account {
         self.limit.bytes()
     }
 
-    /// Returns what was asked for, and by whom.
-    #[must_use]
-    pub fn asked(&self) -> (LimitSpec, Source) {
-        (self.limit.asked(), self.limit.source())
-    }
-
-    /// Takes over the limit that `PLIMSOLL_LIMIT` asks for, unless somebody has set one or looked
-    /// at it already. A value that is not understood is reported on standard error.
-    pub fn read_environment(&self) {
-        if self.kernel.as_ref().is_some_and(|kernel| kernel.follows) {
-            self.limit.read_environment();
-        }
-    }
-
-    /// Sets the limit in bytes (`usize::MAX` for none) and returns the old one. The process's own
-    /// account takes no more than its cgroup and the machine allow, and says so where it is less.
-    /// It gives nothing back by itself: [`Account::tell_changed`].
-    pub fn set_limit(&self, bytes: usize, source: Source) -> usize {
-        let follows = self.kernel.as_ref().is_some_and(|kernel| kernel.follows);
-        if !follows || bytes == usize::MAX {
-            return self.limit.set_exactly(bytes, source);
-        }
-        let spec = LimitSpec::Bytes(bytes as u64);
-        let (old, resolved) = self.limit.set(spec, source);
-        tell_lowered("the program", spec, resolved);
-        old
-    }
-
-    /// Sets the limit, resolved under `allowance`, and returns what it came to. It frees nothing by
-    /// itself: see [`Account::tell_changed`].
-    pub fn set_spec(
-        &self,
-        spec: LimitSpec,
-        allowance: &Allowance,
-        source: Source,
-    ) -> Option<Resolved> {
-        self.limit.set_under(spec, allowance, source).1
-    }
-
-    /// Connects what gives memory back when the limit is lowered. It leaves by being dropped.
-    /// Allocates.
-    pub fn register(&self, pressure: Weak<dyn Pressure>) {
-        let mut pressures = unpoisoned(self.pressures.lock());
-        pressures.retain(|known| known.strong_count() > 0);
-        pressures.push(pressure);
-    }
-
-    /// Tells everybody who is connected that the limit has changed. It takes a lock, though not
-    /// while it tells, and is never called from inside an allocation.
-    pub fn tell_changed(&self) {
-        // One that comes or goes meanwhile may be told twice, or sees the limit by itself.
-        let connected = |at: usize| {
-            let pressures = unpoisoned(self.pressures.lock());
-            (at < pressures.len()).then(|| pressures[at].upgrade())
-        };
-        for last in [false, true] {
-            let told = (0..).map_while(connected).flatten();
-            for pressure in told.filter(|pressure| pressure.is_last() == last) {
-                self.look();
-                pressure.limit_changed(self.excess_bytes());
-            }
-        }
-        self.look();
-    }
-
     /// Adds bytes to what an owner holds. They have no pages yet.
     #[inline]
     pub fn add(&self, owner: Owner, bytes: usize) {
@@ -420,121 +353,6 @@ impl Account {
     pub fn expect(account: &AccountRef, bytes: usize) -> Expected {
         account.expected.fetch_add(bytes, Ordering::Relaxed);
         Expected { account: account.clone(), bytes }
-    }
-
-    /// Looks at what is resident, and returns it; `None` where the kernel will not say, or is not
-    /// asked.
-    pub fn look(&self) -> Option<Resident> {
-        let kernel = self.kernel.as_ref()?;
-        let number = self.foreign.begin();
-        // Pages that came or went meanwhile are not taken for the owners'.
-        let there = || self.owners.each_ref().map(|cell| cell.there.load(Ordering::Relaxed));
-        let before = there();
-        let resident = kernel.read()?;
-        let after = there();
-        let ours: i64 = before.iter().zip(after).map(|(b, a)| (*b as i64).min(a as i64)).sum();
-        let counted = kernel.counted_bytes(resident, &self.limit);
-        let zram = kernel.look_at_zram(&self.limit);
-        self.foreign.note(number, counted.saturating_add(zram) as i64 - ours);
-        if kernel.follows {
-            self.limit.follow(resident);
-        }
-        if counted < resident.resident_bytes
-            && resident.resident_bytes as usize > self.limit_bytes()
-        {
-            self.still_over();
-        } else if resident.resident_bytes.saturating_add(zram) as usize <= self.limit_bytes() {
-            self.over.ended();
-        }
-        Some(resident)
-    }
-
-    /// Returns what is resident now; `None` where the kernel will not say, or is not asked. Unlike
-    /// a look it changes nothing.
-    #[must_use]
-    pub fn resident(&self) -> Option<Resident> {
-        self.kernel.as_ref()?.read()
-    }
-
-    /// Notes that pages of this process went to the kernel's swap, or came back. From then on what
-    /// zram takes for this process counts as foreign.
-    pub fn note_swap(&self) {
-        if let Some(kernel) = &self.kernel {
-            kernel.note_swap();
-        }
-    }
-
-    /// Returns the RAM that zram took for this process at the last look, in bytes: none of it until
-    /// somebody has noted that pages went to swap.
-    #[must_use]
-    pub fn zram_bytes(&self) -> usize {
-        self.kernel.as_ref().map_or(0, |kernel| kernel.zram_bytes().0)
-    }
-
-    /// Returns the most that zram took for this process at any look, in bytes.
-    #[must_use]
-    pub fn zram_bytes_max(&self) -> usize {
-        self.kernel.as_ref().map_or(0, |kernel| kernel.zram_bytes().1)
-    }
-
-    /// Sets the foreign bytes, for an account that asks no kernel.
-    pub fn note_foreign(&self, bytes: usize) {
-        self.foreign.note(self.foreign.begin(), bytes as i64);
-    }
-
-    /// Notes that the process is over its limit although the caller has freed all that it could and
-    /// has looked again. Counts this if it is by more than a 64th, and prints it the first time.
-    pub fn still_over(&self) {
-        let limit = self.limit_bytes();
-        let resident = self.kernel.as_ref().map_or(0, Kernel::last_bytes);
-        let taken = resident.saturating_add(self.zram_bytes());
-        let tolerated = limit.saturating_add(limit / TOLERATED_DIVISOR);
-        if taken > tolerated && self.over.began(taken - limit) {
-            tell(&self.parts(), limit, self.limit.source());
-        }
-    }
-
-    /// Returns how often the process was over its limit with nothing more to give back, and by how
-    /// many bytes at most.
-    #[must_use]
-    pub fn over_limit(&self) -> (u64, usize) {
-        (self.over.times(), self.over.most_bytes())
-    }
-
-    /// Returns the guard that collects the time lost to this account's limit.
-    #[must_use]
-    pub fn thrash(&self) -> &Thrash {
-        &self.thrash
-    }
-
-    /// Returns what is resident now, by kind. Of what the kernel will not say, or another thread is
-    /// asking it just now, all that is resident is as of the last look, and the kinds are zero.
-    #[must_use]
-    pub fn parts(&self) -> Parts {
-        let names = ["VmRSS", "RssFile", "VmLck"];
-        let tree = super::Tree::MACHINE;
-        let found = self.limit.with_scratch(|scratch| scratch.status(tree, names));
-        let [resident, file, locked] = found.and_then(Result::ok).unwrap_or_default();
-        let last = self.kernel.as_ref().map_or(0, Kernel::last_bytes) as u64;
-        let resident = resident.unwrap_or(last);
-        let held = |owner| {
-            let held = (self.held_bytes(owner) as i64).min(self.there_bytes(owner) as i64);
-            held.max(0) as u64
-        };
-        let mut parts = Parts {
-            resident_bytes: resident,
-            vector_bytes: held(Owner::Pools),
-            block_bytes: held(Owner::Blocks),
-            pager_bytes: held(Owner::Pager),
-            heap_bytes: 0,
-            file_bytes: file.unwrap_or(0),
-            // Addresses without memory count there, too.
-            locked_bytes: locked.unwrap_or(0).min(resident),
-            zram_bytes: self.zram_bytes() as u64,
-        };
-        let known = parts.vector_bytes + parts.block_bytes + parts.pager_bytes + parts.file_bytes;
-        parts.heap_bytes = parts.resident_bytes.saturating_sub(known);
-        parts
     }
 }
 

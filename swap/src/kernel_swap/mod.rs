@@ -33,18 +33,21 @@
 
 #![allow(unsafe_code, reason = "memory of its own, which is copied into and out of")]
 
+mod look;
+
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use plimsoll_arena::os::{Linux, Os, OsError};
-use plimsoll_arena::process::{AccountRef, Scratch, Swap, SwapKind, Tree};
+use plimsoll_arena::process::{AccountRef, Scratch, Swap, SwapKind};
 use plimsoll_arena::sync::unpoisoned;
 
 use crate::Error;
 use crate::backend::{Backend, Kept};
 use crate::extent::{BLOCK_BYTES, Extent};
 use crate::file::check_aligned;
+use look::{Look, look, may_swap, zram_per_1024};
 
 /// Bytes that a request has in memory at once, in the RSS, once for each thread. Smaller ones cost
 /// more calls: with 64 KiB zram took 0.6 of the bytes a second, with 4 MiB as many.
@@ -65,16 +68,6 @@ const TRIAL_BYTES: usize = 64 << 10;
 const _: () =
     assert!((WINDOW_BYTES as u64).is_multiple_of(BLOCK_BYTES), "a window is made of blocks");
 const _: () = assert!(WINDOW_BYTES.is_multiple_of(TRIAL_BYTES) && TRIAL_BYTES >= 64 << 10);
-
-/// Why a process is refused where the swap is for others.
-const NONE_FOR_CGROUP: &str = "this cgroup may use none of it (memory.swap.max, or v1's limit of \
-                               memory and swap together, leaves nothing)";
-
-/// Below this many bytes in use, what zram takes for them says nothing: its own tables are more.
-const JUDGED_BYTES_MIN: u64 = 1 << 20;
-
-/// Reads the kernel's swap. A double in tests.
-type Look = fn(&mut Scratch) -> Result<Swap, String>;
 
 /// Memory whose bytes are in the kernel's swap. Drop gives memory and swap back.
 ///
@@ -105,21 +98,6 @@ impl std::fmt::Debug for KernelSwap {
     }
 }
 
-/// What in a file of the kernel's could not be read.
-fn unread(scratch: &Scratch) -> String {
-    let (path, _) = scratch.unread();
-    format!("{} cannot be read", String::from_utf8_lossy(path))
-}
-
-/// Looks at this machine's swap.
-fn look(scratch: &mut Scratch) -> Result<Swap, String> {
-    match scratch.swap(Tree::MACHINE) {
-        Ok(swap) if swap.kind == SwapKind::None => Err("there is no swap".to_owned()),
-        Ok(swap) => Ok(swap),
-        Err(_) => Err(unread(scratch)),
-    }
-}
-
 impl KernelSwap {
     /// Memory for as many bytes as the kernel's swap has, none of them in use. A trial shows that
     /// pages do leave. What zram takes is counted by `account`.
@@ -128,14 +106,8 @@ impl KernelSwap {
     ///
     /// [`Error::NoSwap`], with the reason.
     pub(crate) fn open(account: Option<AccountRef>) -> Result<Self, Error> {
-        let mut scratch = Box::new(Scratch::new());
-        let bound = scratch.swap_bound(Tree::MACHINE);
-        let why = match bound {
-            Ok(Some(0)) => NONE_FOR_CGROUP.to_owned(),
-            Ok(_) => return Self::open_on(Arc::new(Linux), look, account),
-            Err(_) => unread(&scratch),
-        };
-        Err(Error::NoSwap { why })
+        may_swap().map_err(|why| Error::NoSwap { why })?;
+        Self::open_on(Arc::new(Linux), look, account)
     }
 
     /// Opens one, and says what has its bytes.
@@ -298,11 +270,7 @@ impl KernelSwap {
 
     /// Remembers what bytes in the swap take of the RAM.
     fn note(&self, swap: &Swap) {
-        let per_1024 = match swap.kind {
-            SwapKind::Zram if swap.used_bytes < JUDGED_BYTES_MIN => 1 << 10,
-            SwapKind::Zram => swap.zram_bytes / (swap.used_bytes >> 10),
-            SwapKind::Disk | SwapKind::None => 0,
-        };
+        let per_1024 = zram_per_1024(swap);
         self.zram_per_1024.store(per_1024, Ordering::Relaxed);
     }
 
