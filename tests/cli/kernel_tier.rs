@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 /// Bytes of the swap file: more than the proof spills.
 const SWAP_BYTES: usize = 128 << 20;
 
-const CIRCUIT: [&str; 2] = ["--compressions", "3"];
+const CIRCUIT: [&str; 2] = ["--compressions", "6"];
 
 fn has_swap() -> bool {
     let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
