@@ -125,8 +125,10 @@ impl<'a> Batch<'a> {
             is_out_of_core = spilling.split().is_some();
             (base, least) = (spilling.base_bytes(), spilling.vector_bytes());
             best = limit.saturating_sub(needed(base, 0)).max(least);
-            if needed(base, least) > limit {
-                let missing = (needed(base, least) - limit) as u64;
+            // Over what processes share, the permit is refused, which names that limit.
+            let own = runtime.limit_bytes().unwrap_or(u64::MAX);
+            let missing = (needed(base, least) as u64).saturating_sub(own);
+            if missing > 0 {
                 return Err(runtime.does_not_fit("proof", least as u64, missing).into());
             }
         }
