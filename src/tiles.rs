@@ -42,15 +42,18 @@
 //! While everything fits under the limit, no block is written anywhere. Must never: hold more
 //! memory than the blocks, and one block for each thread during a load or store.
 
+mod blocks;
 mod error;
 mod layout;
 mod moves;
 mod ranges;
+mod share;
 #[cfg(test)]
 mod tests;
 
 pub use error::TilesError;
 pub use layout::{Layout, LayoutError};
+pub use share::Share;
 
 use crate::Runtime;
 use crate::spill::{Hint, Lanes, Spillable};

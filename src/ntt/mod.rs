@@ -73,7 +73,7 @@ use std::ops::MulAssign;
 pub use domain::Domain;
 pub use out_of_core::{OutOfCore, OutOfCoreError};
 pub use pending::Pending;
-pub use plan::{Moved, Passes, Plan, PlanError};
+pub use plan::{Moved, Passes, Plan, PlanError, Ranks};
 pub use radix2::{Radix2, twiddle_len};
 pub use transform::{Form, Transform};
 pub use visit::{Leave, Visit};

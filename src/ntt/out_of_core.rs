@@ -28,8 +28,11 @@
 //! passes is a value of its own (`pending.rs`, where the row passes are).
 //!
 //! Each pass, stripe by stripe: the next stripe is read while this one is transformed, what was
-//! stored before is written meanwhile. It must never hold more than the plan's scratch and tables,
-//! and a vector whose pass failed is lost, not mixed: reading it is an error.
+//! stored before is written meanwhile. Where several ranks share the vector, a rank does the
+//! columns and the rows that it has; who moves blocks between two passes stands above (`ranks`).
+//!
+//! It must never hold more than the plan's scratch and tables, and a vector whose pass failed is
+//! lost, not mixed: reading it is an error.
 //!
 //! Source: D. H. Bailey, "FFTs in external or hierarchical memory" (J. Supercomputing 1990).
 
@@ -37,7 +40,7 @@ use super::plan::{Moved, Plan};
 use super::{NttError, Radix2, twiddle_len};
 use crate::runtime::Runtime;
 use crate::spill::Lanes;
-use crate::tiles::{Layout, Tiles, TilesError};
+use crate::tiles::{Layout, LayoutError, Share, Tiles, TilesError};
 use ark_ff::FftField;
 use plimsoll_arena::{PoolVec, Secrecy};
 use rayon::prelude::*;
@@ -65,6 +68,9 @@ pub enum OutOfCoreError {
         /// The field's.
         found: usize,
     },
+    /// There are more ranks than stripes to share out.
+    #[error("the vector cannot be shared out: {0}")]
+    Shares(#[from] LayoutError),
     /// The vector is cut in another way than the plan says.
     #[error(
         "the vector is {found}, the plan is for {planned}, transposed or not; make vectors with \
@@ -102,6 +108,7 @@ pub enum OutOfCoreError {
 pub struct OutOfCore<F: FftField + Lanes> {
     runtime: Runtime,
     plan: Plan,
+    share: Share,
     pub(super) root: F,
     /// Of the size of the plan's columns, and of its rows unless they are as long.
     first: Radix2<F, PoolVec<F>>,
@@ -122,6 +129,19 @@ impl<F: FftField + Lanes> OutOfCore<F> {
     /// # Errors
     /// [`OutOfCoreError`]: another element size than the plan's, no such subgroup, no memory.
     pub fn new(runtime: &Runtime, plan: Plan) -> Result<Self, OutOfCoreError> {
+        Self::of_share(runtime, plan, Share::WHOLE)
+    }
+
+    /// Makes the tables of `plan` for a rank that has `share` of each vector: some whole columns in
+    /// column passes, some whole rows in row passes. Between two passes the blocks go to the ranks
+    /// that have them next; that is not done here.
+    ///
+    /// # Errors
+    /// As [`OutOfCore::new`], and [`OutOfCoreError::Shares`] when there are more ranks than
+    /// stripes.
+    pub fn of_share(runtime: &Runtime, plan: Plan, share: Share) -> Result<Self, OutOfCoreError> {
+        share.rows(plan.layout())?;
+        share.columns(plan.layout())?;
         let (planned, found) = (plan.element_bytes(), size_of::<F>());
         if planned != found {
             return Err(OutOfCoreError::ElementBytes { planned, found });
@@ -139,6 +159,7 @@ impl<F: FftField + Lanes> OutOfCore<F> {
         Ok(Self {
             runtime: runtime.clone(),
             plan,
+            share,
             root,
             first: table(rows)?,
             second,
@@ -153,11 +174,29 @@ impl<F: FftField + Lanes> OutOfCore<F> {
         &self.plan
     }
 
-    /// A vector of zeroes in the plan's layout; it takes no memory until it is written, and keeps
-    /// as many blocks there as the plan says.
+    /// The part of each vector that is here.
+    #[must_use]
+    pub fn share(&self) -> Share {
+        self.share
+    }
+
+    /// A vector of zeroes in the plan's layout, of which a rank has its rows; it takes no memory
+    /// until it is written, and keeps as many blocks there as the plan says.
     #[must_use]
     pub fn vector(&self, secrecy: Secrecy) -> Tiles<F> {
-        let mut tiles = Tiles::zeroed(&self.runtime, self.plan.layout(), secrecy);
+        self.zeroes(self.share.rows(self.plan.layout()), secrecy)
+    }
+
+    /// The same, of which a rank has its columns.
+    #[must_use]
+    pub fn columns_vector(&self, secrecy: Secrecy) -> Tiles<F> {
+        self.zeroes(self.share.columns(self.plan.layout()), secrecy)
+    }
+
+    fn zeroes(&self, layout: Result<Layout, LayoutError>, secrecy: Secrecy) -> Tiles<F> {
+        // `of_share` has looked: every rank has rows and columns.
+        let layout = layout.unwrap_or(self.plan.layout());
+        let mut tiles = Tiles::zeroed(&self.runtime, layout, secrecy);
         tiles.keep(self.plan.kept_blocks());
         tiles
     }
@@ -178,12 +217,31 @@ impl<F: FftField + Lanes> OutOfCore<F> {
         }
     }
 
-    pub(super) fn check(&self, found: Layout) -> Result<Layout, OutOfCoreError> {
+    /// The whole matrix of which `found` are this rank's columns, and the first of them.
+    pub(super) fn whole_of_columns(
+        &self,
+        found: Layout,
+    ) -> Result<(Layout, usize), OutOfCoreError> {
+        let whole = self.whole(found, |whole| self.share.columns(whole))?;
+        Ok((whole, self.share.first_column(whole)))
+    }
+
+    /// The whole matrix of which `found` are this rank's rows, and the first of them.
+    pub(super) fn whole_of_rows(&self, found: Layout) -> Result<(Layout, usize), OutOfCoreError> {
+        let whole = self.whole(found, |whole| self.share.rows(whole))?;
+        Ok((whole, self.share.first_row(whole)))
+    }
+
+    fn whole(
+        &self,
+        found: Layout,
+        part: impl Fn(Layout) -> Result<Layout, LayoutError>,
+    ) -> Result<Layout, OutOfCoreError> {
         let planned = self.plan.layout();
-        match found == planned || found == planned.transposed() {
-            true => Ok(found),
-            false => Err(OutOfCoreError::Layout { planned, found }),
-        }
+        let mut wholes = [planned, planned.transposed()].into_iter();
+        wholes
+            .find(|whole| part(*whole) == Ok(found))
+            .ok_or(OutOfCoreError::Layout { planned, found })
     }
 
     pub(super) fn scratch(

@@ -3,8 +3,8 @@
 use super::plan::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN};
 use super::tests::Random;
 use super::{
-    Form, Leave, Moved, NttError, OutOfCore, OutOfCoreError, Passes, Plan, PlanError, Transform,
-    Visit,
+    Form, Leave, Moved, NttError, OutOfCore, OutOfCoreError, Passes, Plan, PlanError, Ranks,
+    Transform, Visit,
 };
 use crate::spill::SpillOptions;
 use crate::tiles::{Layout, Tiles, TilesError};
@@ -386,4 +386,37 @@ shift     3 passes; 1480704 KiB read, 1480704 KiB written";
     let error = Plan::for_layout(layout, 32, 1, 1 << 20).unwrap_err();
     assert_eq!(error, PlanError::Sides { rows: 3, columns: 4 });
     assert!(Plan::for_layout(Layout::new(4, 4, 1, 1).unwrap(), 32, 1, 0).is_err());
+}
+
+#[test]
+fn plans_of_ranks_cut_as_the_smallest_says_and_refuse_too_many() {
+    let whole = usize::MAX / 2;
+    for log_n in [6, 12, 20, 26] {
+        for count in [1, 2, 3, 4, 8] {
+            let ranks = Ranks { count, ..Ranks::ALONE };
+            let plan = Plan::for_ranks(log_n, [ELEMENT, 3], ranks, whole).unwrap();
+            let layout = plan.layout();
+            assert!(layout.row_stripes() >= count && layout.column_stripes() >= count);
+            assert!(count == 1 || plan.block_bytes() <= super::plan::MESSAGE_BYTES_MAX);
+            // A share is a part, and a stripe more at most.
+            let most = plan.vector_bytes() / count + plan.stripe_bytes();
+            assert!(plan.share_bytes() <= most, "{log_n} {count}: {plan}");
+            let shorter = Ranks { count, stripe_len_max: plan.stripe_len() / 2 };
+            let other = Plan::for_ranks(log_n, [ELEMENT, 3], shorter, whole).unwrap();
+            assert!(other.stripe_len() <= plan.stripe_len());
+            // What another rank's plan chose for want of memory, a rank with more takes, too.
+            let Err(PlanError::Budget { smallest_bytes, .. }) =
+                Plan::for_ranks(log_n, [ELEMENT, 3], ranks, 0)
+            else {
+                panic!("nothing fits in nothing")
+            };
+            let least = Plan::for_ranks(log_n, [ELEMENT, 3], ranks, smallest_bytes).unwrap();
+            let agreed = Ranks { count, stripe_len_max: least.stripe_len() };
+            let same = Plan::for_ranks(log_n, [ELEMENT, 3], agreed, whole).unwrap();
+            assert_eq!(same.layout(), least.layout());
+        }
+    }
+    let many = Ranks { count: 9, ..Ranks::ALONE };
+    let refused = Plan::for_ranks(6, [ELEMENT, 3], many, whole);
+    assert_eq!(refused, Err(PlanError::Ranks { log_n: 6, ranks: 9, most: 8 }));
 }

@@ -70,6 +70,15 @@ impl<F: FftField + Lanes> Pending<F> {
         self.tiles.layout()
     }
 
+    /// Gives the blocks to `turn`, which returns those that are here next: of other rows, or of
+    /// other columns, of the same vector.
+    pub(crate) fn try_turn<E>(
+        self,
+        turn: impl FnOnce(Tiles<F>) -> Result<Tiles<F>, E>,
+    ) -> Result<Self, E> {
+        Ok(Self { tiles: turn(self.tiles)?, rest: self.rest })
+    }
+
     /// Does the rows now, where they come next: what a visit or [`Pending::finish`] would do first.
     ///
     /// # Errors
@@ -98,7 +107,7 @@ impl<F: FftField + Lanes> OutOfCore<F> {
 
     /// The second pass of [`Form::Inverse`]: coefficients in natural order.
     fn rows_inverse(&self, tiles: Tiles<F>, offset: F) -> Result<Tiles<F>, OutOfCoreError> {
-        let offset = offset.pow([tiles.layout().rows() as u64]);
+        let offset = offset.pow([self.whole_of_rows(tiles.layout())?.0.rows() as u64]);
         self.rows_transposed(tiles, |_, values| {
             self.kernel(values.len()).coset_ifft(values, offset)
         })
@@ -106,8 +115,8 @@ impl<F: FftField + Lanes> OutOfCore<F> {
 
     /// The second of the three passes of [`Form::Shift`], in place.
     fn rows_shift(&self, mut tiles: Tiles<F>, offset: F) -> Result<Tiles<F>, OutOfCoreError> {
-        let layout = self.check(tiles.layout())?;
-        let offset = offset.pow([layout.rows() as u64]);
+        let layout = tiles.layout();
+        let offset = offset.pow([self.whole_of_rows(layout)?.0.rows() as u64]);
         let mut scratch = self.scratch(tiles.secrecy(), layout.row_stripe_len())?;
         tiles.prefetch_rows(0);
         for stripe in 0..layout.row_stripes() {
@@ -130,7 +139,8 @@ impl<F: FftField + Lanes> OutOfCore<F> {
         mut source: Tiles<F>,
         transform: impl Fn(usize, &mut [F]) -> Result<(), NttError> + Sync,
     ) -> Result<Tiles<F>, OutOfCoreError> {
-        let layout = self.check(source.layout())?;
+        let layout = source.layout();
+        let (_, first_row) = self.whole_of_rows(layout)?;
         let mut scratch = self.scratch(source.secrecy(), layout.row_stripe_len())?;
         let mut target = source.like(layout.transposed());
         source.prefetch_rows(0);
@@ -138,7 +148,7 @@ impl<F: FftField + Lanes> OutOfCore<F> {
             source.prefetch_rows(stripe + 1);
             source.take_rows(stripe, &mut scratch)?;
             self.count_read(&scratch);
-            let first = stripe * layout.block_rows();
+            let first = first_row + stripe * layout.block_rows();
             for_each_lane(&mut scratch, layout.columns(), |k, row| transform(first + k, row))?;
             let outlook = Outlook { next: Walk::Rows, texture: Texture::Uniform };
             target.store_columns(stripe, &scratch, outlook)?;

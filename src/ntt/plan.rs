@@ -37,6 +37,28 @@ pub const BLOCK_BYTES_MIN: usize = 64 << 10;
 /// Blocks of a stripe at least, where the vector is long enough: they are copied side by side.
 pub const STRIPE_BLOCKS: usize = 8;
 
+/// Blocks that go from rank to rank at most: 2 MiB. A message is a block.
+pub const MESSAGE_BYTES_MAX: usize = 2 << 20;
+
+/// Stripes of a rank at least, where the vector is long enough: with fewer, the shares of ranks
+/// that do not divide them differ by much.
+const RANK_STRIPES: usize = 2;
+
+/// Who shares the vectors of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ranks {
+    /// How many they are.
+    pub count: usize,
+    /// Elements of a stripe at most: of all ranks, the one with the least memory says how all cut.
+    /// Stripes that are all longer are as short as there are.
+    pub stripe_len_max: usize,
+}
+
+impl Ranks {
+    /// One rank, which has everything.
+    pub const ALONE: Ranks = Ranks { count: 1, stripe_len_max: usize::MAX };
+}
+
 /// Why there is no plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -66,6 +88,19 @@ pub enum PlanError {
         budget_bytes: usize,
         /// The smallest that will do.
         smallest_bytes: usize,
+    },
+    /// There are more ranks than stripes to share out.
+    #[error(
+        "a transform of 2^{log_n} elements cannot be shared out to {ranks} ranks; start {most} at \
+         most"
+    )]
+    Ranks {
+        /// The size asked for, as a power of two.
+        log_n: u32,
+        /// Ranks asked for.
+        ranks: usize,
+        /// The most that find a row and a column each.
+        most: usize,
     },
     /// A matrix whose sides are not powers of two cannot be transformed.
     #[error("a matrix of {rows} x {columns} cannot be transformed; both must be powers of two")]
@@ -114,6 +149,7 @@ pub struct Plan {
     layout: Layout,
     element_bytes: usize,
     vectors: usize,
+    ranks: usize,
     budget_bytes: usize,
 }
 
@@ -136,11 +172,35 @@ impl Plan {
         vectors: usize,
         budget_bytes: usize,
     ) -> Result<Self, PlanError> {
+        Self::for_ranks(log_n, [element_bytes, vectors], Ranks::ALONE, budget_bytes)
+    }
+
+    /// As [`Plan::for_vectors`], for `vectors` vectors of elements of `element_bytes`, of which
+    /// each of several ranks has a share.
+    ///
+    /// # Errors
+    /// As [`Plan::new`], and [`PlanError::Ranks`].
+    pub fn for_ranks(
+        log_n: u32,
+        [element_bytes, vectors]: [usize; 2],
+        ranks: Ranks,
+        budget_bytes: usize,
+    ) -> Result<Self, PlanError> {
         check_size(log_n, element_bytes, vectors)?;
+        let most = 1 << (log_n / 2);
+        let Ranks { count: ranks, stripe_len_max } = ranks;
+        if ranks == 0 || ranks > most {
+            return Err(PlanError::Ranks { log_n, ranks, most });
+        }
         let mut smallest_bytes = usize::MAX;
-        for stripe_log in stripe_logs(log_n, element_bytes) {
+        let mut logs = stripe_logs(log_n, element_bytes, ranks).peekable();
+        while let Some(stripe_log) = logs.next() {
+            // Of stripes that are all too long, the shortest.
+            if 1 << stripe_log > stripe_len_max && logs.peek().is_some() {
+                continue;
+            }
             let layout = square_layout(log_n, stripe_log, element_bytes, vectors)?;
-            let plan = Self { layout, element_bytes, vectors, budget_bytes };
+            let plan = Self { layout, element_bytes, vectors, ranks, budget_bytes };
             if plan.fits() {
                 return Ok(plan);
             }
@@ -165,7 +225,7 @@ impl Plan {
         }
         let log_n = rows.ilog2() + columns.ilog2();
         check_size(log_n, element_bytes, vectors)?;
-        let plan = Self { layout, element_bytes, vectors, budget_bytes };
+        let plan = Self { layout, element_bytes, vectors, ranks: 1, budget_bytes };
         let smallest_bytes = plan.smallest_bytes();
         match plan.fits() {
             true => Ok(plan),
@@ -207,6 +267,30 @@ impl Plan {
         self.layout.len() * self.element_bytes
     }
 
+    /// Ranks that share each vector.
+    #[must_use]
+    pub fn ranks(&self) -> usize {
+        self.ranks
+    }
+
+    /// Bytes of the largest share of a vector.
+    #[must_use]
+    pub fn share_bytes(&self) -> usize {
+        self.share_blocks() * self.block_bytes()
+    }
+
+    /// Blocks of the largest share of a vector: of its rows or of its columns.
+    fn share_blocks(&self) -> usize {
+        let (down, across) = (self.layout.row_stripes(), self.layout.column_stripes());
+        (down.div_ceil(self.ranks) * across).max(across.div_ceil(self.ranks) * down)
+    }
+
+    /// Elements of the larger kind of stripe.
+    #[must_use]
+    pub fn stripe_len(&self) -> usize {
+        self.layout.row_stripe_len().max(self.layout.column_stripe_len())
+    }
+
     /// Bytes of a block, one read or write.
     #[must_use]
     pub fn block_bytes(&self) -> usize {
@@ -216,7 +300,7 @@ impl Plan {
     /// Bytes of the larger kind of stripe.
     #[must_use]
     pub fn stripe_bytes(&self) -> usize {
-        self.layout.row_stripe_len().max(self.layout.column_stripe_len()) * self.element_bytes
+        self.stripe_len() * self.element_bytes
     }
 
     /// Bytes of the stripes that are being transformed.
@@ -236,7 +320,7 @@ impl Plan {
     /// Whether the vectors stay in memory as a whole: then nothing is written.
     #[must_use]
     pub fn stays_in_memory(&self) -> bool {
-        let whole = self.fixed_bytes().saturating_add(self.vectors * self.vector_bytes());
+        let whole = self.fixed_bytes().saturating_add(self.vectors * self.share_bytes());
         whole <= self.budget_bytes
     }
 
@@ -245,7 +329,7 @@ impl Plan {
     pub fn kept_blocks(&self) -> usize {
         let spare = self.budget_bytes.saturating_sub(self.smallest_bytes());
         match self.stays_in_memory() {
-            true => self.layout.blocks(),
+            true => self.share_blocks(),
             false => spare / (self.vectors * self.block_bytes()),
         }
     }
@@ -254,7 +338,7 @@ impl Plan {
     #[must_use]
     pub fn resident_bytes(&self) -> usize {
         match self.stays_in_memory() {
-            true => self.fixed_bytes() + self.vectors * self.vector_bytes(),
+            true => self.fixed_bytes() + self.vectors * self.share_bytes(),
             false => self.smallest_bytes() + self.vectors * self.kept_blocks() * self.block_bytes(),
         }
     }
@@ -262,7 +346,7 @@ impl Plan {
     /// The smallest budget for this layout.
     #[must_use]
     pub fn smallest_bytes(&self) -> usize {
-        let whole = self.vectors * self.vector_bytes();
+        let whole = self.vectors * self.share_bytes();
         let in_flight = self.scratch_bytes().saturating_mul(2).min(whole);
         self.fixed_bytes().saturating_add(in_flight)
     }
@@ -277,17 +361,18 @@ impl Plan {
         self.budget_bytes
     }
 
-    /// What the passes of one vector load and store, wherever the blocks are.
+    /// What the passes of one vector, or of a rank's share, load and store, wherever the blocks
+    /// are.
     #[must_use]
     pub fn walked(&self, passes: Passes) -> Moved {
-        let bytes = (passes.count() * self.vector_bytes()) as u64;
+        let bytes = (passes.count() * self.share_bytes()) as u64;
         Moved { read_bytes: bytes, written_bytes: bytes }
     }
 
     /// What of it goes through the spill file or the packed copies: blocks that are not kept.
     #[must_use]
     pub fn spilled(&self, passes: Passes) -> Moved {
-        let away = self.layout.blocks().saturating_sub(self.kept_blocks());
+        let away = self.share_blocks().saturating_sub(self.kept_blocks());
         let bytes = (passes.count() * away * self.block_bytes()) as u64;
         Moved { read_bytes: bytes, written_bytes: bytes }
     }
@@ -305,14 +390,18 @@ fn check_size(log_n: u32, element_bytes: usize, vectors: usize) -> Result<(), Pl
     }
 }
 
-/// The stripe lengths to try, as powers of two, the largest first; never empty.
-fn stripe_logs(log_n: u32, element_bytes: usize) -> impl Iterator<Item = u32> {
+/// The stripe lengths to try, as powers of two, the largest first; never empty. Each rank gets at
+/// least one stripe: there must be `log_n / 2` bits of ranks at most.
+fn stripe_logs(log_n: u32, element_bytes: usize, ranks: usize) -> impl Iterator<Item = u32> {
     let rows_log = log_n.div_ceil(2);
     let block_bytes = move |stripe_log: u32| element_bytes << (2 * stripe_log - log_n);
-    let largest = (rows_log..=log_n.saturating_sub(STRIPE_BLOCKS.ilog2()))
-        .rev()
-        .find(|log| block_bytes(*log) <= BLOCK_BYTES_MAX)
-        .unwrap_or(rows_log);
+    let (stripes, bytes_max) = match ranks {
+        1 => (STRIPE_BLOCKS, BLOCK_BYTES_MAX),
+        _ => (STRIPE_BLOCKS.max(ranks * RANK_STRIPES), MESSAGE_BYTES_MAX),
+    };
+    let most_log = log_n.saturating_sub(stripes.next_power_of_two().ilog2());
+    let largest =
+        (rows_log..=most_log).rev().find(|log| block_bytes(*log) <= bytes_max).unwrap_or(rows_log);
     let smallest =
         (rows_log..largest).find(|log| block_bytes(*log) >= BLOCK_BYTES_MIN).unwrap_or(largest);
     (smallest..=largest).rev()

@@ -114,7 +114,8 @@ impl<F: FftField + Lanes> OutOfCore<F> {
     /// For each stripe the vectors enter one after the other, `combine` gets the index of the
     /// stripe and one slice for each vector, and they leave. A slice holds whole columns: element
     /// `i` of stripe `s` is column `s * block_columns + i / rows`, row `i % rows`, and with natural
-    /// order entry `row * columns + column` of the vector.
+    /// order entry `row * columns + column` of the vector. A rank visits its own columns, which it
+    /// counts from its first.
     ///
     /// # Errors
     /// What `combine` says, and [`OutOfCoreError`]. All vectors are then lost.
@@ -158,8 +159,8 @@ impl<F: FftField + Lanes> OutOfCore<F> {
         if let Leave::Toward(form) = leave {
             check_offset(form)?;
         }
-        let layout = self.check(tiles.layout())?;
-        self.scratch(tiles.secrecy(), layout.column_stripe_len())
+        self.whole_of_columns(tiles.layout())?;
+        self.scratch(tiles.secrecy(), tiles.layout().column_stripe_len())
     }
 
     pub(super) fn walk<const N: usize, E: From<OutOfCoreError>>(
@@ -196,8 +197,9 @@ impl<F: FftField + Lanes> OutOfCore<F> {
         tiles.take_columns(stripe, scratch)?;
         self.count_read(scratch);
         if *enter == Enter::Shifted {
-            let first = stripe * tiles.layout().block_columns();
-            let kernel = self.kernel(tiles.layout().rows());
+            let (whole, first) = self.whole_of_columns(tiles.layout())?;
+            let first = first + stripe * whole.block_columns();
+            let kernel = self.kernel(whole.rows());
             for_each_lane(scratch, kernel.size(), |k, column| {
                 kernel.scaled_up(column, self.root.pow([(first + k) as u64]))
             })?;
@@ -229,12 +231,13 @@ impl<F: FftField + Lanes> OutOfCore<F> {
         stripe: usize,
         scratch: &mut [F],
     ) -> Result<(), OutOfCoreError> {
-        let first = stripe * layout.block_columns();
-        let kernel = self.kernel(layout.rows());
+        let (whole, first) = self.whole_of_columns(layout)?;
+        let first = first + stripe * whole.block_columns();
+        let kernel = self.kernel(whole.rows());
         let power = |k: usize| self.root.pow([(first + k) as u64]);
         let done = match form {
             Form::Forward(offset) => {
-                let offset = offset.pow([layout.columns() as u64]);
+                let offset = offset.pow([whole.columns() as u64]);
                 for_each_lane(scratch, kernel.size(), |_, lane| kernel.coset_fft(lane, offset))
             }
             Form::Inverse(offset) => for_each_lane(scratch, kernel.size(), |k, lane| {
