@@ -15,6 +15,7 @@
 //!   prover built on them ([`groth16`]).
 //! * **Graphs of stages** ([`graph`]) run in an order that is known to fit, and overlap what waits
 //!   for the disk with what needs the cores.
+//! * **Ranks** ([`ranks`]) share one proof out to several processes or machines.
 //! * **Trace files** ([`columns`]): witnesses and traces, packed, checksummed, read by ranges.
 //! * **Pictures and gates**: a page about a run ([`record`], [`layer`]), and tests of memory peaks
 //!   ([`peak_below!`], [`testing`]).
@@ -42,6 +43,7 @@
 //! | `ark` (default) | types and kernels of arkworks |
 //! | `columns` | packed files of columns |
 //! | `groth16` | the prover |
+//! | `mpi` | ranks that are processes of MPI; needs an MPI library to build |
 //! | `serde` | serialization of reports |
 //! | `record` | timelines and pictures of a run |
 //! | `layer` | the same for programs that use `tracing` |
@@ -77,6 +79,8 @@ pub mod msm;
 pub mod ntt;
 pub mod permit;
 pub mod pool;
+#[cfg(feature = "groth16")]
+pub mod ranks;
 pub mod reclaim;
 #[cfg(feature = "record")]
 pub mod record;

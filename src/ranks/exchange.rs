@@ -1,0 +1,230 @@
+//! What ranks do together, all of it made of one step: send a message and receive one.
+//!
+//! ```text
+//!   pass         to one rank, from one rank, at the same time             the only step there is
+//!   agree        everybody hears how everybody is: all go on, or none
+//!   gather       rank 0 gets what the others have                         one message each
+//!   broadcast    the others get what rank 0 has
+//!   transpose    every rank has tiles for every other rank
+//! ```
+//!
+//! Step `s` of a transposition, of `ranks - 1`: each rank sends to the one `s` after it, and
+//! receives from the one `s` before it. So a rank holds one tile on its way out and one on its way
+//! in, whatever the number of ranks.
+//!
+//! Invariants:
+//!
+//! * all ranks make the same calls in the same order, with as many passes: nobody waits for a
+//!   message that is not sent;
+//! * a rank that fails goes on to send empty messages until the next `agree`, which is at most
+//!   [`AGREE_EVERY`] passes away. There all ranks get the same [`Refusal`];
+//! * a message has [`MESSAGE_BYTES_MAX`] bytes at most: tiles, never vectors.
+//!
+//! It must never hold a message for longer than the call, nor know what is in it.
+
+use super::error::{ExchangeError, Refusal, RefusalKind, WHY_BYTES_MAX};
+use zeroize::Zeroizing;
+
+/// Bytes of a message at most. Counts of MPI have 31 bits; a tile that a disk reads at full speed
+/// has 2 MiB.
+pub const MESSAGE_BYTES_MAX: usize = 2 << 20;
+
+/// Tiles that a rank sends between two looks at how the others are: 32 MiB at most, which no
+/// network takes more than seconds for.
+pub const AGREE_EVERY: usize = 16;
+
+/// Which rank this is of those on one machine, which share its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// The number of this rank among them, from zero.
+    pub rank: usize,
+    /// How many they are.
+    pub ranks: usize,
+}
+
+/// What one transposition sends from here, and what it brings.
+///
+/// The tiles for a rank are numbered. All are of one length, and all ranks give the same
+/// [`Transposition::tiles_most`].
+pub trait Transposition {
+    /// Tiles that go to rank `to`.
+    fn tiles_to(&self, to: usize) -> usize;
+    /// Tiles that come from rank `from`.
+    fn tiles_from(&self, from: usize) -> usize;
+    /// The most tiles that any rank has for any other.
+    fn tiles_most(&self) -> usize;
+    /// Fills the outgoing buffer with tile `tile` for rank `to`.
+    ///
+    /// # Errors
+    ///
+    /// What this rank tells the others.
+    fn pack(&mut self, to: usize, tile: usize) -> Result<(), Refusal>;
+    /// Keeps what the incoming buffer has: tile `tile` of rank `from`.
+    ///
+    /// # Errors
+    ///
+    /// What this rank tells the others.
+    fn unpack(&mut self, from: usize, tile: usize) -> Result<(), Refusal>;
+    /// The outgoing buffer, to be read, and the incoming one, to be written.
+    fn buffers(&mut self) -> (&[u8], &mut [u8]);
+}
+
+/// One rank's way to the others.
+///
+/// ```
+/// use plimsoll::ranks::{Exchange, Threads};
+///
+/// let sums = std::thread::scope(|scope| {
+///     let sum = |mut exchange: Threads| {
+///         let mine = [exchange.rank() as u8 + 1];
+///         let all = exchange.gather(&mine)?; // rank 0 gets what the others have
+///         let mut sum = vec![all.into_iter().flatten().map(|one| one[0]).sum()];
+///         exchange.broadcast(&mut sum)?;
+///         Ok::<u8, plimsoll::ranks::ExchangeError>(sum[0])
+///     };
+///     let ranks = Threads::new(3).into_iter().map(|rank| scope.spawn(move || sum(rank)));
+///     let ranks: Vec<_> = ranks.collect();
+///     ranks.into_iter().map(|rank| rank.join().expect("no panic")).collect::<Result<Vec<_>, _>>()
+/// })?;
+/// assert_eq!(sums, [6, 6, 6]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Exchange: Send {
+    /// The number of this rank, from zero.
+    fn rank(&self) -> usize;
+
+    /// How many ranks there are.
+    fn ranks(&self) -> usize;
+
+    /// Which of the ranks on this machine this is.
+    fn local(&self) -> Local;
+
+    /// Sends a message to a rank, and receives one of a rank, at the same time; either may be left
+    /// out. Returns the bytes received, which are the first of the buffer.
+    ///
+    /// # Errors
+    ///
+    /// [`ExchangeError::Gone`] when the other rank has ended, [`ExchangeError::Length`] when its
+    /// message does not fit the buffer.
+    fn pass(
+        &mut self,
+        to: Option<(usize, &[u8])>,
+        from: Option<(usize, &mut [u8])>,
+    ) -> Result<usize, ExchangeError>;
+
+    /// Bytes that this rank has sent.
+    fn sent_bytes(&self) -> u64;
+
+    /// Tells all ranks how this one is, and hears how they are. All get the same answer.
+    ///
+    /// # Errors
+    ///
+    /// [`ExchangeError::Refused`] with the refusal of the lowest rank that has one.
+    fn agree(&mut self, mine: Result<(), Refusal>) -> Result<(), ExchangeError> {
+        let (rank, ranks) = (self.rank(), self.ranks());
+        let mut told = vec![0];
+        if let Err(refusal) = &mine {
+            told[0] = refusal.kind as u8;
+            let end = (0..=WHY_BYTES_MAX).rev().find(|end| refusal.why.is_char_boundary(*end));
+            told.extend_from_slice(
+                refusal.why.get(..end.unwrap_or(0)).unwrap_or_default().as_bytes(),
+            );
+        }
+        let mut lowest = mine.err().map(|refusal| Refusal { rank, ..refusal });
+        let mut heard = vec![0; 1 + WHY_BYTES_MAX];
+        for step in 1..ranks {
+            let (to, from) = ((rank + step) % ranks, (rank + ranks - step) % ranks);
+            let len = self.pass(Some((to, &told)), Some((from, &mut heard)))?;
+            if heard.first().is_some_and(|kind| *kind != 0) && len > 0 {
+                let kind = RefusalKind::of(heard[0]);
+                let why = String::from_utf8_lossy(&heard[1..len]).into_owned();
+                if lowest.as_ref().is_none_or(|lowest| from < lowest.rank) {
+                    lowest = Some(Refusal { rank: from, kind, why });
+                }
+            }
+        }
+        lowest.map_or(Ok(()), |refusal| Err(refusal.into()))
+    }
+
+    /// Sends `bytes` to rank 0, which gets those of all ranks, in order; `None` on the others.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Exchange::pass`]; [`ExchangeError::Length`] for more than a message.
+    fn gather(&mut self, bytes: &[u8]) -> Result<Option<Vec<Vec<u8>>>, ExchangeError> {
+        let (rank, ranks) = (self.rank(), self.ranks());
+        check_len(rank, bytes.len())?;
+        if rank > 0 {
+            self.pass(Some((0, bytes)), None)?;
+            return Ok(None);
+        }
+        let mut all = vec![bytes.to_vec()];
+        let mut heard = Zeroizing::new(vec![0; if ranks > 1 { MESSAGE_BYTES_MAX } else { 0 }]);
+        for from in 1..ranks {
+            let len = self.pass(None, Some((from, &mut heard)))?;
+            all.push(heard[..len].to_vec());
+        }
+        Ok(Some(all))
+    }
+
+    /// Gives every rank the bytes of rank 0, in place of its own.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Exchange::pass`]; [`ExchangeError::Length`] for more than a message.
+    fn broadcast(&mut self, bytes: &mut Vec<u8>) -> Result<(), ExchangeError> {
+        if self.rank() > 0 {
+            bytes.clear();
+            bytes.resize(MESSAGE_BYTES_MAX, 0);
+            let len = self.pass(None, Some((0, bytes)))?;
+            bytes.truncate(len);
+            return Ok(());
+        }
+        check_len(0, bytes.len())?;
+        (1..self.ranks()).try_for_each(|to| self.pass(Some((to, bytes)), None).map(|_| ()))
+    }
+
+    /// Sends every rank its tiles, and keeps those that come.
+    ///
+    /// # Errors
+    ///
+    /// [`ExchangeError::Refused`] on every rank when a tile cannot be packed or kept on one.
+    fn transpose(&mut self, tiles: &mut dyn Transposition) -> Result<(), ExchangeError> {
+        let (rank, ranks) = (self.rank(), self.ranks());
+        let mut mine = Ok(());
+        for step in 1..ranks {
+            let (to, from) = ((rank + step) % ranks, (rank + ranks - step) % ranks);
+            for tile in 0..tiles.tiles_most() {
+                if tile % AGREE_EVERY == 0 {
+                    self.agree(std::mem::replace(&mut mine, Ok(())))?;
+                }
+                let (sends, brings) = (tile < tiles.tiles_to(to), tile < tiles.tiles_from(from));
+                if sends && mine.is_ok() {
+                    mine = tiles.pack(to, tile);
+                }
+                let (out, back) = tiles.buffers();
+                let expected = back.len();
+                let out = if mine.is_ok() { out } else { &[] };
+                let len = self.pass(sends.then_some((to, out)), brings.then_some((from, back)))?;
+                // Nothing comes from a rank that failed: it says so at the next `agree`.
+                if brings && mine.is_ok() && len > 0 {
+                    mine = match len == expected {
+                        true => tiles.unpack(from, tile),
+                        false => Err(wrong_length(rank, from, [expected, len])),
+                    };
+                }
+            }
+        }
+        self.agree(mine)
+    }
+}
+
+fn check_len(rank: usize, found: usize) -> Result<(), ExchangeError> {
+    let expected = MESSAGE_BYTES_MAX;
+    if found <= expected { Ok(()) } else { Err(ExchangeError::Length { rank, expected, found }) }
+}
+
+fn wrong_length(rank: usize, from: usize, [expected, found]: [usize; 2]) -> Refusal {
+    let why = ExchangeError::Length { rank: from, expected, found }.to_string();
+    Refusal { rank, kind: RefusalKind::Input, why }
+}
