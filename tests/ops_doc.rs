@@ -10,8 +10,10 @@ use std::path::Path;
 
 /// Messages for who writes a program against the library, which no command of ours gives; and those
 /// that are other messages, or a place and another message.
-const OF_THE_LIBRARY: [&str; 35] = [
+const OF_THE_LIBRARY: [&str; 37] = [
     "over_limit(stage",
+    "rank {rank}: {why}",
+    "the vector cannot be shared out: {0}",
     ".0.path.display()",
     ".path.display()",
     "\"{0}\"",
@@ -50,7 +52,7 @@ const OF_THE_LIBRARY: [&str; 35] = [
 
 const SCRIPTS: [&str; 2] = ["scripts/zram-setup.sh", "scripts/capped.sh"];
 
-const ERRORS: [&str; 17] = [
+const ERRORS: [&str; 18] = [
     "arena/src/error.rs",
     "arena/src/process/words.rs",
     "src/columns/error.rs",
@@ -67,10 +69,11 @@ const ERRORS: [&str; 17] = [
     "src/ntt/mod.rs",
     "src/ntt/plan.rs",
     "src/permit/shared/error.rs",
+    "src/ranks/error.rs",
     "swap/src/error.rs",
 ];
 
-const OTHERS: [&str; 21] = [
+const OTHERS: [&str; 24] = [
     "arena/src/process/limit.rs",
     "arena/src/process/over.rs",
     "src/cli/check/run.rs",
@@ -85,12 +88,15 @@ const OTHERS: [&str; 21] = [
     "src/cli/plan.rs",
     "src/cli/prove.rs",
     "src/cli/proved.rs",
+    "src/cli/ranks.rs",
     "src/cli/setup.rs",
     "src/cli/spill.rs",
     "src/cli/verify.rs",
     "src/cli/zram.rs",
     "src/doctor/kernel.rs",
     "src/doctor/machine.rs",
+    "src/groth16/shard.rs",
+    "src/groth16/together.rs",
     "src/permit/shared/mod.rs",
 ];
 

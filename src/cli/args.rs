@@ -8,6 +8,8 @@ use super::failure::Failure;
 use super::files::ProofFiles;
 use super::live::ProgressKind;
 use super::pack::{self, PackArgs, UnpackArgs};
+use super::ranks::RankOf;
+use super::shard::{JoinArgs, ShardArgs};
 use super::spill::{SpillArgs, auto_unless_set};
 use super::verify::{VerifyArgs, VkeyArgs};
 use super::zram::ZramArgs;
@@ -38,6 +40,11 @@ pub(super) enum Command {
     Verify(VerifyArgs),
     /// Take the verifying key out of a circom key, as `snarkjs zkey export verificationkey` does.
     Vkey(VkeyArgs),
+    /// Make one part of one of a proof's five sums, for a queue of jobs.
+    #[command(after_help = super::shard::SHARD_HELP)]
+    Shard(ShardArgs),
+    /// Make a proof of the shards of all its sums.
+    Join(JoinArgs),
     /// Make the key of the built-in circuit.
     Setup(SetupArgs),
     /// Say what memory a proof will need, stage by stage, and the smallest limit that will do.
@@ -92,7 +99,8 @@ Examples:
   plimsoll prove --zkey circuit.zkey --wtns witness.wtns --limit 75% --out .
   plimsoll prove circuit.zkey witness.wtns proof.json public.json
   plimsoll prove --zkey circuit.zkey --batch proofs.txt --limit 4GiB
-  generate-witness input.json | plimsoll prove --zkey circuit.zkey --wtns -";
+  generate-witness input.json | plimsoll prove --zkey circuit.zkey --wtns -
+  mpirun -n 4 plimsoll prove --zkey circuit.zkey --wtns witness.wtns --limit 8GiB";
 
 #[derive(Debug, Args)]
 pub(super) struct ProveArgs {
@@ -104,7 +112,8 @@ pub(super) struct ProveArgs {
     pub(super) files: ProofFiles,
 
     /// Memory limit of the whole process: 12GiB, 8Gi, 800MB, 75% (of the machine or its cgroup),
-    /// auto (what these allow), none. Default: $PLIMSOLL_LIMIT, or auto.
+    /// auto (what these allow), none. Default: $PLIMSOLL_LIMIT, or auto. Of several ranks each has
+    /// it; those on one machine share a percentage, and auto.
     #[arg(long, value_name = "SIZE")]
     pub(super) limit: Option<LimitSpec>,
 
@@ -165,14 +174,22 @@ fn named_size(text: &str) -> Result<(String, u64), String> {
 }
 
 impl ProveArgs {
-    /// Makes the runtime of the command.
-    pub(super) fn runtime(&self) -> Result<Runtime, Failure> {
+    /// Makes the runtime of the command, or of the rank that it is. Ranks of one machine have equal
+    /// parts of a limit that is a machine's.
+    pub(super) fn runtime(&self, rank: &RankOf) -> Result<Runtime, Failure> {
         // What is shared is also the most that this process may take.
         let most = self.shared_limit.as_ref().map(|(_, bytes)| LimitSpec::Bytes(*bytes));
         let shared = self.shared_limit.as_ref();
         let shared = shared.map(|(name, bytes)| SharedLimit::join(name, *bytes)).transpose();
         let shared = shared.map_err(plimsoll::Error::from)?;
-        self.spill.runtime(self.limit.or(most).or_else(auto_unless_set), shared)
+        let limit = self.limit.or(most).or_else(auto_unless_set);
+        let runtime = self.spill.runtime(limit, shared, rank.library_bytes())?;
+        let parts = rank.local_count() as u64;
+        let is_of_machine = matches!(limit, Some(LimitSpec::Auto | LimitSpec::Share(_)));
+        if let (true, Some(bytes)) = (is_of_machine && parts > 1, runtime.limit_bytes()) {
+            runtime.set_limit_bytes(Some(bytes / parts));
+        }
+        Ok(runtime)
     }
 
     /// Returns how progress is shown, if the command line says it.
@@ -243,6 +260,10 @@ pub(super) struct PlanArgs {
     /// Threads; as many as there are cores by default.
     #[arg(long, value_name = "N", value_parser = threads())]
     pub(super) threads: Option<u64>,
+
+    /// Plan for so many ranks, as `mpirun -n N plimsoll prove` has; the limit is that of each.
+    #[arg(long, value_name = "N", value_parser = threads(), default_value = "1")]
+    pub(super) ranks: u64,
 
     /// Print one JSON object instead of a table.
     #[arg(long)]

@@ -15,6 +15,7 @@ use super::files::{Outputs, keep_apart, open_witness};
 use super::pictures::Pictures;
 use super::proved::{Proved, finish, over_the_limit};
 use super::random::Random;
+use super::ranks::RankOf;
 use super::report::{BatchReport, BatchRow, print, tell};
 use ark_bn254::Fr;
 use plimsoll::groth16::batch::{Batch, BatchJob};
@@ -85,7 +86,7 @@ pub(super) fn run(args: &ProveArgs, zkey: &Path, batch: &Path) -> Result<(), Fai
     Pictures::check(args)?;
     // Proofs run beside each other on threads of their own, which share rayon's global pool.
     super::needs::global_threads(args.threads.map(|n| n as usize))?;
-    let runtime = args.runtime()?;
+    let runtime = args.runtime(&RankOf::alone())?;
     let started = Instant::now();
     let mut pictures = Pictures::start(args, &runtime)?;
     let key = KeyFile::open_zkey(zkey)?;
@@ -185,7 +186,7 @@ fn prove_one(
     drop(witness);
     // As if it were made alone: the same seed gives the same proof.
     let mut random = Random::new(seed);
-    let Proved { proof, public, domain_size } = finish(&prover, key, assignment, random.rng())?;
+    let Proved { proof, public, domain_size, .. } = finish(&prover, key, assignment, random.rng())?;
     random.wipe();
     write_proof_and_public(&line.out.proof, &proof, &line.out.public, &public)?;
     let row =

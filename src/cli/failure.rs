@@ -5,9 +5,10 @@ use plimsoll::error::Error;
 use plimsoll::groth16::error::ProveError;
 use plimsoll::groth16::file_error::{Fault, FileError};
 use plimsoll::groth16::setup::SetupError;
+use plimsoll::ranks::{ExchangeError, RefusalKind};
 
 /// Exit code when there is no proof.
-const EXIT_NO_PROOF: u8 = 1;
+pub(super) const EXIT_NO_PROOF: u8 = 1;
 
 /// Exit code for input that cannot be used.
 const EXIT_BAD_INPUT: u8 = 2;
@@ -35,6 +36,8 @@ pub(super) enum Failure {
     WrongKey { r1cs: String },
     #[error("the proof is not valid for this verifying key and these public inputs")]
     NotValid,
+    #[error("told already")]
+    Told { exit: u8 },
     #[error("{text}")]
     Batch { text: String, row: Failed },
 }
@@ -84,7 +87,14 @@ impl Failure {
             Self::WrongKey { .. } | Self::NotValid => EXIT_NO_PROOF,
             Self::Prove(ProveError::Unsatisfied { .. } | ProveError::NotVerified) => EXIT_NO_PROOF,
             Self::Prove(error) if error.is_short_of_memory() => EXIT_NO_PROOF,
+            Self::Prove(ProveError::Ranks(ExchangeError::Refused(refusal)))
+                if refusal.kind == RefusalKind::Witness =>
+            {
+                EXIT_NO_PROOF
+            }
+            Self::Prove(ProveError::Ranks(ExchangeError::Gone { .. })) => EXIT_NO_PROOF,
             Self::Prove(_) => EXIT_BAD_INPUT,
+            Self::Told { exit } => *exit,
         }
     }
 
@@ -98,12 +108,14 @@ impl Failure {
             Self::BrokenConstraint { .. } => "unsatisfied",
             Self::WrongKey { .. } => "wrong_key",
             Self::NotValid => "not_verified",
+            Self::Told { .. } => "rank",
             Self::Prove(error) => match error {
                 ProveError::File(_) | ProveError::Matrices(_) => "file",
                 ProveError::Unsatisfied { .. } => "unsatisfied",
                 ProveError::NotVerified => "not_verified",
                 ProveError::Runtime(Error::SpillStopped { .. } | Error::Spill(_)) => "spill",
                 error if error.is_short_of_memory() => "over_limit",
+                ProveError::Ranks(_) => "rank",
                 _ => "input",
             },
         }
@@ -116,7 +128,7 @@ impl Failure {
 
     /// Returns the failure as one line of JSON. A batch has told its failures already.
     pub(super) fn json(&self) -> String {
-        if matches!(self, Self::Batch { .. }) {
+        if matches!(self, Self::Batch { .. } | Self::Told { .. }) {
             return String::new();
         }
         let row = self.row();

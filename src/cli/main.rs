@@ -26,8 +26,10 @@ mod plan;
 mod prove;
 mod proved;
 mod random;
+mod ranks;
 mod report;
 mod setup;
+mod shard;
 mod spill;
 mod verify;
 mod zram;
@@ -46,6 +48,8 @@ fn main() -> ExitCode {
         Command::Prove(args) => prove::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Vkey(args) => verify::run_vkey(args),
+        Command::Shard(args) => shard::run(args),
+        Command::Join(args) => shard::run_join(args),
         Command::Setup(args) => setup::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Pack(args) => pack::run(args),
@@ -58,6 +62,9 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
+            if let failure::Failure::Told { exit } = failure {
+                return ExitCode::from(exit);
+            }
             report::tell(format_args!("error: {failure}"));
             if arguments.command.wants_json() {
                 // What cannot be written to is told by the exit code alone.

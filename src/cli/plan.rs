@@ -4,30 +4,36 @@ use super::args::PlanArgs;
 use super::failure::Failure;
 use super::keys::KeyPaths;
 use super::needs::on_threads;
+use super::ranks::MPI_BYTES;
 use super::report::{PlanReport, print};
 use plimsoll::groth16::error::ProveError;
 use plimsoll::groth16::key::KeyFile;
 use plimsoll::groth16::plan::{ProofPlan, Shape, used_bytes};
 use plimsoll::groth16::r1cs::MatrixFile;
+use plimsoll::ntt::Ranks;
 
 /// The size planned for when none is named.
 const DEFAULT_CONSTRAINTS: u64 = 1 << 20;
 
 pub(super) fn run(args: &PlanArgs) -> Result<(), Failure> {
     let (shape, what) = shape(args)?;
-    let runtime = args.spill.runtime(args.limit, None)?;
+    let ranks = Ranks { count: args.ranks as usize, ..Ranks::ALONE };
+    let library_bytes = if ranks.count > 1 { MPI_BYTES } else { 0 };
+    let runtime = args.spill.runtime(args.limit, None, library_bytes)?;
     on_threads(args.threads.map(|n| n as usize), || {
         let threads = rayon::current_num_threads();
         let used = used_bytes(&runtime, threads)?;
-        let smallest = ProofPlan::smallest(&shape, used, threads, runtime.can_spill());
-        let fitted = ProofPlan::for_runtime(&shape, &runtime);
+        let can_spill = runtime.can_spill();
+        let smallest = ProofPlan::smallest_of_ranks(&shape, [used, threads], can_spill, ranks);
+        let smallest = smallest.map_err(ProveError::from)?;
+        let fitted = ProofPlan::for_ranks(&shape, &runtime, ranks);
         let report = PlanReport {
             what,
-            domain_size: shape.domain_size,
+            shape: &shape,
             plan: fitted.as_ref().unwrap_or(&smallest),
+            smallest_limit_bytes: smallest.fits_bytes(can_spill) as u64,
             limit_bytes: runtime.limit_bytes().map(|bytes| bytes as usize),
             can_pack: args.spill.can_pack(),
-            smallest: &smallest,
         };
         print(&if args.json { report.json()? } else { report.table() })?;
         fitted.map(|_| ()).map_err(Failure::from)

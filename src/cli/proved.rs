@@ -21,6 +21,8 @@ pub(super) struct Proved {
     pub(super) proof: Proof<Bn254>,
     pub(super) public: Vec<Fr>,
     pub(super) domain_size: usize,
+    /// Tiles that this rank sent to others.
+    pub(super) sent_bytes: u64,
 }
 
 /// Returns the limits that a proof with `key` can be made under.
@@ -49,7 +51,7 @@ pub(super) fn finish(
     let public = assignment.first(key.public_inputs() + 1)?.split_off(1);
     let (r, s) = (Zeroizing::new(Fr::rand(rng)), Zeroizing::new(Fr::rand(rng)));
     let proof = prover.prove(assignment, *r, *s)?;
-    Ok(Proved { proof, public, domain_size: key.domain_size() })
+    Ok(Proved { proof, public, domain_size: key.domain_size(), sent_bytes: prover.sent_bytes() })
 }
 
 /// Says that a proof was made, and that it cannot be relied on to fit again.

@@ -19,6 +19,8 @@
 //!                      minor_faults, major_faults,
 //!                      packed_bytes, spilled_bytes, loaded_bytes, read_ahead_hits, stalls,
 //!                      stalled_seconds, over_limit
+//!   ranks              of a proof by several: a list of rank, limit_bytes, peak_rss_bytes and
+//!                      sent_bytes, the tiles that it sent to others
 //!   spill              resident_bytes, packed_bytes, file_bytes, zram_bytes, the most that zram
 //!                      took (zram_bytes_max), and totals of the run
 //! ```
@@ -38,12 +40,13 @@
 
 use super::failure::{Failed, Failure};
 use super::files::Outputs;
-use plimsoll::groth16::plan::{PlannedStage, ProofPlan};
+use plimsoll::groth16::plan::{PlannedStage, ProofPlan, Shape};
 use plimsoll::limit::format_bytes;
 use plimsoll::ntt::Moved;
 use plimsoll::permit::PermitReport;
 use plimsoll::spill::SpillStats;
 use plimsoll::stage::StageReport;
+use plimsoll::tiles::Share;
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -65,7 +68,18 @@ pub(super) struct ProofReport {
     pub(super) wall_seconds: f64,
     pub(super) domain_size: usize,
     pub(super) stages: Vec<StageReport>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) ranks: Vec<RankRow>,
     pub(super) spill: SpillStats,
+}
+
+/// What one rank of a proof took.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct RankRow {
+    pub(super) rank: usize,
+    pub(super) limit_bytes: u64,
+    pub(super) peak_rss_bytes: u64,
+    pub(super) sent_bytes: u64,
 }
 
 impl ProofReport {
@@ -92,6 +106,15 @@ impl ProofReport {
             );
         }
         text += &self.spill_table();
+        for row in &self.ranks {
+            text += &format!(
+                "\nrank {:<3} peak {} under {}; sent {}",
+                row.rank,
+                size(row.peak_rss_bytes),
+                size(row.limit_bytes),
+                size(row.sent_bytes)
+            );
+        }
         text += &format!("\nproof made and verified in {}\n", seconds(self.wall_seconds));
         if self.key_seconds > 0.0 {
             text += &format!("before that, {} to make the key\n", seconds(self.key_seconds));
@@ -295,6 +318,13 @@ struct StageRow {
     spilled_bytes_max: u64,
     written_bytes: u64,
     read_bytes: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    sent_bytes: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "that is how serde calls it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A plan, as JSON.
@@ -311,6 +341,9 @@ struct PlanRow {
     limit_bytes: Option<u64>,
     peak_bytes: u64,
     smallest_limit_bytes: u64,
+    /// Of several ranks: the tiles that each sends.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sent_bytes_by_rank: Vec<u64>,
     stages: Vec<StageRow>,
 }
 
@@ -319,12 +352,12 @@ struct PlanRow {
 pub(super) struct PlanReport<'a> {
     /// What is planned for, in words.
     pub(super) what: String,
-    pub(super) domain_size: usize,
+    pub(super) shape: &'a Shape,
     pub(super) plan: &'a ProofPlan,
     pub(super) limit_bytes: Option<usize>,
     /// Whether packed vectors may take any memory.
     pub(super) can_pack: bool,
-    pub(super) smallest: &'a ProofPlan,
+    pub(super) smallest_limit_bytes: u64,
 }
 
 impl PlanReport<'_> {
@@ -350,11 +383,13 @@ impl PlanReport<'_> {
                 spilled_bytes_max: away as u64,
                 written_bytes: moved.written_bytes,
                 read_bytes: moved.read_bytes,
+                sent_bytes: stage.sent_bytes,
             }
         };
         let stages: Vec<StageRow> = plan.stages().iter().map(stage).collect();
+        let shares = Share::first_of(plan.ranks()).all().filter(|share| share.ranks() > 1);
         PlanRow {
-            domain_size: self.domain_size,
+            domain_size: self.shape.domain_size,
             threads: plan.threads(),
             out_of_core: split.is_some(),
             chunk_points: plan.chunk_len(),
@@ -364,7 +399,8 @@ impl PlanReport<'_> {
             base_bytes: plan.base_bytes() as u64,
             limit_bytes: self.limit_bytes.map(|bytes| bytes as u64),
             peak_bytes: stages.iter().map(|stage| stage.peak_bytes).max().unwrap_or(0),
-            smallest_limit_bytes: self.smallest.minimum_bytes() as u64,
+            smallest_limit_bytes: self.smallest_limit_bytes,
+            sent_bytes_by_rank: shares.map(|share| plan.sent_bytes(self.shape, share)).collect(),
             stages,
         }
     }
@@ -411,6 +447,13 @@ impl PlanReport<'_> {
                 size(row.stripe_bytes),
                 size(row.block_bytes),
                 size((row.segment_variables * size_of::<ark_bn254::Fr>()) as u64),
+            );
+        }
+        if let Some(most) = row.sent_bytes_by_rank.iter().max() {
+            text += &format!(
+                "{} ranks, of which this is each: it sends {} of tiles to the others at most\n",
+                row.sent_bytes_by_rank.len(),
+                size(*most)
             );
         }
         let mib = row.smallest_limit_bytes.div_ceil(1 << 20);

@@ -88,15 +88,19 @@ impl SpillArgs {
 
     /// Makes the runtime that a command runs under.
     ///
+    /// Besides the command itself, libraries take `library_bytes`.
+    ///
     /// A folder or a tier that was asked for must do. The default one need not: without it, a proof
     /// that fits in memory is made all the same.
     pub(super) fn runtime(
         &self,
         limit: Option<LimitSpec>,
         shared: Option<SharedLimit>,
+        library_bytes: u64,
     ) -> Result<Runtime, Failure> {
         let build = |options| {
-            let mut builder = Runtime::builder().spill(options).program_bytes(PROGRAM_BYTES);
+            let program_bytes = PROGRAM_BYTES + library_bytes;
+            let mut builder = Runtime::builder().spill(options).program_bytes(program_bytes);
             if let Some(limit) = limit {
                 builder = builder.limit(limit);
             }

@@ -16,8 +16,13 @@ use crate::groth16::error::ProveError;
 use crate::groth16::r1cs::Window;
 use crate::spill::{Hint, Spillable};
 use ark_bn254::Fr;
-use plimsoll_arena::PoolVec;
+use plimsoll_arena::{PoolVec, bytes_of};
+use rayon::prelude::*;
 use std::ops::Range;
+use twox_hash::XxHash3_64;
+
+/// Variables that are hashed at a time.
+const HASHED_LEN: usize = 1 << 14;
 
 /// The values of all variables of one proof: `[1, public inputs, witness]`.
 ///
@@ -140,6 +145,24 @@ impl Assignment {
             }
             Ok(())
         })
+    }
+
+    /// Returns a number that tells assignments apart, whatever their segments.
+    ///
+    /// # Errors
+    ///
+    /// What the limit and the disk say.
+    pub(crate) fn hash(&self) -> Result<u64, ProveError> {
+        let mut sum = 0u64;
+        self.for_each_piece(0..self.len, HASHED_LEN, |start, values| {
+            let hashed = values.par_iter().enumerate().map(|(i, value)| {
+                let bytes = bytes_of(std::slice::from_ref(value));
+                XxHash3_64::oneshot_with_seed((start + i) as u64, bytes)
+            });
+            sum = sum.wrapping_add(hashed.reduce(|| 0, u64::wrapping_add));
+            Ok(())
+        })?;
+        Ok(sum)
     }
 
     /// Says that the next use is far off: the segments may leave to make room for what is nearer.

@@ -10,16 +10,20 @@
 //!   MsmError::Memory ----------------/     the rest of each: a variant of its own
 //! ```
 //!
-//! Invariant: what the limit or the disk did is [`ProveError::Runtime`], and nothing else is.
+//! Where several ranks make a proof, the error of one is [`ProveError::Ranks`] on all of them.
+//!
+//! Invariant: what the limit or the disk did here is [`ProveError::Runtime`], and nothing else is.
 //!
 //! It must never know a file's format; what is wrong with a file is in `file_error`.
 
 use super::file_error::FileError;
 use crate::error::Error;
 use crate::msm::MsmError;
-use crate::ntt::{NttError, OutOfCoreError};
+use crate::ntt::{NttError, OutOfCoreError, PlanError};
+use crate::ranks::{ExchangeError, RefusalKind};
 use crate::tiles::TilesError;
 use ark_relations::gr1cs::SynthesisError;
+use ark_serialize::SerializationError;
 use std::path::PathBuf;
 
 /// Why there is no proof.
@@ -81,6 +85,18 @@ pub enum ProveError {
     /// Scalars in tiles were not there.
     #[error(transparent)]
     Tiles(TilesError),
+    /// A rank sent something that is no point.
+    #[error("a rank sent what is no point of the curve: {0}; start the same version everywhere")]
+    Points(#[from] SerializationError),
+    /// A shard of a sum cannot be used, or is missing.
+    #[error("a shard: {0}")]
+    Shard(String),
+    /// There are more ranks than the proof can be shared out to.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Another rank of the proof could not go on, or this one could not and told the others.
+    #[error(transparent)]
+    Ranks(#[from] ExchangeError),
     /// A multi-scalar multiplication was given wrong lengths or a wrong plan.
     #[error(transparent)]
     Msm(MsmError),
@@ -119,7 +135,11 @@ impl ProveError {
     /// Says whether memory, or the room where it would spill to, is what there was too little of.
     #[must_use]
     pub fn is_short_of_memory(&self) -> bool {
-        matches!(self, Self::Runtime(error) if error.is_short_of_memory())
+        match self {
+            Self::Runtime(error) => error.is_short_of_memory(),
+            Self::Ranks(ExchangeError::Refused(refusal)) => refusal.kind == RefusalKind::Memory,
+            _ => false,
+        }
     }
 }
 

@@ -22,6 +22,7 @@
 //! segments are as large as the limit allows.
 
 mod needs;
+mod ranks;
 mod shape;
 
 pub use shape::{Shape, StageName};
@@ -29,7 +30,7 @@ pub use shape::{Shape, StageName};
 use crate::Runtime;
 use crate::error::Error;
 use crate::msm::MsmPlan;
-use crate::ntt::{Moved, Plan as NttPlan, PlanError};
+use crate::ntt::{Moved, Plan as NttPlan, PlanError, Ranks};
 use crate::reclaim::{Held, largest_first};
 use ark_bn254::Fr;
 use ark_ec::short_weierstrass::SWCurveConfig;
@@ -100,6 +101,8 @@ pub struct PlannedStage {
     pub packable_bytes: usize,
     /// Bytes that pass through packing or the spill file, if none of it fits in memory.
     pub moved: Moved,
+    /// Bytes of tiles that a rank sends to others, where several make the proof: the most of any.
+    pub sent_bytes: u64,
 }
 
 /// How many bytes each stage of a proof needs, and which way the proof takes within a limit.
@@ -139,8 +142,16 @@ impl ProofPlan {
         limit_bytes: usize,
         threads: usize,
     ) -> Result<Self, PlanError> {
+        Self::shared_out(shape, [used_bytes, limit_bytes, threads], Ranks::ALONE)
+    }
+
+    /// Plans a rank's part of a proof within its limit, as [`ProofPlan::out_of_core`] does: `given`
+    /// are its used bytes, its limit and its threads.
+    fn shared_out(shape: &Shape, given: [usize; 3], ranks: Ranks) -> Result<Self, PlanError> {
+        let [used_bytes, limit_bytes, threads] = given;
         let log_n = shape.domain_size.max(2).ilog2();
-        let split = |budget| NttPlan::for_vectors(log_n, size_of::<Fr>(), QUOTIENT_VECTORS, budget);
+        let vectors = [size_of::<Fr>(), QUOTIENT_VECTORS];
+        let split = |budget| NttPlan::for_ranks(log_n, vectors, ranks, budget);
         let room = |segment_len| {
             limit_bytes.saturating_sub(base_bytes(used_bytes, threads, Some(segment_len)))
         };
@@ -166,11 +177,12 @@ impl ProofPlan {
             .into_iter()
             .map(|name| PlannedStage {
                 name,
-                before_bytes: needs::alive_before(shape, name),
+                before_bytes: needs::alive_before(shape, name, &sizes),
                 need_bytes: needs::need(shape, name, &sizes),
                 made_bytes: needs::made(shape, name, &sizes),
                 packable_bytes: needs::packable(shape, name, &sizes),
                 moved: needs::moved(shape, name, &sizes),
+                sent_bytes: needs::sent(shape, name, &sizes),
             })
             .collect();
         let pieces = sizes.split.is_some().then_some(sizes.segment_len);
@@ -186,16 +198,8 @@ impl ProofPlan {
     /// [`Error::OverLimit`] or [`Error::OverPermit`] when that does not fit either. It names the
     /// smallest limit, or permit, that would do.
     pub fn for_runtime(shape: &Shape, runtime: &Runtime) -> Result<Self, Error> {
-        let threads = rayon::current_num_threads();
-        let used = used_bytes(runtime, threads)?;
-        let limit_bytes = runtime.limit_bytes().unwrap_or(u64::MAX);
-        let mut limit = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
-        // A permit is for vectors: the program is beside it, and vectors that live are within.
-        if runtime.permit_name().is_some() {
-            limit = limit.saturating_sub(live_bytes(runtime));
-        }
-        let beside =
-            |plan: &Self| if runtime.permit_name().is_some() { plan.base_bytes } else { 0 };
+        let PlanRoom { threads, used, limit, is_permit } = PlanRoom::of(runtime)?;
+        let beside = |plan: &Self| if is_permit { plan.base_bytes } else { 0 };
         let needs = |plan: &Self| plan.minimum_bytes() - beside(plan);
         let mut chunk_len = CHUNK_LEN_MAX;
         while chunk_len >= CHUNK_LEN_MIN {
@@ -213,10 +217,16 @@ impl ProofPlan {
         {
             return Ok(plan);
         }
-        let stage = smallest.largest().name.text().to_owned();
-        let asked_bytes = smallest.largest().need_bytes as u64;
-        let (fits_bytes, holders) = (needs(&smallest) as u64, smallest.holders());
-        Err(match runtime.permit_name() {
+        Err(smallest.does_not_fit(runtime, needs(&smallest)))
+    }
+
+    /// The error of a limit, or a permit, that is too small for this plan, which `fits` would do.
+    fn does_not_fit(&self, runtime: &Runtime, fits: usize) -> Error {
+        let stage = self.largest().name.text().to_owned();
+        let asked_bytes = self.largest().need_bytes as u64;
+        let (fits_bytes, holders) = (fits as u64, self.holders());
+        let limit_bytes = runtime.limit_bytes().unwrap_or(u64::MAX);
+        match runtime.permit_name() {
             Some(permit) => Error::OverPermit {
                 permit: permit.to_owned(),
                 stage,
@@ -233,7 +243,7 @@ impl ProofPlan {
                 fits_bytes,
                 holders,
             },
-        })
+        }
     }
 
     /// Plans a proof with the smallest limit that will do, out of core only if `can_spill`.
@@ -256,6 +266,12 @@ impl ProofPlan {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.sizes.threads
+    }
+
+    /// Returns the ranks that share the proof.
+    #[must_use]
+    pub fn ranks(&self) -> usize {
+        self.sizes.ranks()
     }
 
     /// Returns the points a chunk of a multi-scalar multiplication has.
@@ -377,6 +393,30 @@ impl ProofPlan {
 fn segment_len(shape: &Shape, split: &NttPlan) -> usize {
     let stripe_len = split.stripe_bytes() / size_of::<Fr>();
     stripe_len.max(SEGMENT_LEN_MIN).min(shape.variables.max(1))
+}
+
+/// What a runtime gives a plan.
+struct PlanRoom {
+    threads: usize,
+    used: usize,
+    limit: usize,
+    /// Whether the limit is a permit's: for vectors, the program is beside it.
+    is_permit: bool,
+}
+
+impl PlanRoom {
+    fn of(runtime: &Runtime) -> Result<Self, Error> {
+        let threads = rayon::current_num_threads();
+        let used = used_bytes(runtime, threads)?;
+        let limit_bytes = runtime.limit_bytes().unwrap_or(u64::MAX);
+        let mut limit = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
+        let is_permit = runtime.permit_name().is_some();
+        // Vectors that live are within a permit.
+        if is_permit {
+            limit = limit.saturating_sub(live_bytes(runtime));
+        }
+        Ok(Self { threads, used, limit, is_permit })
+    }
 }
 
 /// Chooses the lengths that go with a split: a segment as long as a stripe, and the largest chunks

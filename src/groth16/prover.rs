@@ -24,27 +24,31 @@
 //! it would leak the witness), and the pairing equation. Points are group elements, so the bytes
 //! of a proof depend on key, assignment, r and s alone: not on limit, threads or chunks.
 //!
+//! Of several ranks each makes its share of the quotient and of each sum, over ranges of the
+//! points; rank 0 adds the sums up (`together.rs`).
+//!
 //! Source: J. Groth, "On the Size of Pairing-Based Non-interactive Arguments", 2016.
+
+mod sums;
 
 use crate::Runtime;
 use crate::groth16::assignment::Assignment;
 use crate::groth16::circom::wtns::WitnessFile;
 use crate::groth16::circuit;
 use crate::groth16::error::ProveError;
-use crate::groth16::file_error::FileError;
-use crate::groth16::key::{KeyFile, KeyKind, Query};
+use crate::groth16::key::{KeyFile, KeyKind};
+use crate::groth16::partial::Sums;
 use crate::groth16::plan::{ProofPlan, Shape, StageName};
-use crate::groth16::quotient::{self, Source};
 use crate::groth16::r1cs::MatrixFile;
-use crate::groth16::scalars::Scalars;
-use crate::msm::{Msm, MsmError};
-use crate::ntt::Plan;
+use crate::groth16::together::Together;
+use crate::ntt::{Plan, Ranks};
+use crate::ranks::Exchange;
 use crate::stage::Stage;
-use ark_bn254::{Bn254, Fr, G1Affine, G1Projective, G2Affine, G2Projective};
+use ark_bn254::{Bn254, Fr, G1Projective, G2Projective};
 use ark_ec::CurveGroup;
-use ark_ec::short_weierstrass::{Affine, Projective, SWCurveConfig};
 use ark_groth16::{Groth16, Proof, prepare_verifying_key};
 use ark_relations::gr1cs::ConstraintSynthesizer;
+use ark_serialize::{CanonicalDeserialize, CanonicalSerialize};
 use plimsoll_arena::process::Expected;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -70,6 +74,7 @@ pub struct Prover<'a> {
     matrices: Option<&'a MatrixFile>,
     progress: &'a dyn Progress,
     plan: ProofPlan,
+    together: Together<'a>,
     /// What the plan allows the program itself. Who grants a permit has allowed it once for all.
     _expected: Option<Expected>,
 }
@@ -94,18 +99,55 @@ impl<'a> Prover<'a> {
         key: &'a KeyFile,
         matrices: Option<&'a MatrixFile>,
     ) -> Result<Self, ProveError> {
-        if let Some(matrices) = matrices.filter(|_| key.kind() == KeyKind::Arkworks) {
-            check_match(key, matrices)?;
-        } else if key.kind() == KeyKind::Arkworks {
-            return Err(ProveError::NoMatrices);
-        }
-        runtime.spill().takes_secrets()?;
+        Self::with(runtime, key, matrices, Together::alone())
+    }
+
+    /// Plans one rank's part of a proof that all ranks of `exchange` make together. Each rank calls
+    /// this, and then the same methods in the same order, with the same key, the same assignment
+    /// and under a limit of its own. Vectors and sums are shared out; the assignment is whole on
+    /// each rank.
+    ///
+    /// # Errors
+    ///
+    /// As [`Prover::new`], and [`ProveError::Plan`] for more ranks than there are stripes.
+    /// [`ProveError::Ranks`] on all ranks when one of them cannot go on, which it names: also when
+    /// their keys or versions differ. That holds of every method of a prover that is not alone.
+    pub fn over(
+        runtime: &'a Runtime,
+        key: &'a KeyFile,
+        matrices: Option<&'a MatrixFile>,
+        exchange: &'a mut dyn Exchange,
+    ) -> Result<Self, ProveError> {
+        let together = Together::over(exchange)?;
+        together.same("the version of the program", version_hash())?;
+        together.same("the key", fingerprint(key) ^ key.source.len())?;
+        Self::with(runtime, key, matrices, together)
+    }
+
+    fn with(
+        runtime: &'a Runtime,
+        key: &'a KeyFile,
+        matrices: Option<&'a MatrixFile>,
+        together: Together<'a>,
+    ) -> Result<Self, ProveError> {
+        together.all(check_files(runtime, key, matrices))?;
         let shape = Shape::of(key, matrices);
-        let plan = ProofPlan::for_runtime(&shape, runtime)?;
+        let count = together.share().ranks();
+        let plan = |stripe_len_max| {
+            let ranks = Ranks { count, stripe_len_max };
+            together.all(ProofPlan::for_ranks(&shape, runtime, ranks))
+        };
+        let mut fitted = plan(usize::MAX)?;
+        let stripe_len = |plan: &ProofPlan| plan.split().map_or(0, Plan::stripe_len) as u64;
+        let shortest = together.least(stripe_len(&fitted))?;
+        if shortest < stripe_len(&fitted) {
+            fitted = plan(shortest as usize)?;
+        }
+        together.same("how a transform is cut", stripe_len(&fitted))?;
         // What the plan allows the program itself is not for vectors, even before it is used.
         let is_alone = runtime.permit_name().is_none();
-        let _expected = is_alone.then(|| runtime.expect_foreign(plan.base_bytes()));
-        Ok(Self { runtime, key, matrices, progress: &(), plan, _expected })
+        let _expected = is_alone.then(|| runtime.expect_foreign(fitted.base_bytes()));
+        Ok(Self { runtime, key, matrices, progress: &(), plan: fitted, together, _expected })
     }
 
     /// Reports progress to `progress`.
@@ -131,6 +173,13 @@ impl<'a> Prover<'a> {
     where
         C: ConstraintSynthesizer<Fr>,
     {
+        self.together.all(self.run_circuit(circuit))
+    }
+
+    fn run_circuit<C: ConstraintSynthesizer<Fr>>(
+        &self,
+        circuit: C,
+    ) -> Result<Assignment, ProveError> {
         let _stage = self.stage(StageName::Witness)?;
         let (variables, segment_len) = (self.key.variables(), self.plan.segment_len());
         let assignment = circuit::assign(self.runtime, circuit, variables, segment_len)?;
@@ -144,6 +193,10 @@ impl<'a> Prover<'a> {
     ///
     /// What the file or the limit says.
     pub fn assign_witness(&self, witness: &WitnessFile) -> Result<Assignment, ProveError> {
+        self.together.all(self.read_witness(witness))
+    }
+
+    fn read_witness(&self, witness: &WitnessFile) -> Result<Assignment, ProveError> {
         let _stage = self.stage(StageName::Witness)?;
         witness.check_is_of(self.key)?;
         let (len, chunk_len) = (witness.len(), self.plan.chunk_len());
@@ -162,7 +215,8 @@ impl<'a> Prover<'a> {
     /// The assignment is `[1, public inputs, witness]`; it is wiped when it is not needed any more.
     /// `r` and `s` must be fresh and uniform for the proof to hide the witness. These two copies
     /// are wiped when the proof is made; the caller's are the caller's to wipe, and what the
-    /// arithmetic leaves in registers and on the stack is not reached.
+    /// arithmetic leaves in registers and on the stack is not reached. Of several ranks those of
+    /// rank 0 count, and all get the proof.
     ///
     /// # Errors
     ///
@@ -186,28 +240,46 @@ impl<'a> Prover<'a> {
         r: &Fr,
         s: &Fr,
     ) -> Result<Proof<Bn254>, ProveError> {
-        self.check_assignment(&assignment)?;
-        let inputs = self.key.public_inputs();
-        let mut h = self.quotient(&assignment)?;
-        let h_sum = self.multiply_g1(StageName::MsmH, Query::H, &mut h)?;
-        drop(h);
-        let mut all = Scalars::Assignment(&assignment, 0);
-        let mut witness = Scalars::Assignment(&assignment, inputs + 1);
-        let l_sum = self.multiply_g1(StageName::MsmL, Query::L, &mut witness)?;
-        let a_sum = self.multiply_g1(StageName::MsmA, Query::A, &mut all)?;
-        let b1_sum = self.multiply_g1(StageName::MsmB1, Query::B1, &mut all)?;
-        let b2_sum = self.multiply_g2(StageName::MsmB2, Query::B2, &mut all)?;
-        let public = assignment.first(inputs + 1)?.split_off(1);
+        self.together.all(self.check_assignment(&assignment))?;
+        if self.together.share().ranks() > 1 {
+            let hash = self.together.all(assignment.hash())?;
+            self.together.same("the assignment", hash)?;
+        }
+        let sums = self.sums(&assignment)?;
+        let public =
+            self.together.all(assignment.first(self.key.public_inputs() + 1))?.split_off(1);
         drop(assignment);
+        let made = match self.together.gather(sums.bytes())? {
+            Some(all) => Sums::add_up(&all)
+                .and_then(|sums| self.finish(&sums, &public, [r, s]))
+                .map(|proof| proof_bytes(&proof)),
+            None => Ok(Vec::new()),
+        };
+        let proof = self.together.broadcast(self.together.all(made)?)?;
+        Ok(Proof::deserialize_uncompressed_unchecked(&proof[..])?)
+    }
 
+    /// Makes the proof of the whole sums, and verifies it.
+    fn finish(
+        &self,
+        sums: &Sums,
+        public: &[Fr],
+        [r, s]: [&Fr; 2],
+    ) -> Result<Proof<Bn254>, ProveError> {
         let delta: G1Projective = self.key.delta_g1().into();
-        let a = a_sum + self.key.alpha_g1() + delta * r;
-        let b1 = b1_sum + self.key.beta_g1() + delta * s;
-        let b2 = b2_sum + self.key.beta_g2() + G2Projective::from(self.key.delta_g2()) * s;
-        let c = h_sum + l_sum + a * s + b1 * r - delta * *Zeroizing::new(*r * s);
+        let a = sums.a + self.key.alpha_g1() + delta * r;
+        let b1 = sums.b1 + self.key.beta_g1() + delta * s;
+        let b2 = sums.b2 + self.key.beta_g2() + G2Projective::from(self.key.delta_g2()) * s;
+        let c = sums.h + sums.l + a * s + b1 * r - delta * *Zeroizing::new(*r * s);
         let proof = Proof { a: a.into_affine(), b: b2.into_affine(), c: c.into_affine() };
-        self.verify(&proof, &public)?;
+        self.verify(&proof, public)?;
         Ok(proof)
+    }
+
+    /// Returns the bytes of tiles that this rank has sent to others; none alone.
+    #[must_use]
+    pub fn sent_bytes(&self) -> u64 {
+        self.together.tile_bytes()
     }
 
     /// Checks `proof` against the key's verifying key and `public` inputs, with ark-groth16's own
@@ -247,99 +319,33 @@ impl<'a> Prover<'a> {
             other,
         })
     }
-
-    fn quotient(&self, assignment: &Assignment) -> Result<Scalars<'static>, ProveError> {
-        let _stage = self.stage(StageName::Quotient)?;
-        let n = self.key.domain_size();
-        let source = match self.matrices.filter(|_| self.key.kind() == KeyKind::Arkworks) {
-            Some(matrices) => Source::Matrices(matrices),
-            None => Source::Zkey(self.key),
-        };
-        let advance = |done, total| self.progress.advance(done, total);
-        if let (None, Some(whole)) = (self.plan.split(), assignment.single()) {
-            let whole = whole.read().map_err(ProveError::from)?;
-            return Ok(Scalars::Vector(quotient::in_core(
-                self.runtime,
-                source,
-                n,
-                &whole,
-                &advance,
-            )?));
-        }
-        // An assignment in segments, made by another plan, is not brought together.
-        let split = match self.plan.split() {
-            Some(split) => *split,
-            None => whole_domain(n)?,
-        };
-        Ok(Scalars::Tiles(quotient::out_of_core(
-            self.runtime,
-            source,
-            split,
-            assignment,
-            &advance,
-        )?))
-    }
-
-    fn multiply_g1(
-        &self,
-        stage: StageName,
-        query: Query,
-        scalars: &mut Scalars<'_>,
-    ) -> Result<G1Projective, ProveError> {
-        let read = |start, out: &mut [G1Affine]| self.key.read_g1(query, start, out);
-        self.multiply(stage, query, scalars, read)
-    }
-
-    fn multiply_g2(
-        &self,
-        stage: StageName,
-        query: Query,
-        scalars: &mut Scalars<'_>,
-    ) -> Result<G2Projective, ProveError> {
-        let read = |start, out: &mut [G2Affine]| self.key.read_g2(query, start, out);
-        self.multiply(stage, query, scalars, read)
-    }
-
-    /// Streams a query from the file, a chunk at a time, and multiplies it with `scalars`.
-    fn multiply<P: SWCurveConfig<ScalarField = Fr>>(
-        &self,
-        stage: StageName,
-        query: Query,
-        scalars: &mut Scalars<'_>,
-        read: impl Fn(usize, &mut [Affine<P>]) -> Result<(), FileError>,
-    ) -> Result<Projective<P>, ProveError> {
-        let _stage = self.stage(stage)?;
-        let len = self.key.len(query);
-        // The quotient's last coefficient is zero, and arkworks' H query leaves it out.
-        let left_out = usize::from(query == Query::H && self.key.kind() == KeyKind::Arkworks);
-        if len + left_out != scalars.len() {
-            let what = "a query of the key and its scalars differ in length";
-            return Err(ProveError::Mismatch { what, one: len, other: scalars.len() });
-        }
-        let explain = |error| self.runtime.explain(stage.text(), error);
-        let plan = self.plan.msm::<P>(len);
-        let mut sum = Msm::<P>::new(plan, self.runtime.secret_pool()).map_err(|e| match e {
-            MsmError::Memory(error) => explain(error).into(),
-            other => ProveError::Msm(other),
-        })?;
-        let chunk_len = self.plan.chunk_len().min(len.max(1));
-        let points = self.runtime.pool().try_filled(chunk_len, Affine::<P>::identity());
-        let mut points = points.map_err(explain)?;
-        scalars.for_each_chunk(self.runtime, len, chunk_len, |start, scalars| {
-            let points = &mut points[..scalars.len()];
-            read(start, points)?;
-            sum.add(points, scalars)?;
-            self.progress.advance(start + scalars.len(), len);
-            Ok(())
-        })?;
-        Ok(sum.finish())
-    }
 }
 
-/// The split for a domain of n points that is held in memory.
-fn whole_domain(n: usize) -> Result<Plan, ProveError> {
-    let plan = Plan::for_vectors(n.max(2).ilog2(), size_of::<Fr>(), 3, usize::MAX);
-    plan.map_err(|_| ProveError::Domain { size: n })
+/// Checks what can be checked before a proof is planned.
+fn check_files(
+    runtime: &Runtime,
+    key: &KeyFile,
+    matrices: Option<&MatrixFile>,
+) -> Result<(), ProveError> {
+    if let Some(matrices) = matrices.filter(|_| key.kind() == KeyKind::Arkworks) {
+        check_match(key, matrices)?;
+    } else if key.kind() == KeyKind::Arkworks {
+        return Err(ProveError::NoMatrices);
+    }
+    Ok(runtime.spill().takes_secrets()?)
+}
+
+/// Returns a number that tells programs apart whose messages the other would not understand.
+fn version_hash() -> u64 {
+    let word = size_of::<usize>().to_ne_bytes();
+    twox_hash::XxHash3_64::oneshot(&[env!("CARGO_PKG_VERSION").as_bytes(), &word].concat())
+}
+
+fn proof_bytes(proof: &Proof<Bn254>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(proof.uncompressed_size());
+    // Writing into a vector does not fail.
+    let _ = proof.serialize_uncompressed(&mut bytes);
+    bytes
 }
 
 /// Checks that the matrices were written with this key.
@@ -368,7 +374,6 @@ pub fn fingerprint(key: &KeyFile) -> u64 {
 }
 
 pub(crate) fn fingerprint_of(key: &ark_groth16::VerifyingKey<Bn254>) -> u64 {
-    use ark_serialize::CanonicalSerialize;
     let mut bytes = Vec::with_capacity(key.uncompressed_size());
     // Writing into a vector does not fail.
     let _ = key.serialize_uncompressed(&mut bytes);

@@ -26,7 +26,7 @@ mod out_of_core;
 mod tests;
 
 pub(crate) use circom_rows::COEFFICIENTS_AT_ONCE;
-pub(crate) use out_of_core::{out_of_core, piece_len};
+pub(crate) use out_of_core::{out_of_core, piece_len, turned_vectors};
 
 use crate::Runtime;
 use crate::groth16::error::ProveError;

@@ -154,7 +154,6 @@ impl std::fmt::Debug for Threads {
 impl Threads {
     /// Makes `ranks` ranks, in order.
     #[must_use]
-    #[expect(clippy::new_ret_no_self, reason = "one rank alone can do nothing")]
     pub fn new(ranks: usize) -> Vec<Self> {
         let (boxes, changed) = (Mutex::new(Boxes::new(ranks)), Condvar::new());
         let room = Arc::new(BoxRoom { boxes, changed });

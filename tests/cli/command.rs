@@ -8,6 +8,8 @@ mod files;
 mod kernel_tier;
 #[path = "command_pack.rs"]
 mod pack;
+#[path = "command_ranks.rs"]
+mod ranks;
 
 use plimsoll_arena::process::skipped;
 use serde_json::Value;

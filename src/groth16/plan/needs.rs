@@ -4,7 +4,9 @@ use super::shape::{QUOTIENT_VECTORS, Shape, StageName};
 use crate::groth16::key::{KeyKind, Query};
 use crate::groth16::r1cs::BLOCK_ROWS;
 use crate::msm::MsmPlan;
-use crate::ntt::{Moved, Passes, Plan as NttPlan, twiddle_len};
+use crate::ntt::{Moved, Plan as NttPlan, twiddle_len};
+use crate::ranks::ShareTurn;
+use crate::tiles::Share;
 use ark_bn254::g1::Config as G1;
 use ark_bn254::g2::Config as G2;
 use ark_bn254::{Fr, G1Affine, G2Affine};
@@ -52,6 +54,22 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
+    /// Ranks that share the proof.
+    pub(super) fn ranks(&self) -> usize {
+        self.split.map_or(1, |split| split.ranks())
+    }
+
+    /// The most points of a query that a rank multiplies.
+    pub(super) fn share_len(&self, shape: &Shape, query: Query) -> usize {
+        let len = shape.query_len(query);
+        match &self.split {
+            Some(split) if query == Query::H && self.ranks() > 1 => {
+                len.min(split.share_bytes() / size_of::<Fr>())
+            }
+            _ => len.div_ceil(self.ranks()),
+        }
+    }
+
     pub(super) fn msm<P: SWCurveConfig>(&self, len: usize) -> MsmPlan {
         // A short sum has no use for long batches, and they would be most of what it takes.
         let batch_len = (len / BATCHES_A_SUM_MIN).next_power_of_two().max(BATCH_LEN_SHORT);
@@ -64,12 +82,17 @@ fn fr_vector(len: usize) -> usize {
     vector_bytes(len.saturating_mul(size_of::<Fr>()))
 }
 
-/// Bytes of vectors alive when a stage begins.
-pub(super) fn alive_before(shape: &Shape, name: StageName) -> usize {
+/// Bytes of vectors alive when a stage begins: the whole assignment, and this rank's share of the
+/// others.
+pub(super) fn alive_before(shape: &Shape, name: StageName, sizes: &Sizes) -> usize {
     let assignment = fr_vector(shape.variables);
     match name {
         StageName::Witness | StageName::Verify => 0,
-        StageName::MsmH => assignment + fr_vector(shape.domain_size),
+        StageName::MsmH => {
+            let shared = sizes.split.filter(|split| split.ranks() > 1);
+            let whole = shape.domain_size * size_of::<Fr>();
+            assignment + vector_bytes(shared.map_or(whole, |split| split.share_bytes()))
+        }
         StageName::Quotient
         | StageName::MsmL
         | StageName::MsmA
@@ -82,7 +105,7 @@ pub(super) fn alive_before(shape: &Shape, name: StageName) -> usize {
 pub(super) fn made(shape: &Shape, name: StageName, sizes: &Sizes) -> usize {
     match (name, &sizes.split) {
         (StageName::Witness, Some(_)) => fr_vector(shape.variables),
-        (StageName::Quotient, Some(split)) => QUOTIENT_VECTORS * split.vector_bytes(),
+        (StageName::Quotient, Some(split)) => QUOTIENT_VECTORS * split.share_bytes(),
         _ => 0,
     }
 }
@@ -92,11 +115,11 @@ pub(super) fn packable(shape: &Shape, name: StageName, sizes: &Sizes) -> usize {
     match name {
         StageName::Verify => 0,
         StageName::Witness => made(shape, name, sizes),
-        StageName::Quotient => alive_before(shape, name) + made(shape, name, sizes),
+        StageName::Quotient => alive_before(shape, name, sizes) + made(shape, name, sizes),
         // The scalars of the H query are the last transform's.
         StageName::MsmH => fr_vector(shape.variables),
         StageName::MsmL | StageName::MsmA | StageName::MsmB1 | StageName::MsmB2 => {
-            alive_before(shape, name)
+            alive_before(shape, name, sizes)
         }
     }
 }
@@ -175,12 +198,19 @@ fn quotient_out_of_core(shape: &Shape, split: &NttPlan, sizes: &Sizes) -> usize 
     // Three pieces of rows are made from windows of the assignment, and stored.
     let piece_len = crate::groth16::quotient::piece_len(split);
     let making = 2 * (3 * fr_vector(piece_len)) + walk_bytes(sizes);
-    split.smallest_bytes().max(making) + matrix_bytes(shape, piece_len, sizes.threads)
+    let needed = split.smallest_bytes().max(making);
+    needed + matrix_bytes(shape, piece_len, sizes.threads) + message_bytes(split)
+}
+
+/// What a turn takes where there are several ranks: a block on its way out and one on its way in,
+/// as vectors and as messages, and one that is brought in and one that is written beside.
+fn message_bytes(split: &NttPlan) -> usize {
+    if split.ranks() == 1 { 0 } else { 6 * vector_bytes(split.block_bytes()) }
 }
 
 fn msm(shape: &Shape, name: StageName, sizes: &Sizes) -> usize {
     let query = name.query().unwrap_or(Query::A);
-    let len = shape.query_len(query);
+    let len = sizes.share_len(shape, query);
     let chunk = sizes.chunk_len.min(len);
     let (decoded, buffers) = match query {
         Query::B2 => (size_of::<G2Affine>(), sizes.msm::<G2>(len).pool_bytes::<G2>()),
@@ -200,25 +230,51 @@ fn msm(shape: &Shape, name: StageName, sizes: &Sizes) -> usize {
 pub(super) fn moved(shape: &Shape, name: StageName, sizes: &Sizes) -> Moved {
     let Some(split) = &sizes.split else { return Moved::default() };
     let assignment = (shape.variables * size_of::<Fr>()) as u64;
-    let vector = split.vector_bytes() as u64;
+    let vector = split.share_bytes() as u64;
     let read = |bytes| Moved { read_bytes: bytes, written_bytes: 0 };
     match name {
         StageName::Witness => Moved { read_bytes: 0, written_bytes: assignment },
         StageName::Quotient => {
-            let pieces = shape.domain_size.div_ceil(crate::groth16::quotient::piece_len(split));
-            let shifts = split.walked(Passes::Shift);
+            let piece_len = crate::groth16::quotient::piece_len(split);
+            let own_len = split.share_bytes() / size_of::<Fr>();
+            // Several ranks compare their assignments before.
+            let sweeps = own_len.div_ceil(piece_len) + usize::from(split.ranks() > 1);
             let last = match shape.kind {
-                KeyKind::Arkworks => Passes::Single.count() as u64 * vector - vector,
+                KeyKind::Arkworks => vector,
                 KeyKind::Zkey => 0,
             };
+            let turned = sent(shape, name, sizes);
+            // Three passes of three vectors, of which c is made and b and c end without a walk.
             Moved {
-                // The third pass of two of the shifts stores nothing.
-                read_bytes: pieces as u64 * assignment + 3 * shifts.read_bytes + last,
-                written_bytes: 3 * vector + 3 * shifts.written_bytes - 2 * vector + last,
+                read_bytes: sweeps as u64 * assignment + 8 * vector + last + turned,
+                written_bytes: 9 * vector + last + turned,
             }
         }
         StageName::MsmH => read(vector),
-        StageName::MsmL | StageName::MsmA | StageName::MsmB1 | StageName::MsmB2 => read(assignment),
+        StageName::MsmL | StageName::MsmA | StageName::MsmB1 | StageName::MsmB2 => {
+            read(assignment.div_ceil(split.ranks() as u64))
+        }
         StageName::Verify => Moved::default(),
     }
+}
+
+/// Bytes of tiles that a rank sends to the others in a stage, at most: those of the rank with most.
+pub(super) fn sent(shape: &Shape, name: StageName, sizes: &Sizes) -> u64 {
+    match &sizes.split {
+        Some(split) if name == StageName::Quotient => {
+            let shares = Share::first_of(split.ranks()).all();
+            shares.map(|share| sent_by(shape, split, share)).max().unwrap_or(0)
+        }
+        _ => 0,
+    }
+}
+
+/// Bytes of tiles that the rank `share` sends.
+pub(super) fn sent_by(shape: &Shape, split: &NttPlan, share: Share) -> u64 {
+    let blocks = |(from, vectors)| {
+        let turn = ShareTurn { whole: split.layout(), from };
+        turn.sent_blocks(share) * vectors
+    };
+    let turns = crate::groth16::quotient::turned_vectors(shape.kind).map(blocks);
+    (turns.into_iter().sum::<usize>() * split.block_bytes()) as u64
 }

@@ -62,6 +62,17 @@ impl StageName {
     pub(super) const MSMS: [StageName; 5] =
         [StageName::MsmH, StageName::MsmL, StageName::MsmA, StageName::MsmB1, StageName::MsmB2];
 
+    /// The stage of a query's sum.
+    pub(crate) fn of(query: Query) -> Self {
+        match query {
+            Query::A => StageName::MsmA,
+            Query::B1 => StageName::MsmB1,
+            Query::B2 => StageName::MsmB2,
+            Query::H => StageName::MsmH,
+            Query::L => StageName::MsmL,
+        }
+    }
+
     pub(super) fn query(self) -> Option<Query> {
         match self {
             StageName::MsmH => Some(Query::H),

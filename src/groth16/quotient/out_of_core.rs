@@ -1,17 +1,25 @@
 //! The quotient over tiles: the same sums in the same field, a stripe at a time.
 //!
 //! ```text
-//!   pieces of rows    for each window of the assignment: a, b, c += matrix * window
-//!                     a o b = c checked (arkworks) or c = a o b (circom); stored as row stripes
-//!   each of a, b, c   columns, rows: toward the coset
-//!   columns of all    arrive on the coset; a <- (a o b - c) / Z, or a o b - c; b and c are gone
-//!                     arkworks: the same stripe starts back toward coefficients
-//!   rows of a         arkworks: arrive as coefficients
+//!   pieces of rows       for each window of the assignment: a, b, c += matrix * window
+//!                        a o b = c is checked (arkworks); a and b are stored as row stripes
+//!                   turn
+//!   columns of all       c <- a o b; all three start toward the coset
+//!                   turn
+//!   rows of each         on the way
+//!                   turn
+//!   columns of all       arrive on the coset; a <- (a o b - c) / Z, or a o b - c; b, c are gone
+//!                        arkworks: the same stripe starts back toward coefficients
+//!                   turn                                                        (arkworks)
+//!   rows of a            arkworks: arrive as coefficients
 //! ```
 //!
 //! A window is a segment of the assignment: a proof that has room for one segment and three stripes
 //! sweeps the assignment once for each piece of rows. The first sweep learns which stretches of the
 //! matrices read which parts of the assignment; from then on only those meet.
+//!
+//! Several ranks have a share of the rows and of the columns each, and exchange blocks at every
+//! turn: 2 + 3 + 3 vectors, and one more for arkworks. Alone, a turn is nothing.
 //!
 //! Never: a whole vector of n in memory because the code asks for it; only because there is room.
 
@@ -19,10 +27,13 @@ use super::circom_rows::CircomRows;
 use super::{Advance, Source, Steps, odd_offset, pointwise, vanishing_inverse};
 use crate::groth16::assignment::Assignment;
 use crate::groth16::error::ProveError;
+use crate::groth16::key::KeyKind;
 use crate::groth16::r1cs::{BLOCK_ROWS, Matrix, MatrixFile};
-use crate::ntt::{Form, Leave, OutOfCore, OutOfCoreError, Plan, Visit};
+use crate::groth16::together::Together;
+use crate::ntt::{Form, Leave, OutOfCore, OutOfCoreError, Pending, Plan, Visit};
+use crate::ranks::{ShareOf, ShareTurn};
 use crate::runtime::Runtime;
-use crate::tiles::{Outlook, Texture, Tiles, Walk};
+use crate::tiles::{Outlook, Share, Texture, Tiles, Walk};
 use ark_bn254::Fr;
 use ark_ff::FftField;
 use plimsoll_arena::{PoolVec, Secrecy, fill_with_zero};
@@ -33,8 +44,17 @@ pub(crate) fn piece_len(split: &Plan) -> usize {
     split.layout().row_stripe_len().max(BLOCK_ROWS).min(split.layout().len())
 }
 
-/// Returns the scalars of the H query in tiles, in natural order. `advance` hears of pieces and
-/// stripes.
+/// Vectors that a turn from rows to columns moves, and one from columns to rows.
+pub(crate) fn turned_vectors(kind: KeyKind) -> [(ShareOf, usize); 2] {
+    match kind {
+        KeyKind::Arkworks => [(ShareOf::Rows, 5), (ShareOf::Columns, 4)],
+        KeyKind::Zkey => [(ShareOf::Rows, 5), (ShareOf::Columns, 3)],
+    }
+}
+
+/// Returns this rank's scalars of the H query in tiles. Of the matrix that the plan lays out a rank
+/// has its columns: for a zkey those of the matrix itself, for arkworks those of the transposed
+/// one. Alone it has everything, in natural order. `advance` hears of pieces and stripes.
 ///
 /// # Errors
 ///
@@ -45,9 +65,10 @@ pub(crate) fn out_of_core(
     source: Source<'_>,
     split: Plan,
     assignment: &Assignment,
-    advance: Advance<'_>,
+    (together, advance): (&Together<'_>, Advance<'_>),
 ) -> Result<Tiles<Fr>, ProveError> {
-    let transform = OutOfCore::<Fr>::new(runtime, split)?;
+    let transform = together
+        .all(OutOfCore::of_share(runtime, split, together.share()).map_err(ProveError::from))?;
     let n = split.layout().len();
     let (offset, scale, back) = match source {
         Source::Matrices(_) => {
@@ -56,31 +77,64 @@ pub(crate) fn out_of_core(
         }
         Source::Zkey(_) => (odd_offset(n)?, None, Leave::Stored),
     };
-    // Pieces of rows, a pass over each of three vectors, and stripes of columns of all three.
-    let (pieces, stripes) = (n.div_ceil(piece_len(&split)), split.layout().column_stripes());
-    let mut steps = Steps::new(advance, pieces + 4 * stripes);
-    let [a, b, c] = make_rows(runtime, source, &transform, assignment, &mut steps)?;
+    // Pieces of rows, stripes of columns of all three, twice, and of rows of each between.
+    let stripes = split.layout().column_stripes();
+    let mut steps = Steps::new(advance, pieces(&split, together.share()).len() + 5 * stripes);
+    let made = make_rows(runtime, source, &transform, assignment, &mut steps);
+    let [a, b] = together.all(made)?;
     assignment.set_aside();
-    let mut shifted = |tiles: Tiles<Fr>| {
-        let tiles = transform.begin(tiles, Form::Shift(offset))?.rows(&transform);
+    let turn = |from, tiles, texture| {
+        let turn = ShareTurn { whole: split.layout(), from };
+        together.turn(runtime, turn, tiles, texture)
+    };
+    let [a, b] = [turn(ShareOf::Rows, a, Texture::Any)?, turn(ShareOf::Rows, b, Texture::Any)?];
+    let c = transform.columns_vector(Secrecy::Secret);
+    let toward = Leave::Toward(Form::Shift(offset));
+    let begun =
+        transform.visit_columns([a, b, c].map(|v| Visit::new(v, toward)), |_, [a, b, c]| {
+            c.copy_from_slice(a);
+            pointwise(c, b, |c, b| *c *= b);
+            Ok::<(), OutOfCoreError>(())
+        });
+    let [a, b, c] = together.all(begun.map_err(ProveError::from))?;
+    steps.done(stripes);
+    let mut shifted = |begun: Pending<Fr>| {
+        let rows = begun.try_turn(|tiles| turn(ShareOf::Columns, tiles, Texture::Uniform))?;
+        let done = together.all(rows.rows(&transform).map_err(ProveError::from))?;
         steps.done(stripes);
-        tiles
+        done.try_turn(|tiles| turn(ShareOf::Rows, tiles, Texture::Uniform))
     };
     let visits = [
         Visit::new(shifted(a)?, back),
         Visit::new(shifted(b)?, Leave::Dropped),
         Visit::new(shifted(c)?, Leave::Dropped),
     ];
-    let [a, ..] = transform.visit_columns(visits, |_, [a, b, c]| {
+    let done = transform.visit_columns(visits, |_, [a, b, c]| {
         pointwise(a, b, |a, b| *a *= b);
         match scale {
             Some(scale) => pointwise(a, c, |a, c| *a = (*a - c) * scale),
             None => pointwise(a, c, |a, c| *a -= c),
         }
-        steps.done(1);
         Ok::<(), OutOfCoreError>(())
-    })?;
-    Ok(a.finish(&transform)?)
+    });
+    let [a, ..] = together.all(done.map_err(ProveError::from))?;
+    let a = match source {
+        Source::Matrices(_) => {
+            a.try_turn(|tiles| turn(ShareOf::Columns, tiles, Texture::Uniform))?
+        }
+        Source::Zkey(_) => a,
+    };
+    let h = together.all(a.finish(&transform).map_err(ProveError::from))?;
+    steps.done(stripes);
+    Ok(h)
+}
+
+/// The pieces of rows that a share of the row stripes lies in: by their first rows.
+fn pieces(split: &Plan, share: Share) -> impl ExactSizeIterator<Item = usize> + use<> {
+    let (layout, len) = (split.layout(), piece_len(split));
+    let own = share.range(layout.row_stripes());
+    let stripes = len / layout.row_stripe_len();
+    (own.start / stripes..own.end.div_ceil(stripes)).map(move |piece| piece * len)
 }
 
 /// Where the rows of a piece come from.
@@ -89,44 +143,53 @@ enum Rows<'a> {
     Zkey(CircomRows<'a>),
 }
 
-/// Three vectors of a piece of rows.
+/// The vectors of a piece of rows; the third where it is there to be checked.
 struct Piece {
     a: PoolVec<Fr>,
     b: PoolVec<Fr>,
-    c: PoolVec<Fr>,
+    c: Option<PoolVec<Fr>>,
 }
 
-/// Makes the three vectors on the domain, a piece of rows at a time.
+/// Makes this rank's rows of two vectors on the domain, a piece of rows at a time. Pieces lie where
+/// the blocks of a matrix file do: a rank whose rows begin within one makes the rest of it for
+/// nothing.
 fn make_rows(
     runtime: &Runtime,
     source: Source<'_>,
     transform: &OutOfCore<Fr>,
     assignment: &Assignment,
     steps: &mut Steps<'_>,
-) -> Result<[Tiles<Fr>; 3], ProveError> {
-    let mut tiles = [(); 3].map(|()| transform.vector(Secrecy::Secret));
+) -> Result<[Tiles<Fr>; 2], ProveError> {
+    let mut tiles = [(); 2].map(|()| transform.vector(Secrecy::Secret));
     let layout = transform.plan().layout();
+    let own = transform.share().range(layout.row_stripes());
     let len = piece_len(transform.plan());
     let vector = || -> Result<PoolVec<Fr>, ProveError> {
         let zeroed = runtime.secret_pool().try_zeroed(len);
         Ok(zeroed.map_err(|error| runtime.explain("quotient", error))?)
     };
-    let mut piece = Piece { a: vector()?, b: vector()?, c: vector()? };
+    let mut piece = Piece { a: vector()?, b: vector()?, c: None };
     let mut rows = match source {
-        Source::Matrices(matrices) => Rows::Matrices(matrices),
+        Source::Matrices(matrices) => {
+            piece.c = Some(vector()?);
+            Rows::Matrices(matrices)
+        }
         Source::Zkey(key) => Rows::Zkey(CircomRows::new(runtime, key)?),
     };
-    for first in (0..layout.len()).step_by(len) {
+    let stripe_len = layout.row_stripe_len();
+    let outlook = Outlook { next: Walk::Columns, texture: Texture::Any };
+    for first in pieces(transform.plan(), transform.share()) {
         match &mut rows {
             Rows::Matrices(matrices) => fill_piece(matrices, assignment, first, &mut piece)?,
             Rows::Zkey(rows) => fill_circom_piece(rows, assignment, first, &mut piece)?,
         }
-        let stripe_len = layout.row_stripe_len();
-        let outlook = Outlook { next: Walk::Columns, texture: Texture::Any };
-        for (tiles, values) in tiles.iter_mut().zip([&piece.a, &piece.b, &piece.c]) {
+        for (tiles, values) in tiles.iter_mut().zip([&piece.a, &piece.b]) {
             for (i, stripe) in values.chunks(stripe_len).enumerate() {
-                let stored = tiles.store_rows(first / stripe_len + i, stripe, outlook);
-                stored.map_err(OutOfCoreError::from)?;
+                let place = first / stripe_len + i;
+                if own.contains(&place) {
+                    let stored = tiles.store_rows(place - own.start, stripe, outlook);
+                    stored.map_err(OutOfCoreError::from)?;
+                }
             }
         }
         steps.done(1);
@@ -142,33 +205,35 @@ fn fill_piece(
     piece: &mut Piece,
 ) -> Result<(), ProveError> {
     let shape = matrices.shape();
-    let rows = first.min(shape.constraints)..(first + piece.a.len()).min(shape.constraints);
+    let len = piece.a.len();
+    let rows = first.min(shape.constraints)..(first + len).min(shape.constraints);
     let count = rows.len();
-    for values in [&mut piece.a, &mut piece.b, &mut piece.c] {
+    let Piece { a, b, c: Some(c) } = piece else { return Err(ProveError::NoMatrices) };
+    for values in [&mut *a, &mut *b, &mut *c] {
         fill_with_zero(values);
     }
     if count > 0 {
         let wants = |_: &_, variables| matrices.may_read(&rows, variables);
-        assignment.for_each_window(piece, wants, |piece, window| {
-            matrices.accumulate(Matrix::A, rows.clone(), window, &mut piece.a[..count])?;
-            matrices.accumulate(Matrix::B, rows.clone(), window, &mut piece.b[..count])?;
-            matrices.accumulate(Matrix::C, rows.clone(), window, &mut piece.c[..count])
+        assignment.for_each_window(&mut (), wants, |(), window| {
+            matrices.accumulate(Matrix::A, rows.clone(), window, &mut a[..count])?;
+            matrices.accumulate(Matrix::B, rows.clone(), window, &mut b[..count])?;
+            matrices.accumulate(Matrix::C, rows.clone(), window, &mut c[..count])
         })?;
     }
     let wrong = (0..count)
         .into_par_iter()
         .with_min_len(1 << 10)
-        .find_first(|row| piece.a[*row] * piece.b[*row] != piece.c[*row]);
+        .find_first(|row| a[*row] * b[*row] != c[*row]);
     if let Some(row) = wrong {
         return Err(ProveError::Unsatisfied { row: first + row });
     }
     // The rows of the public inputs follow those of the constraints, in A only.
     let end = shape.constraints + shape.instance;
-    if first + piece.a.len() > shape.constraints && first < end {
+    if first + a.len() > shape.constraints && first < end {
         let instance = assignment.first(shape.instance)?;
         for (i, value) in instance.iter().enumerate() {
             let row = shape.constraints + i;
-            if let Some(place) = row.checked_sub(first).and_then(|row| piece.a.get_mut(row)) {
+            if let Some(place) = row.checked_sub(first).and_then(|row| a.get_mut(row)) {
                 *place = *value;
             }
         }
@@ -183,13 +248,10 @@ fn fill_circom_piece(
     first: usize,
     piece: &mut Piece,
 ) -> Result<(), ProveError> {
-    let Piece { a, b, c } = piece;
+    let Piece { a, b, .. } = piece;
     fill_with_zero(a);
     fill_with_zero(b);
     let own = first..first + a.len();
     let wants = |rows: &CircomRows<'_>, signals| rows.may_read(own.clone(), signals);
-    assignment.for_each_window(rows, wants, |rows, window| rows.accumulate(window, first, a, b))?;
-    c.copy_from_slice(a);
-    pointwise(c, b, |c, b| *c *= b);
-    Ok(())
+    assignment.for_each_window(rows, wants, |rows, window| rows.accumulate(window, first, a, b))
 }

@@ -9,8 +9,10 @@ use crate::groth16::error::ProveError;
 use crate::groth16::file_error::KeyError;
 use crate::groth16::key::{Coefficient, KeyFile};
 use crate::groth16::r1cs::Window;
-use crate::groth16::scalars::Scalars;
-use crate::ntt::{Plan, PlanError};
+use crate::groth16::scalars::{PointSpan, Scalars};
+use crate::groth16::together::Together;
+use crate::ntt::{Plan, PlanError, Ranks};
+use crate::ranks::Threads;
 use ark_bn254::Fr;
 use ark_ff::UniformRand;
 use rand::{Rng, SeedableRng};
@@ -191,6 +193,44 @@ fn with_progress<T>(make: impl FnOnce(super::Advance<'_>) -> Result<T, ProveErro
 }
 
 #[test]
+fn a_zkeys_quotient_is_the_same_shared_out_to_ranks() {
+    let given = Given::new(Order::Local);
+    let source = Source::Zkey(&given.key);
+    let expected = with_progress(|heard| in_core(&given.runtime, source, N, &given.witness, heard));
+    for count in [1, 2, 3, 4, 8] {
+        let ranks = Ranks { count, ..Ranks::ALONE };
+        let split = Plan::for_ranks(LOG_N, [size_of::<Fr>(), 3], ranks, usize::MAX).unwrap();
+        let work = |mut exchange: Threads| {
+            let together = Together::over(&mut exchange).unwrap();
+            let span = PointSpan::columns(together.share(), split.layout(), N);
+            let advance: super::Advance<'_> = &|_, _| {};
+            let told = (&together, advance);
+            let tiles = out_of_core(&given.runtime, source, split, &given.assignment, told);
+            let mut scalars = Scalars::Tiles(tiles.unwrap());
+            let (mut found, len) = (Vec::new(), span.len());
+            assert_eq!(len, scalars.len());
+            let copied = scalars.for_each_chunk(&given.runtime, (0, len), 1000, |start, chunk| {
+                span.for_each_run(start, chunk.len(), |first, places| {
+                    found.extend((first..).zip(chunk[places].iter().copied()));
+                    Ok(())
+                })
+            });
+            copied.unwrap();
+            found
+        };
+        let mut found: Vec<(usize, Fr)> = std::thread::scope(|scope| {
+            let work = &work;
+            let ranks = Threads::new(count).into_iter().map(|rank| scope.spawn(move || work(rank)));
+            let ranks: Vec<_> = ranks.collect();
+            ranks.into_iter().flat_map(|rank| rank.join().unwrap()).collect()
+        });
+        found.sort_unstable_by_key(|(index, _)| *index);
+        assert!(found.iter().map(|(index, _)| *index).eq(0..N), "{count} ranks: each point once");
+        assert!(found.iter().map(|(_, value)| *value).eq(expected.iter().copied()), "{count}");
+    }
+}
+
+#[test]
 fn a_zkeys_quotient_is_the_same_out_of_core() {
     for order in [Order::Swept, Order::Local] {
         let given = Given::new(order);
@@ -200,11 +240,17 @@ fn a_zkeys_quotient_is_the_same_out_of_core() {
         let split = smallest_plan();
         assert!(piece_len(&split) * 4 <= N, "rows are made in several pieces");
         let tiles = with_progress(|heard| {
-            out_of_core(&given.runtime, source, split, &given.assignment, heard)
+            out_of_core(
+                &given.runtime,
+                source,
+                split,
+                &given.assignment,
+                (&Together::alone(), heard),
+            )
         });
         let mut found = vec![Fr::default(); N];
         let mut scalars = Scalars::Tiles(tiles);
-        let copied = scalars.for_each_chunk(&given.runtime, N, 1000, |start, chunk| {
+        let copied = scalars.for_each_chunk(&given.runtime, (0, N), 1000, |start, chunk| {
             found[start..start + chunk.len()].copy_from_slice(chunk);
             Ok(())
         });

@@ -1,0 +1,92 @@
+//! The plan of one of several ranks.
+//!
+//! ```text
+//!                 whole on every rank     a share of 1 / ranks
+//!   vectors       assignment              a, b, c, h
+//!   points        -                       of each of the five queries
+//!   work          witness                 rows of the matrices, passes, sums
+//!   beside        roots, stripes, buckets, a chunk, two messages
+//! ```
+//!
+//! All ranks cut the matrix of the transforms in the same way, whatever their limits: the one with
+//! the least memory says how. Everything else a rank chooses for itself.
+//!
+//! It must never talk to another rank: numbers of others are given.
+
+use super::needs;
+use super::{PlanRoom, ProofPlan, Shape};
+use crate::Runtime;
+use crate::groth16::error::ProveError;
+use crate::ntt::{PlanError, Ranks};
+use crate::tiles::Share;
+
+impl ProofPlan {
+    /// Plans the part of one of several ranks under the limit of `runtime`. One rank is planned as
+    /// by [`ProofPlan::for_runtime`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OverLimit`](crate::Error::OverLimit) with the smallest limit of a rank that would
+    /// do; [`PlanError::Ranks`] for more ranks than there are stripes.
+    pub fn for_ranks(shape: &Shape, runtime: &Runtime, ranks: Ranks) -> Result<Self, ProveError> {
+        if ranks.count == 1 {
+            return Ok(Self::for_runtime(shape, runtime)?);
+        }
+        let PlanRoom { threads, used, limit, is_permit } = PlanRoom::of(runtime)?;
+        let can_spill = runtime.can_spill();
+        let smallest = Self::smallest_of_ranks(shape, [used, threads], can_spill, ranks)?;
+        let beside = if is_permit { smallest.base_bytes() } else { 0 };
+        let needs = smallest.fits_bytes(can_spill).saturating_sub(beside);
+        if needs > limit {
+            return Err(smallest.does_not_fit(runtime, needs).into());
+        }
+        let within = limit.saturating_add(beside);
+        // Vectors that cannot leave are not for stripes and chunks.
+        let kept = if can_spill { 0 } else { smallest.vectors_bytes() };
+        let plan = Self::shared_out(shape, [used, within.saturating_sub(kept), threads], ranks)?;
+        match plan.fits_bytes(can_spill) <= within {
+            true => Ok(plan),
+            false => Ok(smallest),
+        }
+    }
+
+    /// Plans the part of one of several ranks with the smallest limit that will do, for a process
+    /// that uses `used` bytes before the first stage and has `threads` threads.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::Ranks`] for more ranks than there are stripes; [`PlanError::Size`].
+    pub fn smallest_of_ranks(
+        shape: &Shape,
+        [used, threads]: [usize; 2],
+        can_spill: bool,
+        ranks: Ranks,
+    ) -> Result<Self, PlanError> {
+        match ranks.count {
+            1 => Ok(Self::smallest(shape, used, threads, can_spill)),
+            _ => Self::shared_out(shape, [used, 0, threads], ranks),
+        }
+    }
+
+    /// Returns the smallest limit under which this plan keeps, where vectors may leave memory or
+    /// not.
+    #[must_use]
+    pub fn fits_bytes(&self, can_spill: bool) -> usize {
+        match can_spill {
+            true => self.minimum_bytes(),
+            false => self.stages().iter().map(|stage| self.peak_bytes(stage)).max().unwrap_or(0),
+        }
+    }
+
+    /// The most bytes of vectors that are alive and made at once.
+    fn vectors_bytes(&self) -> usize {
+        let bytes = self.stages().iter().map(|stage| stage.before_bytes + stage.made_bytes);
+        bytes.max().unwrap_or(0)
+    }
+
+    /// Returns the bytes of tiles that the rank of `share` sends in a proof of `shape`.
+    #[must_use]
+    pub fn sent_bytes(&self, shape: &Shape, share: Share) -> u64 {
+        self.split().map_or(0, |split| needs::sent_by(shape, split, share))
+    }
+}
