@@ -35,6 +35,8 @@ usage: scripts/ci.sh [JOB...]
   peers-quick  the same at sizes of seconds, in core, and the smallest limits
   fuzz      damaged keys, witnesses, frames, sizes and settings from new seeds, for two minutes
             ($PLIMSOLL_FUZZ_SECONDS)
+  mpi       the command with feature `mpi`: one proof by 2 and 4 processes under the smallest limits
+            that the plan names, and a process killed in each stage (Open MPI; minutes)
   circom    proofs of a SHA-256 circom circuit and with sixteen public keys, in core and under the
             smallest limits, checked by snarkjs (minutes; needs npm)
 TEXT
@@ -54,9 +56,27 @@ job_fmt() {
     cargo fmt --all -- --check
 }
 
+# Prints the options of cargo for all features: but for `mpi` where no MPI is installed, which the
+# job of that name installs.
+all_features() {
+    if command -v mpicc >/dev/null && has_libclang; then
+        echo --all-features
+        return
+    fi
+    printf 'SKIPPED: feature mpi: no MPI or no libclang here; see scripts/ci.sh mpi\n' >&2
+    echo --features=plimsoll/columns,plimsoll/groth16,plimsoll/layer,plimsoll/metrics,\
+plimsoll/mimalloc,plimsoll/jemalloc,plimsoll-arena/allocator-api2-02
+}
+
+has_libclang() {
+    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null
+}
+
 job_clippy() {
-    cargo clippy --workspace --all-targets --all-features -- -D warnings
-    RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --workspace --all-features
+    local features
+    features=$(all_features)
+    cargo clippy --workspace --all-targets "$features" -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --workspace "$features"
 }
 
 job_test() {
@@ -172,7 +192,7 @@ job_msrv() {
         skip "Rust $version is neither installed nor to be had"
         return
     fi
-    rustup run "$version" cargo check --workspace --all-features --locked
+    rustup run "$version" cargo check --workspace "$(all_features)" --locked
 }
 
 # Makes sure that `command -v $1` finds something, from Debian's package $2 where it may.
@@ -327,6 +347,147 @@ proves() {
     "${prove[@]}" --limit "$smallest"
     cmp "$folder/$stem/in-core.json" "$folder/$stem/proof.json"
     scripts/circom-fixtures.sh verify "$folder/$stem.vkey.json" "$folder/$stem"
+}
+
+# Makes sure of an MPI that programs are built with and started by, and of what reads its headers.
+have_mpi() {
+    have mpirun openmpi-bin && have mpicc libopenmpi-dev || return
+    has_libclang || { [[ $(id -u) == 0 ]] && apt-get install -y -qq libclang-14-dev >/dev/null; }
+}
+
+# The command that the job builds, by its whole path.
+mpi_command() {
+    realpath "${CARGO_TARGET_DIR:-target}/debug/plimsoll"
+}
+
+# mpi_run N WORD...: `plimsoll WORD...` as N processes of one job, more than there are cores.
+mpi_run() {
+    local count="$1"
+    shift
+    OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe \
+        --mca mpi_yield_when_idle 1 -n "$count" "$(mpi_command)" "$@"
+}
+
+# numbers NAME: the values of the fields NAME of the JSON that is read, in order, with commas.
+numbers() {
+    grep -o "\"$1\":[0-9]*" | cut -d: -f2 | paste -sd,
+}
+
+# mpi_proves N FOLDER: a proof by N ranks, each under the smallest limit that the plan names: the
+# bytes of one alone, the limit kept by each, and no tile sent but those of the plan.
+mpi_proves() {
+    local count="$1" folder="$2" plan report limit peak
+    local -a shape=(--compressions 2 --threads 1 --key-dir "$folder/key" --json)
+    plan=$("$(mpi_command)" plan "${shape[@]}" --ranks "$count")
+    limit=$(numbers smallest_limit_bytes <<<"$plan")
+    report=$(mpi_run "$count" prove "${shape[@]}" --seed 1 --limit "$limit" --out "$folder/$count")
+    cmp "$folder/alone/proof.json" "$folder/$count/proof.json"
+    local planned sent
+    planned=${plan#*'"sent_bytes_by_rank":['}
+    planned=${planned%%]*}
+    sent=$(numbers sent_bytes <<<"$report")
+    if [[ $sent != "$planned" ]]; then
+        echo "$count ranks sent $sent bytes, and the plan says $planned" >&2
+        return 1
+    fi
+    report=${report#*'"ranks":['}
+    for peak in $(numbers peak_rss_bytes <<<"$report" | tr , ' '); do
+        if ((peak > limit)); then
+            echo "a rank of $count took $peak bytes under a limit of $limit" >&2
+            return 1
+        fi
+        printf '%s ranks: peak %s of %s\n' "$count" "$peak" "$limit"
+    done
+}
+
+# mpi_namespaces FOLDER: a proof by two ranks, each in a network of its own, over TCP.
+mpi_namespaces() {
+    local folder="$1" near=plimsoll-near far=plimsoll-far
+    if [[ $(id -u) != 0 ]] || ! have ip iproute2 || ! ip netns add "$near"; then
+        skip "network namespaces are not allowed here"
+        return
+    fi
+    # shellcheck disable=SC2064
+    trap "ip netns delete $near; ip netns delete $far" EXIT
+    ip netns add "$far"
+    ip -n "$near" link add eth0 type veth peer name eth0 netns "$far"
+    ip -n "$near" addr add 10.213.0.1/24 dev eth0
+    ip -n "$far" addr add 10.213.0.2/24 dev eth0
+    local name
+    for name in "$near" "$far"; do
+        ip -n "$name" link set lo up
+        ip -n "$name" link set eth0 up
+    done
+    # What a launcher calls to start a program on another machine.
+    printf '#!/bin/sh\nshift\nexec ip netns exec %s sh -c "$*"\n' "$far" >"$folder/agent"
+    chmod +x "$folder/agent"
+    local -a net=(--mca plm_rsh_agent "$folder/agent" --mca btl "tcp,self"
+        --mca btl_tcp_if_include 10.213.0.0/24 --mca oob_tcp_if_include 10.213.0.0/24
+        --mca mpi_yield_when_idle 1 --host "10.213.0.1:1,10.213.0.2:1")
+    OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 ip netns exec "$near" \
+        mpirun "${net[@]}" -n 2 "$(mpi_command)" prove --compressions 2 --threads 1 \
+        --seed 1 --quiet --key-dir "$folder/key" --out "$folder/networks" >/dev/null
+    cmp "$folder/alone/proof.json" "$folder/networks/proof.json"
+    ip -n "$near" -s link show dev eth0
+    ip netns delete "$near"
+    ip netns delete "$far"
+    trap - EXIT
+}
+
+# mpi_kills STAGE FOLDER: the second of four ranks is killed when STAGE begins: within ten seconds
+# the job is over, without a proof.
+mpi_kills() {
+    local stage="$1" folder="$2" job victim started
+    mkfifo "$folder/said"
+    mpi_run 4 prove --compressions 8 --threads 1 --key-dir "$folder/key" --seed 1 \
+        --progress lines --out "$folder/killed" 2>"$folder/said" >/dev/null &
+    job=$!
+    # The rest is read, so that nobody waits for room in the pipe.
+    exec 3<"$folder/said"
+    grep -m 1 -F -- "$stage" <&3 >/dev/null
+    victim=$(pgrep -P "$(pgrep -P "$job" -x mpirun || echo "$job")" -x plimsoll | sed -n 2p)
+    kill -9 "$victim"
+    started=$SECONDS
+    cat <&3 >"$folder/last" &
+    if wait "$job"; then
+        echo "a rank was killed in $stage, and the job ended well" >&2
+        return 1
+    fi
+    exec 3<&-
+    rm "$folder/said"
+    if ((SECONDS - started > 10)) || [[ -e $folder/killed/proof.json ]]; then
+        echo "killed in $stage: over after $((SECONDS - started)) s, or a proof was left" >&2
+        return 1
+    fi
+    printf 'killed in %s: over after %s s\n' "$stage" $((SECONDS - started))
+}
+
+job_mpi() {
+    if ! have_mpi; then
+        skip "Open MPI, its headers or libclang are not installed"
+        return
+    fi
+    cargo clippy -p plimsoll -p plimsoll-cli --all-features -- -D warnings
+    cargo build --quiet -p plimsoll-cli
+    local work said stage
+    work=$(mktemp -d)
+    # Without the feature it is one error, not four proofs.
+    if said=$(mpi_run 4 prove --compressions 1 --key-dir "$work/key" 2>&1); then
+        echo "without the feature, four processes made four proofs" >&2
+        return 1
+    fi
+    grep -q 'built without MPI' <<<"$said"
+    cargo build --quiet -p plimsoll-cli --features mpi
+    "$(mpi_command)" prove --compressions 2 --key-dir "$work/key" --seed 1 --quiet \
+        --out "$work/alone" >/dev/null
+    mpi_proves 2 "$work"
+    mpi_proves 4 "$work"
+    mpi_namespaces "$work"
+    "$(mpi_command)" setup --compressions 8 --key-dir "$work/key"
+    for stage in quotient 'msm H' 'msm L' 'msm A' 'msm B1' 'msm B2'; do
+        mpi_kills "$stage" "$work"
+    done
+    rm -rf "$work"
 }
 
 job_circom() {
