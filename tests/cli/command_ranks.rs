@@ -1,7 +1,6 @@
 //! Several ranks: what the plan says of them, and a command that was started as one of many.
 
-use super::{cache, code, fixture, json, plimsoll, stderr};
-use std::process::Command;
+use super::{code, fixture, json, plimsoll, stderr};
 
 #[test]
 fn the_plan_of_ranks_says_what_each_holds_and_sends() {
@@ -29,6 +28,8 @@ fn the_plan_of_ranks_says_what_each_holds_and_sends() {
 #[test]
 #[cfg(not(feature = "mpi"))]
 fn one_of_many_processes_makes_no_proof_of_its_own() {
+    use super::cache;
+    use std::process::Command;
     for size in ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"] {
         let prove = |count: &str| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_plimsoll"));
