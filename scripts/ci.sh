@@ -319,8 +319,15 @@ job_stolen() {
     kill "${thieves[@]}"
 }
 
-job_peers() {
+# build_peers: the provers of others, for any processor and for this one.
+build_peers() {
     cargo build --release --manifest-path benches/peers/Cargo.toml --bins
+    RUSTFLAGS="-C target-cpu=native" CARGO_TARGET_DIR=benches/peers/target/native \
+        cargo build --release --manifest-path benches/peers/Cargo.toml --bins
+}
+
+job_peers() {
+    build_peers
     benches/peers/target/release/peers
     benches/peers/target/release/peers --limits
     benches/peers/target/release/peers --floors

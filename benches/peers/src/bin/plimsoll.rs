@@ -33,12 +33,19 @@ fn more() -> String {
     let (stats, thrash) = (pager.stats(), pager.thrash());
     format!(
         " written_bytes={} read_bytes={} pager_faults={} stalled_seconds={:.3} refault_share={:.3} \
-         pinned={} overdrafts={}{}",
+         rescued_bytes={} clean_bytes={} rows_ahead_bytes={} read_ahead_bytes={} \
+         read_ahead_used_bytes={} loads={} pinned={} overdrafts={}{}",
         stats.written_bytes,
         stats.read_bytes,
         stats.faults,
         thrash.stalled.as_secs_f64(),
         thrash.refault_share(),
+        stats.rescued_bytes,
+        stats.clean_bytes,
+        stats.rows_ahead_bytes,
+        stats.read_ahead_bytes,
+        stats.read_ahead_used_bytes,
+        stats.loads,
         stats.pinned,
         stats.overdrafts,
         anatomy::fields(),

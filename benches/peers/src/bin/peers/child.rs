@@ -67,16 +67,50 @@ impl Run {
     }
 }
 
+/// How the provers were compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// For any processor of this architecture.
+    Portable,
+    /// For this processor (`-C target-cpu=native`), as users of vector units build.
+    Native,
+}
+
+impl Build {
+    pub(crate) const ALL: [Self; 2] = [Self::Portable, Self::Native];
+
+    /// What the name of a prover in a figure ends with.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Portable => "",
+            Self::Native => "-native",
+        }
+    }
+}
+
 /// Where the binaries and the files are.
 pub(crate) struct Children {
+    build: Build,
     bins: PathBuf,
     pub(crate) folder: PathBuf,
 }
 
 impl Children {
-    pub(crate) fn new(folder: String) -> Self {
+    /// The binaries of a build: beside this program, or in `native/release` beside its folder.
+    /// `None` if that build was not made.
+    pub(crate) fn new(folder: &str, build: Build) -> Option<Self> {
         let own = std::env::current_exe().expect("a path of this program");
-        Self { bins: own.parent().expect("a folder").to_owned(), folder: folder.into() }
+        let beside = own.parent().expect("a folder");
+        let bins = match build {
+            Build::Portable => beside.to_owned(),
+            Build::Native => beside.parent().expect("a target folder").join("native/release"),
+        };
+        bins.join("plimsoll").exists().then(|| Self { build, bins, folder: folder.into() })
+    }
+
+    /// The name of a prover in figures of this build.
+    pub(crate) fn name(&self, prover: Prover) -> String {
+        format!("{}{}", prover.name(), self.build.suffix())
     }
 
     /// The words that make `proofs` proofs with the binary of an allocator.

@@ -36,7 +36,7 @@ const PARTS: [&str; 8] =
 /// Looks for the floor between nothing and the peak in core, and prints it.
 pub(crate) fn measure(children: &Children, table: &mut Table, work: Work) {
     let Work { prover, size, .. } = work;
-    let name = prover.name();
+    let name = children.name(prover);
     let words = children.words(OURS, prover, size, 1);
     let Some(core) = children.run(&words, &[], SECONDS_MAX) else {
         return table.broken(&format!("{name}: no proof in core"));

@@ -124,7 +124,7 @@ impl<'a> Runs<'a> {
 /// One proof and five: time, peak, faults, and what is left of it behind a reclaim point.
 pub(crate) fn measure(children: &Children, table: &mut Table, work: Work) {
     let Work { prover, size, rounds } = work;
-    let name = prover.name();
+    let name = children.name(prover);
     let case = format!("{name}/in-core");
     let mut once = Runs::make(children, table, case, (prover, size, 1), ONCE * rounds);
     once.beside_best("time", "s", |run| run.first_seconds);

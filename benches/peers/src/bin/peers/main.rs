@@ -7,9 +7,14 @@
 //! | PLIMSOLL_BENCH_FOLDER | /var/tmp | keys, spill files |
 //! | PLIMSOLL_BENCH_ROUNDS | 3, quick 1 | runs of each allocator; of one proof, thrice |
 //!
-//! `--limits` runs ours under 2/3, 1/2 and 1/3 of its own peak in core instead, and at 1/2 glibc in
-//! a memory cgroup of that size with swap on disk and on zram (scripts/capped.sh; root). `--floors`
-//! looks for the smallest limit that ours keeps to and makes its proof under.
+//! `--limits` runs two proofs of ours in one process under 2/3, 1/2, 1/3 and 1/4 of its own peak in
+//! core instead, and at 1/2 glibc in a memory cgroup of that size with swap on disk and on zram
+//! (scripts/capped.sh; root). `--floors` looks for the smallest limit that ours keeps to and makes
+//! its proof under.
+//!
+//! Every prover is measured twice: as it is built for any processor, and for this one
+//! (`-C target-cpu=native`, in the target folder `native`; figures of that build are named
+//! `keccak-native`). `--portable` and `--native` leave the other out.
 //!
 //! A time or a peak that misses its target is a line `# missed:`. What fails the run: a limit not
 //! kept, by VmHWM or in one of the samples; a proof that is not the one of the other allocators; a
@@ -21,7 +26,7 @@ mod in_core;
 mod limits;
 mod table;
 
-use child::Children;
+use child::{Build, Children};
 use plimsoll_peers::provers::Prover;
 use std::process::ExitCode;
 use table::Table;
@@ -57,7 +62,7 @@ struct Work {
     rounds: usize,
 }
 
-const FLAGS: [&str; 3] = ["--quick", "--limits", "--floors"];
+const FLAGS: [&str; 5] = ["--quick", "--limits", "--floors", "--portable", "--native"];
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -76,13 +81,25 @@ fn main() -> ExitCode {
     let rounds = variable("PLIMSOLL_BENCH_ROUNDS").and_then(|text| text.parse().ok());
     let usual = if effort == Effort::Quick { 1 } else { 3 };
     let rounds: usize = rounds.unwrap_or(usual).max(1);
-    let children = Children::new(variable("PLIMSOLL_BENCH_FOLDER").unwrap_or("/var/tmp".into()));
+    let folder = variable("PLIMSOLL_BENCH_FOLDER").unwrap_or("/var/tmp".into());
     let mut table = Table::new(effort != Effort::Quick);
     child::print_machine();
     let named: Vec<_> = words.iter().filter_map(|word| Prover::named(word)).collect();
-    for prover in if named.is_empty() { Prover::ALL.to_vec() } else { named } {
+    let provers = if named.is_empty() { Prover::ALL.to_vec() } else { named };
+    let left_out = if has("--native") { Build::Portable } else { Build::Native };
+    let leaves_out = has("--native") || has("--portable");
+    let builds = Build::ALL.into_iter().filter(|build| !(leaves_out && *build == left_out));
+    for (prover, build) in
+        provers.iter().flat_map(|prover| builds.clone().map(move |build| (*prover, build)))
+    {
+        let Some(children) = Children::new(&folder, build) else {
+            println!(
+                "# no figures for this processor: cargo build with --target-dir TARGET/native"
+            );
+            continue;
+        };
         let size = log_size(prover, effort);
-        println!("# {}: 2^{size}, {rounds} rounds", prover.name());
+        println!("# {}: 2^{size}, {rounds} rounds", children.name(prover));
         children.prepare(prover, size);
         let work = Work { prover, size, rounds };
         if has("--floors") {
