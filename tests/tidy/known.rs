@@ -2,22 +2,9 @@
 
 use crate::rooms::Known;
 
-/// The pager, whose walls are work of their own.
-const OF_SWAP: Known<'static> = Known {
-    upward: &[],
-    circles: &[
-        &["pager/builder", "pager/face"],
-        &["pager/core", "pager/crew", "pager/engine", "pager/process", "pager/worker"],
-        &["pager/shelves", "pager/space"],
-    ],
-};
-
 /// What is known of the crate whose sources are in `folder`.
-pub(crate) fn of_imports(folder: &str) -> Known<'static> {
-    match folder {
-        "swap/src" => OF_SWAP,
-        _ => Known::default(),
-    }
+pub(crate) fn of_imports(_folder: &str) -> Known<'static> {
+    Known::default()
 }
 
 /// Files that map memory.

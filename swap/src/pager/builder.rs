@@ -19,19 +19,19 @@ use plimsoll_arena::os::OsError;
 use plimsoll_arena::process::AccountRef;
 
 use super::core::Core;
-use super::crew::{Crew, WORKERS_MAX};
+use super::crew::{Crew, Lead, WORKERS_MAX};
 use super::engine::Engine;
 use super::face::Pager;
+use super::following::Following;
 use super::launder::{SEGMENT_SLOTS, segment_bytes};
 use super::press::Press;
 use super::probe::{self, Obstacle, UserMode};
-use super::process::Following;
-use super::space::{CHUNK_BYTES, GRANULE_BYTES, Refused, Space};
+use super::shelves::Shelves;
+use super::space::{CHUNK_BYTES, GRANULE_BYTES, GRANULES, Refused, Space};
 use super::sync::{Lock, Signal};
 use super::sys;
 use super::tables::Table;
 use super::thrash::FailFast;
-use super::worker::Lead;
 use crate::Error;
 use crate::backend::Backend;
 use crate::extent::{Extent, ExtentMap};
@@ -292,7 +292,13 @@ impl PagerBuilder {
         };
         let engine = Engine {
             core: Lock::new(core),
-            space: Space::new(uffd, chunks, frames, self.workers)?,
+            space: Space::new(
+                uffd,
+                chunks,
+                frames,
+                Shelves::most(chunks * GRANULES),
+                self.workers,
+            )?,
             backend,
             segments,
             press: Press::new(self.workers)?,
@@ -308,7 +314,14 @@ impl PagerBuilder {
             hash_seed,
             fail_fast: self.fail_fast,
         };
-        Pager::start(Arc::new(engine), self.workers, door)
+        Ok(Pager::start(Arc::new(engine), self.workers, door)?)
+    }
+}
+
+impl Pager {
+    /// A pager with a range of 64 GiB and a budget of 1 GiB, to be changed.
+    pub fn builder() -> PagerBuilder {
+        PagerBuilder::new()
     }
 }
 

@@ -37,8 +37,8 @@ use plimsoll_arena::os::OsError;
 use plimsoll_arena::process::AccountRef;
 
 use super::entry::{Ahead, Chunk, Demand, Frame, Seals};
+use super::following::Looked;
 use super::policy::{Mode, Policy};
-use super::process::Looked;
 use super::reversed::Reversed;
 use super::shelves::Shelves;
 use super::space::{ALL, CHUNK_BYTES, GRANULES, Mask, Space};

@@ -1,25 +1,18 @@
-//! Who works for a pager, and who sees that one of them is gone.
+//! Who works for a pager: its threads, and which of them leads.
 //!
 //! ```text
-//!   workers   look around between two tasks, 20 times a second or more
-//!   watcher   looks twice a second, and takes no lock: it sees what the workers cannot, since
-//!             they wait for what the dead one held, or there are no others
+//!   begins --join--> an id --leave--> done
+//!                      |
+//!                      +-- the kernel knows no such thread: missing
 //! ```
 //!
-//! A thread ends by itself alone: by exit(2), or by a seccomp filter that kills threads. A signal
-//! that kills, kills the process. What it was to bring would never come, and a touch of that would
-//! never end; so the process does.
+//! watch.rs has what is done about a missing one.
 //!
 //! Must never: take a lock or wait for a thread.
 
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::Duration;
 
-use super::engine::Engine;
-use super::sys::{self, die};
-
-/// How often the watcher looks: a program that hangs meanwhile has lost half a second.
-const LOOK: Duration = Duration::from_millis(500);
+use super::sys;
 
 /// The most workers there may be.
 pub(crate) const WORKERS_MAX: usize = 64;
@@ -54,7 +47,7 @@ impl Crew {
     }
 
     /// A thread that ended without leaving, if there is one: its number and id.
-    fn missing(&self) -> Option<(usize, i32)> {
+    pub(crate) fn missing(&self) -> Option<(usize, i32)> {
         self.0.iter().enumerate().find_map(|(number, place)| {
             let thread = place.load(Ordering::Relaxed);
             let gone = thread != 0 && !sys::is_alive(thread);
@@ -65,24 +58,31 @@ impl Crew {
     }
 }
 
-impl Engine {
-    /// Ends the process if a thread of the pager is gone.
-    pub(crate) fn look_after_crew(&self) {
-        let Some((number, thread)) = self.crew.missing() else { return };
-        let what = match number {
-            WATCHER => "watches the others",
-            _ if thread == self.lead.thread() => "answers faults",
-            _ => "brings and writes pages",
-        };
-        die(format_args!("the thread that {what} was killed"));
+/// Who leads: the thread's id, or 0.
+#[derive(Debug, Default)]
+pub(crate) struct Lead {
+    thread: AtomicI32,
+    /// Who is to vanish, as if it was killed: see `tests_end.rs`.
+    #[cfg(test)]
+    pub(crate) vanish: std::sync::atomic::AtomicU8,
+}
+
+impl Lead {
+    /// Takes the lead, if nobody has it.
+    pub(crate) fn take(&self) -> bool {
+        // Acquire: pairs with the release in `give_up`; the next leader sees what the last did.
+        self.thread
+            .compare_exchange(0, sys::thread_id(), Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
     }
 
-    /// Looks after the crew until the pager stops.
-    pub(crate) fn keep_watch(&self) {
-        while !sys::has_rung(&self.bell, LOOK) {
-            #[cfg(test)]
-            self.watcher_may_vanish();
-            self.look_after_crew();
-        }
+    pub(crate) fn give_up(&self) {
+        // Release: pairs with the acquire in `take`.
+        self.thread.store(0, Ordering::Release);
+    }
+
+    /// The thread that answers faults at the moment, or 0.
+    pub(crate) fn thread(&self) -> i32 {
+        self.thread.load(Ordering::Relaxed)
     }
 }

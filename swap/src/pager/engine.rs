@@ -20,14 +20,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::core::{AHEAD, BLANK, CHUNK, Core, LIMBO, SPARE};
-use super::crew::Crew;
+use super::crew::{Crew, Lead};
+use super::following::Following;
 use super::press::Press;
-use super::process::Following;
 use super::space::{ALL, Mask, Space};
 use super::sync::{Guard, Lock, Signal};
 use super::tables::Table;
 use super::thrash::FailFast;
-use super::worker::Lead;
 use crate::backend::Backend;
 use crate::extent::Extent;
 use crate::seal::Key;

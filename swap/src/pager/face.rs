@@ -23,13 +23,12 @@ use std::sync::atomic::Ordering;
 use nix::libc;
 use plimsoll_arena::os::{InChild, Linux};
 
-use super::builder::{BuildError, PagerBuilder};
 use super::core::{CHUNK, Core, End, RESIDENT};
 use super::crew::WATCHER;
 use super::engine::Engine;
 use super::entry::Ahead;
 use super::reversed::Reversed;
-use super::space::{CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, run};
+use super::space::{CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, Refused, run};
 use super::state::State;
 use super::sys;
 use super::tables::Mapping;
@@ -92,16 +91,7 @@ impl std::fmt::Debug for Pager {
 }
 
 impl Pager {
-    /// A pager with a range of 64 GiB and a budget of 1 GiB, to be changed.
-    pub fn builder() -> PagerBuilder {
-        PagerBuilder::new()
-    }
-
-    pub(crate) fn start(
-        engine: Arc<Engine>,
-        workers: usize,
-        door: Door,
-    ) -> Result<Self, BuildError> {
+    pub(crate) fn start(engine: Arc<Engine>, workers: usize, door: Door) -> Result<Self, Refused> {
         let mark = Mapping::new(1, 4096)?;
         // SAFETY: the page was committed by the line above.
         unsafe { Linux.advise_fork(mark.base(), mark.bytes(), InChild::Zero)? };
@@ -113,8 +103,7 @@ impl Pager {
             let engine = Arc::clone(&pager.engine);
             let start = Start { engine, number, workers, processors };
             let thread = start.launch();
-            let thread =
-                thread.map_err(|errno| BuildError::Call { call: "pthread_create", errno })?;
+            let thread = thread.map_err(|errno| Refused::Call("pthread_create", errno))?;
             pager.threads.push(thread);
         }
         Ok(pager)
@@ -341,9 +330,10 @@ impl Pager {
         }
     }
 
-    /// Sets the budget to what the account's limit leaves, where [`PagerBuilder::following`] named
-    /// one, and evicts what is over it. The pager does this by itself a hundred times a second, and
-    /// more often while pages come and go. Returns the bytes given back.
+    /// Sets the budget to what the account's limit leaves, where
+    /// [`following`](super::PagerBuilder::following) named one, and evicts what is over it. The
+    /// pager does this by itself a hundred times a second, and more often while pages come and go.
+    /// Returns the bytes given back.
     pub fn follow_limit(&self) -> usize {
         if !self.is_here() {
             return 0;

@@ -40,8 +40,8 @@
 //! The rooms: `state` the legal moves, `space` the ranges, `core` the tables, `engine` memory,
 //! `launder` and `load` the two directions, `packed` the memory on the way, of which `shelves` is
 //! the table and `press` the codec, `streams` and `reversed` who reads on, `worker` the
-//! threads, `crew` who sees that one is gone. docs/pager-internals.md has
-//! the details.
+//! threads, `watch` who sees that one is gone, `following` and `process` the limit.
+//! docs/pager-internals.md has the details.
 
 mod advised;
 mod builder;
@@ -51,6 +51,7 @@ mod engine;
 mod entry;
 mod evict;
 mod face;
+mod following;
 mod frames;
 mod hints;
 mod launder;
@@ -73,6 +74,7 @@ mod sys;
 mod tables;
 mod thrash;
 mod uffd;
+mod watch;
 mod worker;
 
 #[cfg(test)]

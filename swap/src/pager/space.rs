@@ -32,7 +32,6 @@ use std::ptr::NonNull;
 use plimsoll_arena::os::{InChild, Linux, Os, OsError, page_bytes};
 use plimsoll_arena::size;
 
-use super::shelves::Shelves;
 use super::sys::die;
 use super::tables::Mapping;
 use super::uffd::{MODE_DESTINATION, MODE_MISSING, Uffd};
@@ -99,11 +98,13 @@ impl From<OsError> for Refused {
 }
 
 impl Space {
-    /// Ranges of `chunks` and `frames` chunks, and a nursery for `workers` workers.
+    /// Ranges of `chunks` and `frames` chunks and `shelves` granules, and a nursery for `workers`
+    /// workers.
     pub(crate) fn new(
         uffd: Uffd,
         chunks: usize,
         frames: usize,
+        shelves: usize,
         workers: usize,
     ) -> Result<Self, Refused> {
         let space = Self {
@@ -112,7 +113,7 @@ impl Space {
             frames: Mapping::new(frames * CHUNK_BYTES, CHUNK_BYTES)?,
             nursery_small: Mapping::new(workers * CHUNK_BYTES, CHUNK_BYTES)?,
             nursery_huge: Mapping::new(workers * CHUNK_BYTES, CHUNK_BYTES)?,
-            shelves: Mapping::new(Shelves::most(chunks * GRANULES) * GRANULE_BYTES, CHUNK_BYTES)?,
+            shelves: Mapping::new(shelves * GRANULE_BYTES, CHUNK_BYTES)?,
             zeros: Mapping::new(page_bytes(), page_bytes())?,
         };
         // SAFETY: the range is committed, in whole chunks.

@@ -39,7 +39,7 @@ fn on(backend: impl Backend + 'static) -> Option<Pager> {
     built(builder.backend(Box::new(backend)))
 }
 
-/// Who vanishes, in [`Lead::vanish`](super::worker::Lead::vanish); 0 is nobody.
+/// Who vanishes, in [`Lead::vanish`](super::crew::Lead::vanish); 0 is nobody.
 const LEADER: u8 = 1;
 const LEADER_WITH_TABLES: u8 = 2;
 const WATCHER: u8 = 3;

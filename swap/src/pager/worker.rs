@@ -22,7 +22,6 @@
 
 use std::ffi::c_void;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::libc;
@@ -64,35 +63,6 @@ impl Start {
             // SAFETY: no thread has been started, so the box is still ours.
             drop(unsafe { Box::from_raw(raw) });
         })
-    }
-}
-
-/// Who leads: the thread's id, or 0.
-#[derive(Debug, Default)]
-pub(crate) struct Lead {
-    thread: AtomicI32,
-    /// Who is to vanish, as if it was killed: see `tests_end.rs`.
-    #[cfg(test)]
-    pub(crate) vanish: std::sync::atomic::AtomicU8,
-}
-
-impl Lead {
-    /// Takes the lead, if nobody has it.
-    fn take(&self) -> bool {
-        // Acquire: pairs with the release in `give_up`; the next leader sees what the last did.
-        self.thread
-            .compare_exchange(0, sys::thread_id(), Ordering::Acquire, Ordering::Relaxed)
-            .is_ok()
-    }
-
-    fn give_up(&self) {
-        // Release: pairs with the acquire in `take`.
-        self.thread.store(0, Ordering::Release);
-    }
-
-    /// The thread that answers faults at the moment, or 0.
-    pub(crate) fn thread(&self) -> i32 {
-        self.thread.load(Ordering::Relaxed)
     }
 }
 
