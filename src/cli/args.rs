@@ -11,6 +11,7 @@ use super::pack::{self, PackArgs, UnpackArgs};
 use super::ranks::RankOf;
 use super::shard::{JoinArgs, ShardArgs};
 use super::spill::{SpillArgs, auto_unless_set};
+use super::trace::{self, TraceArgs};
 use super::verify::{VerifyArgs, VkeyArgs};
 use super::zram::ZramArgs;
 use clap::{Args, Parser, Subcommand};
@@ -64,6 +65,9 @@ pub(super) enum Command {
     /// Show a recorded run, or compare two: time and memory, stage by stage.
     #[command(after_help = compare::HELP)]
     Report(CompareArgs),
+    /// Say what policies of eviction would read and write for a recorded run of a paged program.
+    #[command(after_help = trace::HELP)]
+    Trace(TraceArgs),
     /// Set up, watch and take away compressed swap in RAM: plan, up, status, down, selftest.
     ///
     /// The words go to a shell script; `plimsoll zram --help` says which it takes.
@@ -80,6 +84,7 @@ impl Command {
             Command::Verify(args) => args.json,
             Command::Pack(args) => args.files.json,
             Command::Unpack(args) => args.files.json,
+            Command::Trace(args) => args.json,
             _ => false,
         }
     }

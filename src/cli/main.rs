@@ -31,6 +31,7 @@ mod report;
 mod setup;
 mod shard;
 mod spill;
+mod trace;
 mod verify;
 mod zram;
 
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => return doctor::run(args),
         Command::Check(args) => return check::run(args),
         Command::Report(args) => compare::run(args),
+        Command::Trace(args) => trace::run(args),
         Command::Zram(args) => return zram::run(args),
     };
     match done {

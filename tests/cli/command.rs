@@ -10,6 +10,8 @@ mod kernel_tier;
 mod pack;
 #[path = "command_ranks.rs"]
 mod ranks;
+#[path = "command_trace.rs"]
+mod trace;
 
 use plimsoll_arena::process::skipped;
 use serde_json::Value;

@@ -153,7 +153,7 @@ impl Pager {
                 State::Disk | State::Packed if core.chunk(chunk).queued & bit != 0 => {}
                 State::Disk | State::Packed => {
                     core.chunk(chunk).queued |= bit;
-                    if !core.demands.push(Demand { offset: first, since_ns: now_ns() }) {
+                    if !core.demands.push(Demand { offset: first, since_ns: now_ns(), write: 0 }) {
                         die(format_args!("more than 65536 threads wait for pages"));
                     }
                     engine.work.raise_one();

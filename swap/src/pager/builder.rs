@@ -26,6 +26,7 @@ use super::following::Following;
 use super::launder::{SEGMENT_SLOTS, segment_bytes};
 use super::press::Press;
 use super::probe::{self, Obstacle, UserMode};
+use super::record::{Record, Recorder};
 use super::shelves::Shelves;
 use super::space::{CHUNK_BYTES, GRANULE_BYTES, GRANULES, Refused, Space};
 use super::sync::{Lock, Signal};
@@ -82,6 +83,17 @@ pub enum BuildError {
          memory; lock single vectors instead (mlock), or raise the limit above what is needed"
     )]
     Locked,
+    /// The file that is to hold what is touched cannot be had.
+    #[error(
+        "{} cannot be written (OS error {errno}); name another file in PLIMSOLL_PLAN=learn:FILE",
+        path.display()
+    )]
+    Trace {
+        /// The file.
+        path: PathBuf,
+        /// The error number.
+        errno: i32,
+    },
     /// Neither a folder nor a backend was named.
     #[error("the pager has nowhere to write: name a spill folder on a disk")]
     NoFile,
@@ -122,6 +134,7 @@ pub struct PagerBuilder {
     packed_limit_bytes: Option<usize>,
     workers: usize,
     fail_fast: Option<FailFast>,
+    learn: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for PagerBuilder {
@@ -220,6 +233,14 @@ impl PagerBuilder {
         self
     }
 
+    /// Writes what the run touches to a file, for `plimsoll trace`: addresses within the range, and
+    /// never data. A file that is there is replaced.
+    #[must_use]
+    pub fn learn(mut self, path: &Path) -> Self {
+        self.learn = Some(path.to_owned());
+        self
+    }
+
     /// Ends the process when it does little but wait for pages.
     #[must_use]
     pub fn fail_fast(mut self, fail_fast: FailFast) -> Self {
@@ -242,6 +263,7 @@ impl PagerBuilder {
             packed_limit_bytes: None,
             workers: WORKERS,
             fail_fast: None,
+            learn: None,
         }
     }
 
@@ -282,6 +304,7 @@ impl PagerBuilder {
             backend.reserve(segments[0])?;
             core.slots_reserved = SEGMENT_SLOTS;
         }
+        let recorder = recorder(self.learn.as_deref(), &mut core)?;
         core.account = following.as_ref().map(|following| following.account.clone());
         let key = match self.encryption {
             Encryption::Off => None,
@@ -313,6 +336,7 @@ impl PagerBuilder {
             key,
             hash_seed,
             fail_fast: self.fail_fast,
+            recorder,
         };
         Ok(Pager::start(Arc::new(engine), self.workers, door)?)
     }
@@ -345,6 +369,14 @@ impl PagerBuilder {
         let packed_limit = if self.workers > 1 { packed_limit } else { 0 };
         (packed_limit / GRANULE_BYTES) as u64
     }
+}
+
+/// What writes down what is touched, if that is wanted.
+fn recorder(learn: Option<&Path>, core: &mut Core) -> Result<Option<Recorder>, BuildError> {
+    let Some(path) = learn else { return Ok(None) };
+    core.record = Record::on()?;
+    let refused = |errno| BuildError::Trace { path: path.to_owned(), errno };
+    Ok(Some(Recorder::create(path, core.budget).map_err(refused)?))
 }
 
 /// The extents of a spill file.

@@ -39,6 +39,7 @@ use plimsoll_arena::process::AccountRef;
 use super::entry::{Ahead, Chunk, Demand, Frame, Seals};
 use super::following::Looked;
 use super::policy::{Mode, Policy};
+use super::record::Record;
 use super::reversed::Reversed;
 use super::shelves::Shelves;
 use super::space::{ALL, CHUNK_BYTES, GRANULES, Mask, Space};
@@ -47,6 +48,7 @@ use super::streams::Streams;
 use super::sys::die;
 use super::tables::{Lists, Ring, Table};
 use super::thrash::Counters;
+use super::trace::Seen;
 
 /// The lists of chunks.
 pub(crate) const RESIDENT: usize = 0;
@@ -130,6 +132,8 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     pub(crate) policy: Policy,
     pub(crate) looked: Looked,
+    /// What the run touches, if that is wanted.
+    pub(crate) record: Record,
     /// The account that is told what is held, if the pager follows its limit.
     pub(crate) account: Option<AccountRef>,
 }
@@ -174,6 +178,7 @@ impl Core {
             counters: Counters::default(),
             policy: Policy::default(),
             looked: Looked::default(),
+            record: Record::default(),
             account: None,
         };
         debug_assert!(core.frames.len() > core.chunks.len(), "one frame must always be left");
@@ -372,6 +377,7 @@ impl Core {
     /// Notes that somebody came for what was read ahead, which is in data now.
     pub(crate) fn came_ahead(&mut self, chunk: u32, mask: Mask) {
         self.counters.read_ahead_used += u64::from(mask.count_ones());
+        self.record.touch(chunk, mask, Seen::Ahead, false);
         self.note_refault(chunk, mask);
         self.streamed(chunk);
     }

@@ -23,6 +23,7 @@ use super::core::{AHEAD, BLANK, CHUNK, Core, LIMBO, SPARE};
 use super::crew::{Crew, Lead};
 use super::following::Following;
 use super::press::Press;
+use super::record::Recorder;
 use super::space::{ALL, Mask, Space};
 use super::sync::{Guard, Lock, Signal};
 use super::tables::Table;
@@ -70,6 +71,8 @@ pub(crate) struct Engine {
     pub(crate) key: Option<Key>,
     pub(crate) hash_seed: u64,
     pub(crate) fail_fast: Option<FailFast>,
+    /// Where what is touched is written to, if that is wanted.
+    pub(crate) recorder: Option<Recorder>,
 }
 
 /// What came of an attempt to evict.
@@ -93,8 +96,17 @@ impl Engine {
 
     /// Limbo is an eighth of the budget: long enough that what is in use comes back by itself,
     /// short enough that few touches pay for it.
+    ///
+    /// A run that is recorded keeps most in limbo: what is in data is touched unseen.
     pub(crate) fn limbo_target(core: &Core) -> u64 {
-        core.budget / 8
+        if core.record.is_on() { core.budget / 4 * 3 } else { core.budget / 8 }
+    }
+
+    /// Writes what was recorded, if anything was.
+    pub(crate) fn save_record(&self) {
+        if let Some(recorder) = &self.recorder {
+            recorder.save(|words| self.core.lock().record.take(words));
+        }
     }
 
     /// Granules that should be ready for use, so that a fault need not wait for a write.

@@ -116,10 +116,19 @@ pub(crate) struct Demand {
     /// Bytes from the start of the data range.
     pub(crate) offset: usize,
     pub(crate) since_ns: u64,
+    /// 1: it is about to write.
+    pub(crate) write: u32,
 }
 
 // SAFETY: integers.
 unsafe impl ZeroValid for Demand {}
+
+/// A part of an encoded event of a recorded run.
+#[derive(Clone, Copy)]
+pub(crate) struct Word(pub(crate) u64);
+
+// SAFETY: an integer.
+unsafe impl ZeroValid for Word {}
 
 /// Granules that somebody will soon ask for.
 #[derive(Clone, Copy)]

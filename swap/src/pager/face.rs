@@ -33,6 +33,7 @@ use super::state::State;
 use super::sys;
 use super::tables::Mapping;
 use super::thrash::Thrash;
+use super::trace::TraceEvent;
 use super::uffd::Door;
 use super::worker::Start;
 
@@ -194,6 +195,7 @@ impl Pager {
     pub unsafe fn dead(&self, start: NonNull<u8>, bytes: usize) {
         if bytes >= CHUNK_BYTES {
             self.arrays(start, bytes, Reversed::gone);
+            self.note(start, |granule| TraceEvent::Freed { granule, bytes: bytes as u64 });
         }
         self.each_chunk(start, bytes, Edge::Inside, |core, chunk, mask| {
             core.chunk(chunk).dead |= mask;
@@ -245,6 +247,21 @@ impl Pager {
     /// and read ahead of. A later one that overlaps takes its place.
     pub fn array(&self, start: NonNull<u8>, bytes: usize) {
         self.arrays(start, bytes, Reversed::placed);
+    }
+
+    /// Notes that a block spans a range from now on, where the run is recorded.
+    pub(crate) fn placed(&self, start: NonNull<u8>, bytes: usize) {
+        if bytes >= CHUNK_BYTES {
+            self.note(start, |granule| TraceEvent::Placed { granule, bytes: bytes as u64 });
+        }
+    }
+
+    fn note(&self, start: NonNull<u8>, event: impl FnOnce(u64) -> TraceEvent) {
+        let offset = start.as_ptr().addr().wrapping_sub(self.engine.space.data().start());
+        if self.engine.recorder.is_some() && offset < self.range_bytes() && self.is_here() {
+            let _quiet = sys::Quiet::new();
+            self.engine.core.lock().record.note(event((offset / GRANULE_BYTES) as u64));
+        }
     }
 
     fn arrays(&self, start: NonNull<u8>, bytes: usize, tell: fn(&mut Reversed, u64, u64)) {
@@ -374,6 +391,7 @@ impl Drop for Pager {
             // SAFETY: of `start_thread`, by `launch`; drained, so joined once.
             unsafe { sys::join_thread(thread) };
         }
+        self.engine.save_record();
     }
 }
 

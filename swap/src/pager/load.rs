@@ -25,6 +25,7 @@ use super::state::{Answer, Event, State, answer};
 use super::streams::Streams;
 use super::sync::Guard;
 use super::sys::{die, now_ns};
+use super::trace::Seen;
 use crate::seal::Sealed;
 
 /// What of a row is brought ahead of one who reads rows in bit-reversed order. How long they are is
@@ -99,6 +100,7 @@ impl Engine {
             }
         }
         let plan = self.plan(&mut core, demand.offset);
+        core.record.touch(chunk, plan.mask, Seen::Demand, demand.write == 1);
         let mut core = self.bring(core, worker, chunk, &plan, Event::Loaded);
         core.counters.stalled_ns += now_ns().saturating_sub(demand.since_ns);
         drop(core);
@@ -194,6 +196,7 @@ impl Engine {
         let limbo = core.chunk(chunk).mask(&[State::Limbo]) & ahead.mask;
         if enters == 1 && limbo != 0 {
             core.rescue(&self.space, chunk, limbo, now_ns());
+            core.record.touch(chunk, limbo, Seen::Row, false);
         }
         let entry = core.chunk(chunk);
         let mask = entry.mask(&[State::Disk]) & ahead.mask;
@@ -218,6 +221,7 @@ impl Engine {
         }
         let plan = Plan { mask, from_file: mask & !repeats, repeats, packed: 0, whole };
         if enters == 1 {
+            core.record.touch(chunk, mask, Seen::Row, false);
             let mut core = self.bring(core, worker, chunk, &plan, Event::Loaded);
             core.counters.rows_ahead += u64::from(plan.from_file.count_ones());
             return;

@@ -63,8 +63,10 @@ mod policy;
 mod press;
 mod probe;
 mod process;
+mod record;
 mod reversed;
 mod shelves;
+mod simulate;
 mod space;
 mod sparse;
 mod state;
@@ -73,6 +75,7 @@ mod sync;
 mod sys;
 mod tables;
 mod thrash;
+mod trace;
 mod uffd;
 mod watch;
 mod worker;
@@ -91,12 +94,16 @@ mod tests_kernel;
 mod tests_packed;
 #[cfg(test)]
 mod tests_rows;
+#[cfg(test)]
+mod tests_trace;
 
 pub use builder::{BuildError, PagerBuilder};
 pub use face::{Pager, PagerStats};
 pub use hints::{cold, process, will_need};
 pub use paged::Paged;
 pub use probe::{Obstacle, Probe, UserMode, probe};
+pub use simulate::{Eviction, Moves, Played};
 pub use space::{CHUNK_BYTES, GRANULE_BYTES};
 pub use thrash::{FailFast, Thrash};
+pub use trace::{Seen, Trace, TraceEvent, TraceFault};
 pub use uffd::Door;

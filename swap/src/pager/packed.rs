@@ -238,7 +238,7 @@ impl Engine {
         }
         if wanted && !queued {
             let offset = chunk as usize * CHUNK_BYTES + granule * GRANULE_BYTES;
-            if !core.demands.push(Demand { offset, since_ns: now_ns() }) {
+            if !core.demands.push(Demand { offset, since_ns: now_ns(), write: 0 }) {
                 die(format_args!("more than 65536 threads wait for pages"));
             }
             self.work.raise_one();

@@ -18,6 +18,7 @@
 //! | `PLIMSOLL_SPILL_QUOTA` | the most the file may take: `100GiB`; no bound without it |
 //! | `PLIMSOLL_PACKED_LIMIT` | the most memory for packed granules: `256MiB`, `0` for none |
 //! | `PLIMSOLL_ENCRYPT_SPILL` | not `0`: the file holds ciphertext only |
+//! | `PLIMSOLL_PLAN` | `learn:FILE`: what the run touches is written to a file |
 //! | `PLIMSOLL_FAIL_FAST` | not `0`: end the process when it does little but wait for pages |
 //!
 //! Invariant: which of the two it is, is decided once, by the first `reserve`.
@@ -145,6 +146,7 @@ struct Asked {
     quota_bytes: Option<u64>,
     packed_limit_bytes: Option<usize>,
     encryption: Encryption,
+    learn: Option<&'static Path>,
     fail_fast: Option<FailFast>,
 }
 
@@ -157,6 +159,7 @@ impl Asked {
             quota_bytes: size_variable("PLIMSOLL_SPILL_QUOTA").filter(|quota| *quota > 0),
             packed_limit_bytes: packed_limit.map(|bytes| bytes as usize),
             encryption: if encrypted { Encryption::On } else { Encryption::Off },
+            learn: variable("PLIMSOLL_PLAN").and_then(learnt),
             fail_fast: is_on("PLIMSOLL_FAIL_FAST").then(FailFast::default),
         }
     }
@@ -170,11 +173,23 @@ impl Asked {
         if let Some(limit) = self.packed_limit_bytes {
             builder = builder.packed_limit_bytes(limit);
         }
+        if let Some(path) = self.learn {
+            builder = builder.learn(path);
+        }
         match self.fail_fast {
             Some(fail_fast) => builder.fail_fast(fail_fast),
             None => builder,
         }
     }
+}
+
+/// The file of `learn:FILE`.
+fn learnt(word: &'static [u8]) -> Option<&'static Path> {
+    let path = word.strip_prefix(b"learn:").filter(|path| !path.is_empty());
+    if path.is_none() {
+        say(format_args!("PLIMSOLL_PLAN has no effect: it is learn:FILE"));
+    }
+    Some(Path::new(std::ffi::OsStr::from_bytes(path?)))
 }
 
 impl StaticSource for Paged {
@@ -247,10 +262,13 @@ unsafe impl PageSource for Paged {
     }
 
     fn placed(&self, start: NonNull<u8>, bytes: usize) {
-        if bytes >= ARRAY_BYTES_MIN
+        if bytes >= CHUNK_BYTES
             && let Some(pager) = self.pager()
         {
-            pager.array(start, bytes);
+            pager.placed(start, bytes);
+            if bytes >= ARRAY_BYTES_MIN {
+                pager.array(start, bytes);
+            }
         }
     }
 

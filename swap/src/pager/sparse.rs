@@ -24,6 +24,7 @@ use super::space::{CHUNK_BYTES, GRANULE_BYTES, Space, run};
 use super::state::{Event, State};
 use super::streams::Streams;
 use super::sys::now_ns;
+use super::trace::Seen;
 
 /// Single pages of a chunk before it is taken for dense: one in each granule.
 const TOUCHES_MAX: u32 = (CHUNK_BYTES / GRANULE_BYTES) as u32;
@@ -57,6 +58,7 @@ impl Engine {
         core.chunk(chunk).huge = 0;
         core.chunk(chunk).wanted &= !mask;
         core.counters.zero_filled += 1;
+        core.record.touch(chunk, mask, Seen::Demand, false);
         core.entered(chunk, 1, now_ns());
         true
     }

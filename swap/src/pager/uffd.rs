@@ -39,6 +39,16 @@ const USER_MODE_ONLY: libc::c_int = 1;
 /// `UFFD_EVENT_PAGEFAULT`.
 const EVENT_PAGEFAULT: u8 = 0x12;
 
+/// `UFFD_PAGEFAULT_FLAG_WRITE`.
+const FAULT_WRITE: u64 = 1;
+
+/// What a thread was about to do to a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Intent {
+    Read,
+    Write,
+}
+
 /// Bytes of a message.
 const MESSAGE_BYTES: usize = 32;
 
@@ -220,9 +230,9 @@ impl Uffd {
         if failed { Err(errno()) } else { Ok(()) }
     }
 
-    /// Waits for messages and calls `each` with the faulting address of each; returns false when
-    /// `stop` was written to.
-    pub(crate) fn serve(&self, stop: &OwnedFd, mut each: impl FnMut(usize)) -> bool {
+    /// Waits for messages and calls `each` with the faulting address of each, and what the thread
+    /// was about to do there; returns false when `stop` was written to.
+    pub(crate) fn serve(&self, stop: &OwnedFd, mut each: impl FnMut(usize, Intent)) -> bool {
         let poll =
             |fd: &OwnedFd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let mut fds = [poll(&self.fd), poll(stop)];
@@ -244,8 +254,12 @@ impl Uffd {
                 for message in buffer.iter().take(read / MESSAGE_BYTES) {
                     if message[0] == EVENT_PAGEFAULT {
                         // struct uffd_msg: u8 event, 7 bytes, u64 flags, u64 address.
-                        let [.., a, b, c, d, e, f, g, h, _, _, _, _, _, _, _, _] = *message;
-                        each(u64::from_ne_bytes([a, b, c, d, e, f, g, h]) as usize);
+                        let (words, _) = message.as_chunks::<8>();
+                        let intent = match u64::from_ne_bytes(words[1]) & FAULT_WRITE {
+                            0 => Intent::Read,
+                            _ => Intent::Write,
+                        };
+                        each(u64::from_ne_bytes(words[2]) as usize, intent);
                     }
                 }
             }

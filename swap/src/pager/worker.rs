@@ -36,6 +36,8 @@ use super::state::{Answer, State, answer};
 use super::streams::Streams;
 use super::sys::{self, die, now_ns};
 use super::thrash::{Advice, FailFast, Spent};
+use super::trace::Seen;
+use super::uffd::Intent;
 
 /// How often a worker looks around.
 const TICK: Duration = Duration::from_millis(50);
@@ -95,6 +97,7 @@ impl Engine {
             } else if !self.background(start.number, start.workers) {
                 self.work.wait(seen, tick);
                 self.follow_limit_closely(start.number);
+                self.save_record();
             }
             // Whoever serves one demand after the other is never idle, which is when it matters.
             watch.look(self);
@@ -109,8 +112,8 @@ impl Engine {
         while go_on && mine.is_none() {
             #[cfg(test)]
             self.leader_may_vanish();
-            go_on = self.space.uffd().serve(&self.bell, |address| {
-                let demand = self.fault(address.wrapping_sub(base));
+            go_on = self.space.uffd().serve(&self.bell, |address, intent| {
+                let demand = self.fault(address.wrapping_sub(base), intent);
                 let Some(demand) = demand else { return };
                 if mine.is_none() {
                     mine = Some(demand);
@@ -133,7 +136,7 @@ impl Engine {
     }
 
     /// Answers one fault at an offset into the data range, or says what it needs.
-    fn fault(&self, offset: usize) -> Option<Demand> {
+    fn fault(&self, offset: usize, intent: Intent) -> Option<Demand> {
         if offset >= self.space.data().bytes() {
             die(format_args!("a fault outside of the paged range"));
         }
@@ -153,19 +156,20 @@ impl Engine {
                     self.read_on(&mut core, offset);
                 }
             }
-            Answer::Rescue => self.rescue(&mut core, offset),
+            Answer::Rescue => self.rescue(&mut core, offset, intent),
             Answer::Load if core.chunk(chunk).queued & 1 << granule != 0 => {}
             Answer::Load if self.give_page(&mut core, offset) => {}
             Answer::Load => {
                 core.chunk(chunk).queued |= 1 << granule;
-                return Some(Demand { offset, since_ns: now_ns() });
+                let write = u32::from(intent == Intent::Write);
+                return Some(Demand { offset, since_ns: now_ns(), write });
             }
         }
         None
     }
 
     /// Moves a granule back from its frame, and its neighbours that are there for the same reason.
-    fn rescue(&self, core: &mut Core, offset: usize) {
+    fn rescue(&self, core: &mut Core, offset: usize, intent: Intent) {
         let (chunk, granule) = Core::place(offset);
         let scattered = self.read_rows_on(core, offset, false);
         let entry = core.chunk(chunk);
@@ -176,6 +180,7 @@ impl Engine {
         let count = u64::from(mask.count_ones());
         if state == State::Limbo {
             core.counters.rescued += count;
+            core.record.touch(chunk, mask, Seen::Limbo, intent == Intent::Write);
             return;
         }
         core.came_ahead(chunk, mask);
@@ -267,6 +272,7 @@ impl Watch {
         self.looked_ns = now;
         engine.look_after_crew();
         engine.tell_fixed();
+        engine.save_record();
         if self.end.is_some() || engine.following.is_some() {
             self.look_at_stalls(engine);
         }

@@ -1,0 +1,128 @@
+//! Recording what a run touches (`PLIMSOLL_PLAN=learn:FILE`).
+//!
+//! ```text
+//!   fault, rescue, row, block   --note, under the lock-->  ring  --a worker, a frame--> file
+//! ```
+//!
+//! What is in data is touched unseen. While a run is recorded, three quarters of the budget are
+//! therefore limbo, where a touch is seen and costs a move: the trace has what a run with a quarter
+//! of the budget would miss.
+//!
+//! Where events come faster than they are written, they are lost and counted. A file that cannot be
+//! written ends the recording, and nothing else.
+//!
+//! Must never: allocate once the file is open, wait for the file under the lock, or note what is in
+//! a page.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use plimsoll_arena::os::OsError;
+
+use super::entry::Word;
+use super::space::{Mask, runs};
+use super::sys::say;
+use super::tables::Ring;
+use super::trace::{EVENT_WORDS, FRAME_BYTES, FRAME_WORDS, Seen, TraceEvent, header, seal_frame};
+
+/// Words that wait to be written, at most: 256 KiB.
+const WORDS: usize = 1 << 15;
+
+/// The events that wait to be written, of a run that is recorded.
+#[derive(Default)]
+pub(crate) struct Record {
+    words: Option<Ring<Word>>,
+    lost: u32,
+}
+
+impl Record {
+    /// One that records.
+    pub(crate) fn on() -> Result<Self, OsError> {
+        Ok(Self { words: Some(Ring::new(WORDS)?), lost: 0 })
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.words.is_some()
+    }
+
+    pub(crate) fn note(&mut self, event: TraceEvent) {
+        let Some(ring) = &mut self.words else { return };
+        let (words, count) = event.encode();
+        if ring.len() + EVENT_WORDS > WORDS {
+            self.lost = self.lost.saturating_add(count as u32);
+            return;
+        }
+        for word in &words[..count] {
+            ring.push(Word(*word));
+        }
+    }
+
+    /// Notes that somebody came to granules of a chunk.
+    pub(crate) fn touch(&mut self, chunk: u32, mask: Mask, seen: Seen, write: bool) {
+        if !self.is_on() {
+            return;
+        }
+        for (first, count) in runs(mask) {
+            let granule = u64::from(chunk) * u64::from(Mask::BITS) + first as u64;
+            self.note(TraceEvent::Touch { granule, granules: count as u32, seen, write });
+        }
+    }
+
+    /// Takes the words of one frame, and what was lost before them. Returns how many words.
+    pub(crate) fn take(&mut self, into: &mut [u64; FRAME_WORDS]) -> (usize, u32) {
+        let Some(ring) = &mut self.words else { return (0, 0) };
+        let mut count = 0;
+        while count < FRAME_WORDS
+            && let Some(Word(word)) = ring.pop()
+        {
+            into[count] = word;
+            count += 1;
+        }
+        (count, std::mem::take(&mut self.lost))
+    }
+}
+
+/// The file of a recording.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    file: File,
+    /// A worker writes to it.
+    busy: AtomicBool,
+    broken: AtomicBool,
+}
+
+impl Recorder {
+    /// One with a new file, which its owner alone may read. The error is the system's number.
+    pub(crate) fn create(path: &Path, budget: u64) -> Result<Self, i32> {
+        let how = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+        let made = how.and_then(|mut file| {
+            file.write_all(&header(budget))?;
+            Ok(file)
+        });
+        let file = made.map_err(|why| why.raw_os_error().unwrap_or(0))?;
+        Ok(Self { file, busy: AtomicBool::new(false), broken: AtomicBool::new(false) })
+    }
+
+    /// Writes what waits; `take` gives the words of one frame. A worker's, without the lock.
+    pub(crate) fn save(&self, take: impl Fn(&mut [u64; FRAME_WORDS]) -> (usize, u32)) {
+        // Acquire, and release below: frames are written one after the other.
+        if self.busy.swap(true, Ordering::Acquire) {
+            return;
+        }
+        let (mut words, mut frame) = ([0; FRAME_WORDS], [0; FRAME_BYTES]);
+        loop {
+            let (count, lost) = take(&mut words);
+            if count == 0 || self.broken.load(Ordering::Relaxed) {
+                break;
+            }
+            if (&self.file).write_all(seal_frame(&words[..count], lost, &mut frame)).is_err() {
+                self.broken.store(true, Ordering::Relaxed);
+                say(format_args!("the trace of touches cannot be written, and ends here"));
+            }
+        }
+        self.busy.store(false, Ordering::Release);
+    }
+}
