@@ -90,13 +90,8 @@ fn run_rank(args: &ProveArgs, rank: &mut RankOf) -> Result<(), Failure> {
     let progress = if rank.is_first() { args.progress_kind() } else { Some(ProgressKind::None) };
     let live = Live::start(progress, &runtime);
     let attempt = Attempt { runtime: &runtime, live: &live, limits: OnceLock::new() };
-    let proved = on_threads(args.threads.map(|n| n as usize), || match args.files.circom() {
-        Some((zkey, wtns)) => {
-            let r1cs = args.files.r1cs.as_deref();
-            attempt.prove_circom(rank, [zkey, wtns], r1cs, random.rng())
-        }
-        None => attempt.prove_built_in(rank, args, random.rng()),
-    });
+    let threads = args.threads.map(|n| n as usize);
+    let proved = on_threads(threads, || attempt.prove(rank, args, random.rng()));
     random.wipe();
     let limits = attempt.limits.into_inner();
     live.finish();
@@ -176,6 +171,18 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
+    fn prove(
+        &self,
+        rank: &mut RankOf,
+        args: &ProveArgs,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<(Proved, Runtime), Failure> {
+        match args.files.circom() {
+            Some(files) => self.prove_circom(rank, files.into(), args.files.r1cs.as_deref(), rng),
+            None => self.prove_built_in(rank, args, rng),
+        }
+    }
+
     /// Runs `prove` with a prover of the runtime, or of a permit where a limit is shared with other
     /// processes. Returns the runtime that it was, too.
     fn with_prover(
