@@ -72,6 +72,7 @@ impl<F: FftField + Lanes> Pending<F> {
 
     /// Gives the blocks to `turn`, which returns those that are here next: of other rows, or of
     /// other columns, of the same vector.
+    #[cfg(feature = "groth16")]
     pub(crate) fn try_turn<E>(
         self,
         turn: impl FnOnce(Tiles<F>) -> Result<Tiles<F>, E>,
