@@ -11,7 +11,7 @@
 
 use super::error::{ExchangeError, Refusal, RefusalKind};
 use super::exchange::{Exchange, Local, Transposition};
-use super::threads::{Boxes, PassStep};
+use super::threads::{Boxes, PassStep, pass_by_boxes};
 use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -125,14 +125,7 @@ impl Exchange for Scripted {
         to: Option<(usize, &[u8])>,
         from: Option<(usize, &mut [u8])>,
     ) -> Result<usize, ExchangeError> {
-        let rank = self.rank;
-        if let Some((to, message)) = to {
-            self.step(|boxes| boxes.put(rank, to, message))?;
-        }
-        match from {
-            Some((from, buffer)) => self.step(|boxes| boxes.take(from, rank, buffer)),
-            None => Ok(0),
-        }
+        pass_by_boxes(self.rank, to, from, |step| self.step(step))
     }
 
     fn sent_bytes(&self) -> u64 {

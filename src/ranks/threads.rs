@@ -131,6 +131,25 @@ impl Boxes {
     }
 }
 
+/// A pass: a message is put, then one is taken. `wait` makes a step, when it can be made.
+pub(super) fn pass_by_boxes(
+    rank: usize,
+    to: Option<(usize, &[u8])>,
+    from: Option<(usize, &mut [u8])>,
+    mut wait: impl FnMut(&mut BoxStep<'_>) -> Result<usize, ExchangeError>,
+) -> Result<usize, ExchangeError> {
+    if let Some((to, message)) = to {
+        wait(&mut |boxes| boxes.put(rank, to, message))?;
+    }
+    match from {
+        Some((from, buffer)) => wait(&mut |boxes| boxes.take(from, rank, buffer)),
+        None => Ok(0),
+    }
+}
+
+/// What is done while the boxes are locked.
+type BoxStep<'a> = dyn FnMut(&mut Boxes) -> Result<PassStep, ExchangeError> + 'a;
+
 struct BoxRoom {
     boxes: Mutex<Boxes>,
     changed: Condvar,
@@ -198,15 +217,10 @@ impl Exchange for Threads {
         to: Option<(usize, &[u8])>,
         from: Option<(usize, &mut [u8])>,
     ) -> Result<usize, ExchangeError> {
-        let rank = self.rank;
-        if let Some((to, message)) = to {
-            self.wait(|boxes| boxes.put(rank, to, message))?;
-            self.sent_bytes += message.len() as u64;
-        }
-        match from {
-            Some((from, buffer)) => self.wait(|boxes| boxes.take(from, rank, buffer)),
-            None => Ok(0),
-        }
+        let sent = to.map_or(0, |(_, message)| message.len());
+        let received = pass_by_boxes(self.rank, to, from, |step| self.wait(step))?;
+        self.sent_bytes += sent as u64;
+        Ok(received)
     }
 
     fn sent_bytes(&self) -> u64 {
