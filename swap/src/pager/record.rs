@@ -14,9 +14,9 @@
 //! Must never: allocate once the file is open, wait for the file under the lock, or note what is in
 //! a page.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -99,6 +99,8 @@ impl Recorder {
     pub(crate) fn create(path: &Path, budget: u64) -> Result<Self, i32> {
         let how = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
         let made = how.and_then(|mut file| {
+            // One that was there keeps its mode.
+            file.set_permissions(Permissions::from_mode(0o600))?;
             file.write_all(&header(budget))?;
             Ok(file)
         });

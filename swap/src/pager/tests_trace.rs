@@ -15,6 +15,9 @@ fn a_recorded_run_says_what_it_touched_and_nothing_of_what_was_there() {
     let folder = std::env::temp_dir();
     let own = tempfile::tempdir().expect("a folder");
     let path = own.path().join("run.trace");
+    // One that others may read, until it is written over.
+    std::fs::write(&path, "old").expect("a file");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("its mode");
     let builder = Pager::builder().range_bytes(32 * MIB).budget_bytes(8 * MIB);
     let builder = builder.folder(&folder).ram_disk(RamDisk::Accept).learn(&path);
     let Some(pager) = built(builder) else { return };
