@@ -451,7 +451,7 @@ impl PlanReport<'_> {
         }
         if let Some(most) = row.sent_bytes_by_rank.iter().max() {
             text += &format!(
-                "{} ranks, of which this is each: it sends {} of tiles to the others at most\n",
+                "these figures are for each of {} ranks, which sends at most {} of tiles to the others\n",
                 row.sent_bytes_by_rank.len(),
                 size(*most)
             );
