@@ -451,7 +451,8 @@ impl PlanReport<'_> {
         }
         if let Some(most) = row.sent_bytes_by_rank.iter().max() {
             text += &format!(
-                "these figures are for each of {} ranks, which sends at most {} of tiles to the others\n",
+                "these figures are for each of {} ranks, which sends at most {} of tiles to the \
+                 others\n",
                 row.sent_bytes_by_rank.len(),
                 size(*most)
             );
