@@ -110,12 +110,32 @@ fn times_have_the_unit_that_suits_them() {
 fn a_schedule_is_drawn_with_its_figures() {
     let page = page(&nasty());
     let section = page.split("<h2>Schedule").nth(1).expect("the schedule has a section");
-    for figure in ["9.00 MiB", "7.00 MiB", "5.00 MiB", "waits for the disk", "leaves (3.00 MiB)"] {
+    for figure in ["9.00 MiB", "7.00 MiB", "5.00 MiB", ": waits for the disk", "leaves (3.00 MiB)"]
+    {
         assert!(section.contains(figure), "{figure}");
     }
     assert_eq!(section.matches("<rect").count(), 1, "a bar for each start");
     assert_eq!(embedded(&page)["schedules"][0]["steps"][0]["leave"][0]["bytes"], 3 << 20);
     assert!(!self::page(&Recording::default()).contains("Schedule of"));
+}
+
+#[test]
+fn what_a_schedule_leaves_out_is_told() {
+    let many = |count: usize| {
+        let steps = vec![Step::new("a task whose name is far too long", false, 1); count];
+        let run = Recording {
+            schedules: vec![Planned::new("g", [9, 7, 5], steps)],
+            ..Recording::default()
+        };
+        page(&run).split("<h2>Schedule").nth(1).expect("a section").to_owned()
+    };
+    let (all, some) = (many(60), many(63));
+    assert!(
+        all.contains(">a task whose name is far \u{2026}<") && !all.contains("left out"),
+        "{all}"
+    );
+    assert!(some.contains("The last 3 tasks are left out of the picture."), "{some}");
+    assert_eq!([&all, &some].map(|section| section.matches("<rect").count()), [60, 60]);
 }
 
 #[test]

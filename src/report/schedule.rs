@@ -21,6 +21,11 @@ const NAMES: usize = 190;
 const BARS: usize = 560;
 const WIDTH: usize = 1000;
 
+/// What the colors of the bars say.
+const LEGEND: &str = "<ul class=\"legend\">\
+    <li><i style=\"background:var(--cpu)\"></i>needs the cores</li>\
+    <li><i style=\"background:var(--disk)\"></i>waits for the disk</li></ul>";
+
 /// Characters of a name that fit beside its bar.
 const NAME_MAX: usize = 26;
 
@@ -28,20 +33,26 @@ pub(super) fn write(run: &Recording, out: &mut impl Write) -> io::Result<()> {
     for planned in &run.schedules {
         write!(
             out,
-            "<section>\n<h2>Schedule of \"{}\"</h2>\n<div class=\"chart\">",
+            "<section>\n<h2>Schedule of \"{}\"</h2>\n{LEGEND}\n<div class=\"scroll\">\
+             <div class=\"chart schedule\">",
             text(&planned.graph)
         )?;
         picture(planned, out)?;
         write!(
             out,
-            "</div>\n<p class=\"note\">{} tasks in {}: at most {} are booked at once, and {} is \
-             the smallest budget that would do. Steps have no length in time: a task of the disk \
-             is taken to be longer than those of the cores.</p>\n",
+            "</div></div>\n<p class=\"note\">{} tasks in {}: at most {} are booked at once, and \
+             {} is the smallest budget that would do. Steps have no length in time: a task of the \
+             disk is taken to be longer than those of the cores.",
             planned.steps.len(),
             size(planned.budget_bytes),
             size(planned.peak_bytes),
             size(planned.smallest_bytes),
         )?;
+        let hidden = planned.steps.len().saturating_sub(ROWS_MAX);
+        if hidden > 0 {
+            write!(out, " The last {hidden} tasks are left out of the picture.")?;
+        }
+        out.write_all(b"</p>\n")?;
         out.write_all(b"</section>\n")?;
     }
     Ok(())
@@ -68,7 +79,11 @@ fn row(place: usize, step: &Step, rows: usize, out: &mut impl Write) -> io::Resu
     let at = |place: usize| NAMES + place.min(rows) * BARS / rows.max(1);
     let (left, right) = (at(place), at(place.saturating_add(step.steps.max(1))));
     let color = if step.is_of_disk { "var(--disk)" } else { "var(--cpu)" };
-    let name: String = step.task.chars().take(NAME_MAX).collect();
+    let mut name: String = step.task.chars().take(NAME_MAX).collect();
+    if name.len() < step.task.len() {
+        name.pop();
+        name.push('\u{2026}');
+    }
     let line = top + 15;
     writeln!(
         out,
