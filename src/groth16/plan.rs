@@ -295,14 +295,15 @@ impl ProofPlan {
     }
 
     /// Returns the bytes that cached blocks may keep during a stage, for the process to stay below
-    /// the peak of its largest stage in core. Out of core the limit says when they go; the last
-    /// stage makes no vectors, and nothing comes after it.
+    /// the peak of its largest stage, in core or as one of several ranks, whose vectors may all
+    /// fit. Out of core alone the limit says when they go; the last stage makes no vectors, and
+    /// nothing comes after it.
     pub(crate) fn cached_bytes(&self, name: StageName) -> usize {
-        let bytes = |stage: &PlannedStage| stage.before_bytes + stage.need_bytes;
+        let bytes = |stage: &PlannedStage| stage.before_bytes + stage.made_bytes + stage.need_bytes;
         match self.split() {
             _ if name == StageName::Verify => 0,
-            Some(_) => usize::MAX,
-            None => {
+            Some(split) if split.ranks() == 1 => usize::MAX,
+            _ => {
                 let largest = self.stages.iter().map(bytes).max().unwrap_or(0);
                 largest.saturating_sub(bytes(&self.stages[name as usize]))
             }

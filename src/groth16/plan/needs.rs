@@ -63,10 +63,12 @@ impl Sizes {
     pub(super) fn share_len(&self, shape: &Shape, query: Query) -> usize {
         let len = shape.query_len(query);
         match &self.split {
-            Some(split) if query == Query::H && self.ranks() > 1 => {
-                len.min(split.share_bytes() / size_of::<Fr>())
+            _ if self.ranks() == 1 => len,
+            Some(split) if query == Query::H => len.min(split.share_bytes() / size_of::<Fr>()),
+            _ => {
+                let shares = Share::first_of(self.ranks()).all();
+                shares.map(|share| shape.own_points(query, share).len()).max().unwrap_or(len)
             }
-            _ => len.div_ceil(self.ranks()),
         }
     }
 
@@ -252,7 +254,8 @@ pub(super) fn moved(shape: &Shape, name: StageName, sizes: &Sizes) -> Moved {
         }
         StageName::MsmH => read(vector),
         StageName::MsmL | StageName::MsmA | StageName::MsmB1 | StageName::MsmB2 => {
-            read(assignment.div_ceil(split.ranks() as u64))
+            let own = name.query().map_or(0, |query| sizes.share_len(shape, query));
+            read(assignment.min((own * size_of::<Fr>()) as u64))
         }
         StageName::Verify => Moved::default(),
     }

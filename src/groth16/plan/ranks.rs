@@ -3,7 +3,7 @@
 //! ```text
 //!                 whole on every rank     a share of 1 / ranks
 //!   vectors       assignment              a, b, c, h
-//!   points        -                       of each of the five queries
+//!   points        -                       of H; of a line of the other four queries
 //!   work          witness                 rows of the matrices, passes, sums
 //!   beside        roots, stripes, buckets, a chunk, two messages
 //! ```
@@ -11,14 +11,52 @@
 //! All ranks cut the matrix of the transforms in the same way, whatever their limits: the one with
 //! the least memory says how. Everything else a rank chooses for itself.
 //!
+//! The sums over variables are one line of work, and each rank has a piece of it:
+//!
+//! ```text
+//!   L         | A         | B1        | B2                        a point of B2 costs two of G1
+//!   rank 0         | rank 1           | rank 2        | rank 3
+//! ```
+//!
+//! Buckets are summed up once for each part of a query, and few wide windows want long parts. Were
+//! every query cut among all ranks, four would compute a seventh more than one does.
+//!
 //! It must never talk to another rank: numbers of others are given.
 
 use super::needs;
 use super::{PlanRoom, ProofPlan, Shape};
 use crate::Runtime;
 use crate::groth16::error::ProveError;
+use crate::groth16::key::Query;
 use crate::ntt::{PlanError, Ranks};
 use crate::tiles::Share;
+use std::ops::Range;
+
+/// The line of work that is cut among ranks, and what a point of each query costs.
+const LINE: [(Query, usize); 4] =
+    [(Query::L, 1), (Query::A, 1), (Query::B1, 1), (Query::B2, G2_COST)];
+
+/// What a point of G2 costs, of one of G1: 2.0 (`cargo bench --bench ranks`).
+const G2_COST: usize = 2;
+
+impl Shape {
+    /// The points of `query` that the rank of `share` multiplies: none of H, which goes by the
+    /// scalars that a rank has.
+    pub(in crate::groth16) fn own_points(&self, query: Query, share: Share) -> Range<usize> {
+        let work = |(query, cost): (Query, usize)| self.query_len(query).saturating_mul(cost);
+        let own = share.range(LINE.into_iter().map(work).sum());
+        let mut first = 0;
+        for (part, cost) in LINE {
+            let len = self.query_len(part);
+            if part == query {
+                let point = |at: usize| (at.saturating_sub(first) / cost).min(len);
+                return point(own.start)..point(own.end);
+            }
+            first += work((part, cost));
+        }
+        0..0
+    }
+}
 
 impl ProofPlan {
     /// Plans the part of one of several ranks under the limit of `runtime`. One rank is planned as
@@ -88,5 +126,33 @@ impl ProofPlan {
     #[must_use]
     pub fn sent_bytes(&self, shape: &Shape, share: Share) -> u64 {
         self.split().map_or(0, |split| needs::sent_by(shape, split, share))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_the_line_cover_every_query_once_and_cost_the_same() {
+        for constraints in [1, 2, 61, 4097] {
+            let shape = Shape::of_constraints(constraints);
+            for ranks in 1..=9 {
+                let all = || Share::first_of(ranks).all();
+                for (query, _) in LINE {
+                    let own: Vec<_> = all().map(|share| shape.own_points(query, share)).collect();
+                    assert_eq!((own[0].start, own[ranks - 1].end), (0, shape.query_len(query)));
+                    assert!(own.windows(2).all(|two| two[0].end == two[1].start), "{own:?}");
+                }
+                let cost = |share| {
+                    let cost = |(query, cost)| shape.own_points(query, share).len() * cost;
+                    LINE.into_iter().map(cost).sum::<usize>()
+                };
+                let costs = || all().map(cost);
+                let spread = costs().max().unwrap() - costs().min().unwrap();
+                assert!(spread < 2 * G2_COST, "{constraints} on {ranks}: {spread}");
+                assert!(all().all(|share| shape.own_points(Query::H, share).is_empty()));
+            }
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! The sums of a proof: the quotient, and five queries of the key that stream by.
 //!
-//! Alone a prover has all points; of several ranks each has a range of those that go with
-//! variables, and of H those whose scalars its quotient left here. Queries are read at the place
-//! where they are needed: nobody reads another rank's points.
+//! Alone a prover has all points; of several ranks each has a piece of the line of those that go
+//! with variables (`plan/ranks.rs`), and of H those whose scalars its quotient left here. Queries
+//! are read at the place where they are needed: nobody reads another rank's points.
 //!
 //! Must never: hold more of a query than a chunk.
 
@@ -12,7 +12,7 @@ use crate::groth16::error::ProveError;
 use crate::groth16::file_error::FileError;
 use crate::groth16::key::{KeyKind, Query};
 use crate::groth16::partial::Sums;
-use crate::groth16::plan::StageName;
+use crate::groth16::plan::{Shape, StageName};
 use crate::groth16::quotient::{self, Source};
 use crate::groth16::scalars::{PointSpan, Scalars};
 use crate::groth16::shard::{self, Shard};
@@ -21,7 +21,9 @@ use crate::ntt::Plan;
 use crate::tiles::Share;
 use ark_bn254::{Bn254, Fr, G1Affine, G1Projective, G2Affine, G2Projective};
 use ark_ec::short_weierstrass::{Affine, Projective, SWCurveConfig};
+use ark_ff::Zero;
 use ark_groth16::Proof;
+use std::ops::Range;
 use zeroize::Zeroize;
 
 /// Scalars, how many of them are another's before, and the points that go with the rest.
@@ -30,16 +32,24 @@ type Part<'s, 'a> = (&'s mut Scalars<'a>, usize, PointSpan);
 impl Prover<'_> {
     /// This rank's part of the five sums.
     pub(super) fn sums(&self, assignment: &Assignment) -> Result<Sums, ProveError> {
-        let all = |sum| self.together.all(sum);
-        let (mut h, span) = self.quotient(assignment)?;
-        let h_sum = all(self.multiply_g1(Query::H, (&mut h, 0, span)))?;
+        let h = self.quotient(assignment)?;
+        self.together.all(self.own_sums(h, assignment))
+    }
+
+    /// Ranks have parts of different queries, so none waits for another before it has all of its
+    /// own.
+    fn own_sums(
+        &self,
+        (mut h, span): (Scalars<'static>, PointSpan),
+        assignment: &Assignment,
+    ) -> Result<Sums, ProveError> {
+        let h_sum = self.multiply_g1(Query::H, (&mut h, 0, span))?;
         drop(h);
-        let share = self.together.share();
-        let l = all(self.sum_g1(assignment, Query::L, share))?;
-        let a = all(self.sum_g1(assignment, Query::A, share))?;
-        let b1 = all(self.sum_g1(assignment, Query::B1, share))?;
-        let b2 = self.sum_g2(assignment, share);
-        Ok(Sums { h: h_sum, l, a, b1, b2: self.together.all(b2)? })
+        let shape = Shape::of(self.key, self.matrices);
+        let own = |query| shape.own_points(query, self.together.share());
+        let g1 = |query| self.sum_g1(assignment, query, own(query));
+        let (l, a, b1) = (g1(Query::L)?, g1(Query::A)?, g1(Query::B1)?);
+        Ok(Sums { h: h_sum, l, a, b1, b2: self.sum_g2(assignment, own(Query::B2))? })
     }
 
     /// Makes one part of one of the five sums: part `share.rank()` of `share.ranks()`.
@@ -61,16 +71,16 @@ impl Prover<'_> {
         }
         self.check_assignment(assignment)?;
         let of = [fingerprint(self.key), assignment.hash()?];
+        let own = share.range(self.key.len(query));
         if query == Query::B2 {
-            return Ok(Shard::g2(query, share, of, self.sum_g2(assignment, share)?));
+            return Ok(Shard::g2(query, share, of, self.sum_g2(assignment, own)?));
         }
         let sum = match query {
             Query::H => {
                 let (mut h, _) = self.quotient(assignment)?;
-                let own = share.range(self.key.len(query));
                 self.multiply_g1(query, (&mut h, own.start, PointSpan::range(own)))?
             }
-            _ => self.sum_g1(assignment, query, share)?,
+            _ => self.sum_g1(assignment, query, own)?,
         };
         Ok(Shard::g1(query, share, of, sum))
     }
@@ -99,16 +109,18 @@ impl Prover<'_> {
         &self,
         assignment: &Assignment,
         query: Query,
-        share: Share,
+        own: Range<usize>,
     ) -> Result<G1Projective, ProveError> {
         let skipped = if query == Query::L { self.key.public_inputs() + 1 } else { 0 };
-        let own = share.range(self.key.len(query));
         let mut scalars = Scalars::Assignment(assignment, skipped);
         self.multiply_g1(query, (&mut scalars, own.start, PointSpan::range(own)))
     }
 
-    fn sum_g2(&self, assignment: &Assignment, share: Share) -> Result<G2Projective, ProveError> {
-        let own = share.range(self.key.len(Query::B2));
+    fn sum_g2(
+        &self,
+        assignment: &Assignment,
+        own: Range<usize>,
+    ) -> Result<G2Projective, ProveError> {
         let mut scalars = Scalars::Assignment(assignment, 0);
         let read = |start, out: &mut [G2Affine]| self.key.read_g2(Query::B2, start, out);
         self.multiply(Query::B2, (&mut scalars, own.start, PointSpan::range(own)), read)
@@ -164,6 +176,9 @@ impl Prover<'_> {
         let _stage = self.stage(stage)?;
         // The quotient's last coefficient is zero, and arkworks' H query leaves it out.
         let len = span.len();
+        if len == 0 {
+            return Ok(Projective::zero());
+        }
         if skipped + len > scalars.len() {
             let what = "a query of the key and its scalars differ in length";
             return Err(ProveError::Mismatch { what, one: len, other: scalars.len() });
