@@ -11,7 +11,7 @@ use plimsoll::groth16::circuit::SquaringChain;
 use plimsoll::groth16::error::ProveError;
 use plimsoll::groth16::key::{KeyFile, Query};
 use plimsoll::groth16::plan::{ProofPlan, Shape};
-use plimsoll::groth16::prover::{Prover, fingerprint};
+use plimsoll::groth16::prover::{Progress, Prover, fingerprint};
 use plimsoll::groth16::shard::Shard;
 use plimsoll::ntt::Ranks;
 use plimsoll::ranks::{Alone, Exchange, ExchangeError, Local, Refusal, RefusalKind, Threads};
@@ -19,6 +19,8 @@ use plimsoll::spill::{SpillOptions, SpillStats};
 use plimsoll::tiles::Share;
 use plimsoll_test_support::{Keys, ark_proof, bytes, randomness, threads};
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 fn circuit(log_n: u32) -> SquaringChain {
     SquaringChain::filling(Fr::from(3u64), log_n)
@@ -204,6 +206,117 @@ fn a_rank_that_fails_at_any_exchange_ends_all_with_its_error() {
         }
     }
     assert!(exchanges > 50, "{exchanges}");
+}
+
+/// What the error of a key with a damaged point of B2 says.
+const DAMAGED: &str = "b_g2_query: point";
+
+/// A rank that tells `told` when its refusal is where the next one can see it.
+struct Telling {
+    inner: Threads,
+    told: Sender<()>,
+}
+
+impl Exchange for Telling {
+    fn rank(&self) -> usize {
+        self.inner.rank()
+    }
+
+    fn ranks(&self) -> usize {
+        self.inner.ranks()
+    }
+
+    fn local(&self) -> Local {
+        self.inner.local()
+    }
+
+    fn pass(
+        &mut self,
+        to: Option<(usize, &[u8])>,
+        from: Option<(usize, &mut [u8])>,
+    ) -> Result<usize, ExchangeError> {
+        let says =
+            to.is_some_and(|(_, message)| String::from_utf8_lossy(message).contains(DAMAGED));
+        self.inner.pass(to, None)?;
+        if says {
+            let _ = self.told.send(());
+        }
+        self.inner.pass(None, from)
+    }
+
+    fn sent_bytes(&self) -> u64 {
+        self.inner.sent_bytes()
+    }
+}
+
+/// Goes on from the sum of L when another rank has told that it failed.
+struct Listening {
+    told: Mutex<Receiver<()>>,
+    stage: Mutex<String>,
+    after: Mutex<Vec<String>>,
+}
+
+impl Progress for Listening {
+    fn stage(&self, name: &str, _index: usize, _count: usize) {
+        name.clone_into(&mut self.stage.lock().expect("no panic"));
+    }
+
+    fn advance(&self, _done: usize, _total: usize) {
+        let stage = self.stage.lock().expect("no panic").clone();
+        let mut after = self.after.lock().expect("no panic");
+        if stage == "msm L" {
+            let _ = self.told.lock().expect("no panic").recv();
+            after.push(stage);
+        } else if !after.is_empty() {
+            after.push(stage);
+        }
+    }
+}
+
+/// Damages the last point of B2, which the last rank reads: H and L come after it.
+fn damage_b2(keys: &Keys) {
+    let (key, _) = keys.open();
+    let mut bytes = std::fs::read(&keys.key_path).expect("the key");
+    let after =
+        [Query::H, Query::L].map(|query| 8 + 64 * key.len(query)).into_iter().sum::<usize>();
+    let end = bytes.len() - after;
+    bytes[end - 32..end].fill(0x3f);
+    std::fs::write(&keys.key_path, bytes).expect("the key");
+}
+
+#[test]
+fn a_sum_is_broken_off_when_another_rank_has_failed_in_one() {
+    let log_n = 6;
+    let keys = Keys::make(circuit(log_n));
+    damage_b2(&keys);
+    let (told, heard) = channel();
+    let (told, heard) = (Mutex::new(Some(told)), Mutex::new(Some(heard)));
+    let errors = on_ranks(2, |inner| {
+        let (key, matrices) = keys.open();
+        let runtime = runtime(SpillOptions::packed_only());
+        let (r, s) = randomness(1);
+        let work = |exchange: &mut dyn Exchange, progress: &dyn Progress| {
+            let prover = Prover::over(&runtime, &key, Some(&matrices), exchange);
+            let prover = prover.expect("a prover").progress(progress);
+            let assignment = prover.assign_circuit(circuit(log_n)).expect("an assignment");
+            prover.prove(assignment, r, s).expect_err("a damaged key").to_string()
+        };
+        if inner.rank() == 1 {
+            let told = told.lock().expect("no panic").take().expect("once");
+            let mut exchange = Telling { inner, told };
+            return work(&mut exchange, &());
+        }
+        let told = Mutex::new(heard.lock().expect("no panic").take().expect("once"));
+        let listening = Listening { told, stage: Mutex::default(), after: Mutex::default() };
+        let mut exchange = inner;
+        let error = work(&mut exchange, &listening);
+        // None if the other was first, and not one more after it was told.
+        let after = listening.after.lock().expect("no panic");
+        assert!(after.len() <= 1, "{after:?}");
+        error
+    });
+    assert!(errors[0].starts_with("rank 1: ") && errors[0].contains(DAMAGED), "{errors:?}");
+    assert_eq!(errors[0], errors[1]);
 }
 
 #[test]

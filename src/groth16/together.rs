@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   all       every step whose result decides whether the others go on: all go on, or none
+//!   go_on     in a long step: whether to break it off, since another rank has failed
 //!   same      keys, versions, assignments: a number that must be the same everywhere
 //!   least     the smallest number of all ranks
 //!   turn      rows to columns, columns to rows
@@ -68,6 +69,11 @@ impl<'a> Together<'a> {
     pub(crate) fn all<T>(&self, mine: Result<T, ProveError>) -> Result<T, ProveError> {
         let told = match &mine {
             Ok(_) => Ok(()),
+            Err(ProveError::Ranks(ExchangeError::Refused(refusal)))
+                if refusal.kind == RefusalKind::CalledOff =>
+            {
+                Err(refusal.clone())
+            }
             // All have it: it came out of an exchange.
             Err(ProveError::Ranks(_)) => return mine,
             Err(error) => Err(refusal(self.share.rank(), error)),
@@ -76,6 +82,17 @@ impl<'a> Together<'a> {
             Some(Err(error)) => Err(error),
             _ => mine,
         }
+    }
+
+    /// Fails where another rank cannot go on: then [`Together::all`], which must come next, says
+    /// why. To be asked between the pieces of a long step.
+    pub(crate) fn go_on(&self) -> Result<(), ProveError> {
+        let Some(Ok(true)) = self.with(|exchange| Ok(exchange.is_called_off())) else {
+            return Ok(());
+        };
+        let why = "another rank cannot go on".to_owned();
+        let refusal = Refusal { rank: self.share.rank(), kind: RefusalKind::CalledOff, why };
+        Err(ExchangeError::from(refusal).into())
     }
 
     /// Checks that `number`, which tells one `what` from another, is the same on all ranks.

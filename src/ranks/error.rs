@@ -19,6 +19,8 @@ pub enum RefusalKind {
     Memory = 2,
     /// The witness is not a solution.
     Witness = 3,
+    /// Another rank could not go on, and this one broke off its work to say so.
+    CalledOff = 4,
 }
 
 impl RefusalKind {
@@ -26,6 +28,7 @@ impl RefusalKind {
         match byte {
             2 => Self::Memory,
             3 => Self::Witness,
+            4 => Self::CalledOff,
             _ => Self::Input,
         }
     }
@@ -41,6 +44,13 @@ pub struct Refusal {
     pub kind: RefusalKind,
     /// Its error, in its own words.
     pub why: String,
+}
+
+impl Refusal {
+    /// Of several refusals the first counts: one with a cause of its own, by the lowest rank.
+    pub(super) fn place(&self) -> (bool, usize) {
+        (self.kind == RefusalKind::CalledOff, self.rank)
+    }
 }
 
 /// Why an exchange between ranks failed.

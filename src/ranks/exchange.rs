@@ -8,6 +8,10 @@
 //!   transpose    every rank has tiles for every other rank
 //! ```
 //!
+//! Between two steps a rank may look whether a refusal waits for it, and break off what it is at.
+//! It goes on to the `agree` that comes next anyway, where its first message tells the next rank.
+//! So all have ended after a look by each, and no message is sent that is not expected.
+//!
 //! Step `s` of a transposition, of `ranks - 1`: each rank sends to the one `s` after it, and
 //! receives from the one `s` before it. So a rank holds one tile on its way out and one on its way
 //! in, whatever the number of ranks.
@@ -32,6 +36,14 @@ pub const MESSAGE_BYTES_MAX: usize = 2 << 20;
 /// Tiles that a rank sends between two looks at how the others are: 32 MiB at most, which no
 /// network takes more than seconds for.
 pub const AGREE_EVERY: usize = 16;
+
+/// What a rank says that can go on.
+const WELL: [u8; 1] = [0];
+
+/// Where the words of a refusal begin in a message: after its kind and a space.
+const REFUSED_AT: usize = 2;
+
+const _: () = assert!(REFUSED_AT > WELL.len());
 
 /// Which rank this is of those on one machine, which share its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,31 +127,47 @@ pub trait Exchange: Send {
     /// Bytes that this rank has sent.
     fn sent_bytes(&self) -> u64;
 
+    /// Says whether a message of more than `len` bytes waits here to be received, from any rank.
+    /// It stays where it is. An exchange that cannot look says no: its ranks hear each other only
+    /// when they pass messages.
+    fn has_longer_than(&mut self, len: usize) -> bool {
+        let _ = len;
+        false
+    }
+
+    /// Says whether a rank has a refusal for this one. To be asked only where the next step of all
+    /// ranks is [`Exchange::agree`]: answer it with [`RefusalKind::CalledOff`].
+    fn is_called_off(&mut self) -> bool {
+        self.has_longer_than(WELL.len())
+    }
+
     /// Tells all ranks how this one is, and hears how they are. All get the same answer.
     ///
     /// # Errors
     ///
-    /// [`ExchangeError::Refused`] with the refusal of the lowest rank that has one.
+    /// [`ExchangeError::Refused`] with the refusal of the lowest rank that has one of its own.
     fn agree(&mut self, mine: Result<(), Refusal>) -> Result<(), ExchangeError> {
         let (rank, ranks) = (self.rank(), self.ranks());
-        let mut told = vec![0];
+        let mut told = WELL.to_vec();
         if let Err(refusal) = &mine {
-            told[0] = refusal.kind as u8;
+            // Longer than what a rank says that is well: it may be looked for.
+            told = vec![refusal.kind as u8, b' '];
             let end = (0..=WHY_BYTES_MAX).rev().find(|end| refusal.why.is_char_boundary(*end));
             told.extend_from_slice(
                 refusal.why.get(..end.unwrap_or(0)).unwrap_or_default().as_bytes(),
             );
         }
         let mut lowest = mine.err().map(|refusal| Refusal { rank, ..refusal });
-        let mut heard = vec![0; 1 + WHY_BYTES_MAX];
+        let mut heard = vec![0; REFUSED_AT + WHY_BYTES_MAX];
         for step in 1..ranks {
             let (to, from) = ((rank + step) % ranks, (rank + ranks - step) % ranks);
             let len = self.pass(Some((to, &told)), Some((from, &mut heard)))?;
-            if heard.first().is_some_and(|kind| *kind != 0) && len > 0 {
-                let kind = RefusalKind::of(heard[0]);
-                let why = String::from_utf8_lossy(&heard[1..len]).into_owned();
-                if lowest.as_ref().is_none_or(|lowest| from < lowest.rank) {
-                    lowest = Some(Refusal { rank: from, kind, why });
+            if let [kind, _, why @ ..] = &heard[..len] {
+                let kind = RefusalKind::of(*kind);
+                let why = String::from_utf8_lossy(why).into_owned();
+                let found = Refusal { rank: from, kind, why };
+                if lowest.as_ref().is_none_or(|lowest| found.place() < lowest.place()) {
+                    lowest = Some(found);
                 }
             }
         }

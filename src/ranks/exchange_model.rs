@@ -37,6 +37,10 @@ struct Turns {
 /// How far each rank is, and whether it waits in vain.
 type Place = (Vec<usize>, Vec<Option<bool>>);
 
+/// What a look returns that saw something: no message is that long. A rank that saw something is
+/// not where one is that saw nothing, and goes on in another way.
+const SEEN: usize = 1 << 32;
+
 struct ModelStage {
     turns: Mutex<Turns>,
     changed: Condvar,
@@ -93,7 +97,11 @@ impl Scripted {
             had_to_wait = matches!(done, Ok(PassStep::Waits));
             if !had_to_wait {
                 turns.waiting[self.rank] = None;
-                turns.made[self.rank] += 1;
+                let seen = done.as_ref().map_or(0, |done| match done {
+                    PassStep::Done(len) => len & SEEN,
+                    PassStep::Waits => 0,
+                });
+                turns.made[self.rank] += 1 + seen;
                 // A step may be what another waited for.
                 for waits in turns.waiting.iter_mut().flatten() {
                     *waits = false;
@@ -131,6 +139,15 @@ impl Exchange for Scripted {
     fn sent_bytes(&self) -> u64 {
         0
     }
+
+    fn has_longer_than(&mut self, len: usize) -> bool {
+        let rank = self.rank;
+        let look = |boxes: &mut Boxes| {
+            let found = boxes.has_longer_than(rank, len);
+            Ok(PassStep::Done(if found { SEEN } else { 0 }))
+        };
+        self.step(look) == Ok(SEEN)
+    }
 }
 
 impl Drop for Scripted {
@@ -151,7 +168,7 @@ impl Drop for Scripted {
 fn every<T: Send + 'static>(
     ranks: usize,
     work: fn(Scripted) -> T,
-    check: impl Fn(Vec<T>),
+    mut check: impl FnMut(Vec<T>),
 ) -> usize {
     let (mut choices, mut seen) = (Vec::new(), HashSet::new());
     for runs in 1.. {
@@ -215,6 +232,29 @@ fn three_ranks_of_which_two_fail_hear_the_lower_in_every_interleaving() {
         assert!(all.iter().all(|found| *found == expected), "{all:?}");
     });
     assert!(runs > 50, "{runs}");
+}
+
+#[test]
+fn ranks_that_break_off_hear_who_failed_whenever_they_look() {
+    let work = |mut rank: Scripted| {
+        let mine = match rank.rank() {
+            2 => Err(refused(2)),
+            _ if rank.is_called_off() => {
+                Err(Refusal { kind: RefusalKind::CalledOff, ..refused(rank.rank()) })
+            }
+            _ => Ok(()),
+        };
+        let broke_off = mine.is_err();
+        (broke_off, rank.agree(mine))
+    };
+    let mut seen = HashSet::new();
+    every(3, work, |all| {
+        let expected = Err(ExchangeError::Refused(refused(2)));
+        assert!(all.iter().all(|(_, found)| *found == expected), "{all:?}");
+        seen.insert([all[0].0, all[1].0]);
+    });
+    // A rank's first message goes to the next one: rank 1 is told by rank 0, if that broke off.
+    assert_eq!(seen, HashSet::from([[false, false], [true, false], [true, true]]));
 }
 
 #[test]

@@ -18,19 +18,23 @@
 use super::error::ExchangeError;
 use super::exchange::{Exchange, Local, MESSAGE_BYTES_MAX};
 use ::mpi::environment::Threading;
+use ::mpi::point_to_point::Status;
 use ::mpi::topology::SimpleCommunicator;
 use ::mpi::traits::{Communicator, Destination, Equivalence, Source};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use zeroize::Zeroizing;
 
-/// A pass, with the buffers of both directions.
+/// A pass, with the buffers of both directions, or a look at what waits.
 #[derive(Default)]
 struct Errand {
+    /// The bytes that a message must have more than, for a look.
+    look: Option<usize>,
     to: Option<usize>,
     from: Option<usize>,
     out: Zeroizing<Vec<u8>>,
     back: Zeroizing<Vec<u8>>,
+    /// Bytes received; of a look, whether there was a message.
     received: usize,
 }
 
@@ -82,6 +86,14 @@ impl Mpi {
         Ok(Self { world, local, errands, done, talker, idle, sent_bytes: 0 })
     }
 
+    /// Has the thread that talks run an errand.
+    fn send(&self, errand: Errand) -> Result<Errand, ExchangeError> {
+        let ended = || ExchangeError::Start { why: "the thread that talks has ended".to_owned() };
+        let errands = self.errands.as_ref().ok_or_else(ended)?;
+        errands.send(errand).map_err(|_| ended())?;
+        self.done.recv().map_err(|_| ended())
+    }
+
     fn check(&self, rank: Option<usize>) -> Result<(), ExchangeError> {
         let ranks = self.world.ranks;
         match rank.filter(|rank| *rank >= ranks) {
@@ -118,14 +130,12 @@ impl Exchange for Mpi {
             return Err(ExchangeError::Length { rank, expected, found });
         }
         let mut errand = std::mem::take(&mut self.idle);
+        errand.look = None;
         (errand.to, errand.from) = (to.map(|to| to.0), from.as_ref().map(|from| from.0));
         errand.out.clear();
         errand.out.extend_from_slice(message);
         errand.back.resize(room, 0);
-        let ended = || ExchangeError::Start { why: "the thread that talks has ended".to_owned() };
-        let errands = self.errands.as_ref().ok_or_else(ended)?;
-        errands.send(errand).map_err(|_| ended())?;
-        let errand = self.done.recv().map_err(|_| ended())?;
+        let errand = self.send(errand)?;
         self.sent_bytes += message.len() as u64;
         let received = errand.received;
         if let Some((_, buffer)) = from {
@@ -137,6 +147,16 @@ impl Exchange for Mpi {
 
     fn sent_bytes(&self) -> u64 {
         self.sent_bytes
+    }
+
+    fn has_longer_than(&mut self, len: usize) -> bool {
+        let mut errand = std::mem::take(&mut self.idle);
+        errand.look = Some(len);
+        // A thread that has ended shows at the next pass.
+        let Ok(errand) = self.send(errand) else { return false };
+        let found = errand.received > 0;
+        self.idle = errand;
+        found
     }
 }
 
@@ -173,11 +193,17 @@ fn talk(places: &SyncSender<Places>, asked: &Receiver<Errand>, answers: &SyncSen
     }
 }
 
-/// Sends and receives; returns the bytes received.
+/// Sends and receives; returns the bytes received, or whether a look found something.
 fn run(world: &SimpleCommunicator, errand: &mut Errand) -> usize {
-    let Errand { to, from, out, back, .. } = errand;
+    let Errand { look, to, from, out, back, .. } = errand;
     // Ranks of MPI are `i32`: those of a job fit.
     let process = |rank: usize| world.process_at_rank(i32::try_from(rank).unwrap_or(i32::MAX));
+    let bytes =
+        |status: Status| usize::try_from(status.count(u8::equivalent_datatype())).unwrap_or(0);
+    if let Some(len) = *look {
+        let waits = |rank| process(rank).immediate_probe().is_some_and(|found| bytes(found) > len);
+        return usize::from((0..usize::try_from(world.size()).unwrap_or(0)).any(waits));
+    }
     let status = match (*to, *from) {
         (Some(to), Some(from)) => ::mpi::point_to_point::send_receive_into(
             &out[..],
@@ -192,5 +218,5 @@ fn run(world: &SimpleCommunicator, errand: &mut Errand) -> usize {
         }
         (None, None) => return 0,
     };
-    usize::try_from(status.count(u8::equivalent_datatype())).unwrap_or(0).min(back.len())
+    bytes(status).min(back.len())
 }

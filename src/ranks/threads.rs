@@ -118,6 +118,14 @@ impl Boxes {
         Ok(PassStep::Done(found))
     }
 
+    /// Says whether a message of more than `len` bytes waits for `to`, or can come no more.
+    pub(super) fn has_longer_than(&self, to: usize, len: usize) -> bool {
+        (0..self.ranks).filter(|from| *from != to).any(|from| {
+            let message = self.messages.get(to * self.ranks + from).and_then(Option::as_ref);
+            message.map_or(self.gone[from], |message| message.len() > len)
+        })
+    }
+
     pub(super) fn leave(&mut self, rank: usize) {
         self.gone[rank] = true;
     }
@@ -225,6 +233,10 @@ impl Exchange for Threads {
 
     fn sent_bytes(&self) -> u64 {
         self.sent_bytes
+    }
+
+    fn has_longer_than(&mut self, len: usize) -> bool {
+        unpoisoned(self.room.boxes.lock()).has_longer_than(self.rank, len)
     }
 }
 

@@ -37,7 +37,7 @@ impl Prover<'_> {
     }
 
     /// Ranks have parts of different queries, so none waits for another before it has all of its
-    /// own.
+    /// own; each looks between chunks whether another has failed.
     fn own_sums(
         &self,
         (mut h, span): (Scalars<'static>, PointSpan),
@@ -193,6 +193,7 @@ impl Prover<'_> {
         let points = self.runtime.pool().try_filled(chunk_len, Affine::<P>::identity());
         let mut points = points.map_err(explain)?;
         scalars.for_each_chunk(self.runtime, (skipped, len), chunk_len, |start, scalars| {
+            self.together.go_on()?;
             let points = &mut points[..scalars.len()];
             span.for_each_run(start, points.len(), |first, places| {
                 read(first, &mut points[places])
