@@ -441,10 +441,20 @@ mpi_namespaces() {
     trap - EXIT
 }
 
-# mpi_kills STAGE FOLDER: the second of four ranks is killed when STAGE begins: within ten seconds
-# the job is over, without a proof.
+# mpi_circom FOLDER: a proof with a circom key by two ranks: the bytes of one alone.
+mpi_circom() {
+    local folder="$1" fixtures=tests/fixtures/circom
+    local -a files=(--zkey "$fixtures/publics.zkey" --wtns "$fixtures/publics.wtns" --seed 1)
+    "$(mpi_command)" prove "${files[@]}" --quiet --out "$folder/circom" >/dev/null
+    mpi_run 2 prove "${files[@]}" --quiet --out "$folder/circom-ranks" >/dev/null
+    cmp "$folder/circom/proof.json" "$folder/circom-ranks/proof.json"
+}
+
+# mpi_kills STAGE WHICH FOLDER: the process WHICH of four, from 1, is killed when STAGE begins on
+# the first: within ten seconds the job is over, without a proof. The sums of L, A and B1 are those
+# of the fourth, third and second; the first passes them by and begins with B2.
 mpi_kills() {
-    local stage="$1" folder="$2" job victim started
+    local stage="$1" which="$2" folder="$3" job victim started
     mkfifo "$folder/said"
     mpi_run 4 prove --compressions 8 --threads 1 --key-dir "$folder/key" --seed 1 \
         --progress lines --out "$folder/killed" 2>"$folder/said" >/dev/null &
@@ -452,7 +462,8 @@ mpi_kills() {
     # The rest is read, so that nobody waits for room in the pipe.
     exec 3<"$folder/said"
     grep -m 1 -F -- "$stage" <&3 >/dev/null
-    victim=$(pgrep -P "$(pgrep -P "$job" -x mpirun || echo "$job")" -x plimsoll | sed -n 2p)
+    victim=$(pgrep -P "$(pgrep -P "$job" -x mpirun || echo "$job")" -x plimsoll)
+    victim=$(sed -n "${which}p" <<<"$victim")
     kill -9 "$victim"
     started=$SECONDS
     cat <&3 >"$folder/last" &
@@ -476,7 +487,7 @@ job_mpi() {
     fi
     cargo clippy -p plimsoll -p plimsoll-cli --all-features -- -D warnings
     cargo build --quiet -p plimsoll-cli
-    local work said stage
+    local work said
     work=$(mktemp -d)
     # Without the feature it is one error, not four proofs.
     if said=$(mpi_run 4 prove --compressions 1 --key-dir "$work/key" 2>&1); then
@@ -489,11 +500,15 @@ job_mpi() {
         --out "$work/alone" >/dev/null
     mpi_proves 2 "$work"
     mpi_proves 4 "$work"
+    mpi_circom "$work"
     mpi_namespaces "$work"
     "$(mpi_command)" setup --compressions 8 --key-dir "$work/key"
-    for stage in quotient 'msm H' 'msm L' 'msm A' 'msm B1' 'msm B2'; do
-        mpi_kills "$stage" "$work"
-    done
+    mpi_kills quotient 2 "$work"
+    mpi_kills 'msm H' 2 "$work"
+    mpi_kills 'msm L' 4 "$work"
+    mpi_kills 'msm A' 3 "$work"
+    mpi_kills 'msm B1' 2 "$work"
+    mpi_kills 'msm B2' 1 "$work"
     rm -rf "$work"
 }
 

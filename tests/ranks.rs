@@ -208,8 +208,8 @@ fn a_rank_that_fails_at_any_exchange_ends_all_with_its_error() {
     assert!(exchanges > 50, "{exchanges}");
 }
 
-/// What the error of a key with a damaged point of B2 says.
-const DAMAGED: &str = "b_g2_query: point";
+/// What the error of a key with a damaged point of L says.
+const DAMAGED: &str = "l_query: point";
 
 /// A rank that tells `told` when its refusal is where the next one can see it.
 struct Telling {
@@ -249,7 +249,7 @@ impl Exchange for Telling {
     }
 }
 
-/// Goes on from the sum of L when another rank has told that it failed.
+/// Goes on from the sum of B1 when another rank has told that it failed.
 struct Listening {
     told: Mutex<Receiver<()>>,
     stage: Mutex<String>,
@@ -264,7 +264,7 @@ impl Progress for Listening {
     fn advance(&self, _done: usize, _total: usize) {
         let stage = self.stage.lock().expect("no panic").clone();
         let mut after = self.after.lock().expect("no panic");
-        if stage == "msm L" {
+        if stage == "msm B1" {
             let _ = self.told.lock().expect("no panic").recv();
             after.push(stage);
         } else if !after.is_empty() {
@@ -273,14 +273,11 @@ impl Progress for Listening {
     }
 }
 
-/// Damages the last point of B2, which the last rank reads: H and L come after it.
-fn damage_b2(keys: &Keys) {
-    let (key, _) = keys.open();
+/// Damages the last point of L, at the end of the file, which the last rank reads.
+fn damage_l(keys: &Keys) {
     let mut bytes = std::fs::read(&keys.key_path).expect("the key");
-    let after =
-        [Query::H, Query::L].map(|query| 8 + 64 * key.len(query)).into_iter().sum::<usize>();
-    let end = bytes.len() - after;
-    bytes[end - 32..end].fill(0x3f);
+    let end = bytes.len();
+    bytes[end - 32..].fill(0x3f);
     std::fs::write(&keys.key_path, bytes).expect("the key");
 }
 
@@ -288,7 +285,7 @@ fn damage_b2(keys: &Keys) {
 fn a_sum_is_broken_off_when_another_rank_has_failed_in_one() {
     let log_n = 6;
     let keys = Keys::make(circuit(log_n));
-    damage_b2(&keys);
+    damage_l(&keys);
     let (told, heard) = channel();
     let (told, heard) = (Mutex::new(Some(told)), Mutex::new(Some(heard)));
     let errors = on_ranks(2, |inner| {

@@ -15,8 +15,11 @@
 //!
 //! ```text
 //!   L         | A         | B1        | B2                        a point of B2 costs two of G1
-//!   rank 0         | rank 1           | rank 2        | rank 3
+//!   rank 3         | rank 2           | rank 1        | rank 0
 //! ```
+//!
+//! The first rank has the last piece: it shows how the proof gets on, and comes to its last stage
+//! with work left to do, as the others do.
 //!
 //! Buckets are summed up once for each part of a query, and few wide windows want long parts. Were
 //! every query cut among all ranks, four would compute a seventh more than one does.
@@ -44,7 +47,8 @@ impl Shape {
     /// scalars that a rank has.
     pub(in crate::groth16) fn own_points(&self, query: Query, share: Share) -> Range<usize> {
         let work = |(query, cost): (Query, usize)| self.query_len(query).saturating_mul(cost);
-        let own = share.range(LINE.into_iter().map(work).sum());
+        let mirrored = Share::new(share.ranks() - 1 - share.rank(), share.ranks());
+        let own = mirrored.unwrap_or(share).range(LINE.into_iter().map(work).sum());
         let mut first = 0;
         for (part, cost) in LINE {
             let len = self.query_len(part);
@@ -140,7 +144,9 @@ mod tests {
             for ranks in 1..=9 {
                 let all = || Share::first_of(ranks).all();
                 for (query, _) in LINE {
-                    let own: Vec<_> = all().map(|share| shape.own_points(query, share)).collect();
+                    let own = all().map(|share| shape.own_points(query, share));
+                    let mut own: Vec<_> = own.collect();
+                    own.reverse();
                     assert_eq!((own[0].start, own[ranks - 1].end), (0, shape.query_len(query)));
                     assert!(own.windows(2).all(|two| two[0].end == two[1].start), "{own:?}");
                 }
