@@ -23,6 +23,7 @@ use super::crew::{Crew, Lead, WORKERS_MAX};
 use super::engine::Engine;
 use super::face::Pager;
 use super::following::Following;
+use super::held::Held;
 use super::launder::{SEGMENT_SLOTS, segment_bytes};
 use super::press::Press;
 use super::probe::{self, Obstacle, UserMode};
@@ -305,7 +306,7 @@ impl PagerBuilder {
             core.slots_reserved = SEGMENT_SLOTS;
         }
         let recorder = recorder(self.learn.as_deref(), &mut core)?;
-        core.account = following.as_ref().map(|following| following.account.clone());
+        core.held = Held::told_to(following.as_ref().map(|following| following.account.clone()));
         let key = match self.encryption {
             Encryption::Off => None,
             Encryption::On => {

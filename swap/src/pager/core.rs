@@ -18,8 +18,8 @@
 //!
 //! Invariants, in granules, whenever the lock is free:
 //!
-//! * `held = resident + limbo + busy + spare + shelves + aside <= budget`, but for what is pinned
-//!   by system calls;
+//! * what is held, which held.rs counts, is at most the budget, but for what is pinned by system
+//!   calls;
 //! * a chunk has a frame while a granule of it is in Limbo, Writing or Ahead, and then such a
 //!   granule's pages are at its own place in that frame; those of a Loading one are too, or they
 //!   are lent by a frame of nobody's;
@@ -34,10 +34,10 @@
 //! Must never: wait, read or write a file, or allocate.
 
 use plimsoll_arena::os::OsError;
-use plimsoll_arena::process::AccountRef;
 
 use super::entry::{Ahead, Chunk, Demand, Frame, Seals};
 use super::following::Looked;
+use super::held::{Held, Where};
 use super::policy::{Mode, Policy};
 use super::record::Record;
 use super::reversed::Reversed;
@@ -99,13 +99,10 @@ pub(crate) struct Core {
     pub(crate) shelves: Shelves,
     /// Frames that were ever used; the rest is free too.
     pub(crate) frames_used: u32,
-    /// All in granules.
+    /// All that is held, by place.
+    pub(crate) held: Held,
+    /// In granules, here and below.
     pub(crate) budget: u64,
-    pub(crate) held: u64,
-    pub(crate) held_peak: u64,
-    /// Of those held, the ones that are charged and may not be resident yet.
-    pub(crate) unborn: u64,
-    pub(crate) in_data: u64,
     /// Of those in data, the ones of chunks that pass through.
     pub(crate) in_passing: u64,
     /// Of those in data, the ones that the kernel does not move.
@@ -113,12 +110,6 @@ pub(crate) struct Core {
     /// When chunks of these were last tried again, and whether anybody was told.
     pub(crate) fixed_looked_ns: u64,
     pub(crate) fixed_told: bool,
-    pub(crate) in_limbo: u64,
-    /// Of those in limbo, the ones that were read ahead.
-    pub(crate) in_ahead: u64,
-    pub(crate) spare: u64,
-    /// Charged for shelves that are not made yet.
-    pub(crate) aside: u64,
     /// Of the granules that are queued to be brought, those that go into data.
     pub(crate) rows_coming: u64,
     /// Granules ever sent to the file, as a clock of pressure.
@@ -134,8 +125,6 @@ pub(crate) struct Core {
     pub(crate) looked: Looked,
     /// What the run touches, if that is wanted.
     pub(crate) record: Record,
-    /// The account that is told what is held, if the pager follows its limit.
-    pub(crate) account: Option<AccountRef>,
 }
 
 impl Core {
@@ -156,19 +145,12 @@ impl Core {
             reversed: Reversed::new(),
             shelves: Shelves::new(chunks * GRANULES)?,
             frames_used: 0,
+            held: Held::default(),
             budget,
-            held: 0,
-            held_peak: 0,
-            unborn: 0,
-            in_data: 0,
             in_passing: 0,
             in_fixed: 0,
             fixed_looked_ns: 0,
             fixed_told: false,
-            in_limbo: 0,
-            in_ahead: 0,
-            spare: 0,
-            aside: 0,
             rows_coming: 0,
             evictions: 0,
             writing: 0,
@@ -179,7 +161,6 @@ impl Core {
             policy: Policy::default(),
             looked: Looked::default(),
             record: Record::default(),
-            account: None,
         };
         debug_assert!(core.frames.len() > core.chunks.len(), "one frame must always be left");
         Ok(core)
@@ -212,14 +193,13 @@ impl Core {
 
     /// Granules that could be used at once.
     pub(crate) fn available(&self) -> u64 {
-        self.room() + self.spare
+        self.room() + self.held.at(Where::Spare)
     }
 
     /// Puts a chunk of which granules entered data at the end of its queue. What passes through
     /// goes on doing so while the program goes in circles.
     pub(crate) fn entered(&mut self, chunk: u32, granules: u64, now_ns: u64) {
         self.chunk(chunk).entered_ns = now_ns;
-        self.in_data += granules;
         if self.resident.list_of(chunk) == Some(PASSING) {
             self.in_passing += granules;
         }
@@ -242,7 +222,6 @@ impl Core {
 
     /// Takes a chunk off the queue if nothing of it is in data.
     pub(crate) fn left(&mut self, chunk: u32, granules: u64) {
-        self.in_data -= granules;
         if self.resident.list_of(chunk) == Some(PASSING) {
             self.in_passing -= granules;
         }
@@ -263,8 +242,8 @@ impl Core {
             self.chunk(chunk).passes = 0;
         }
         self.map(space, chunk, frame, mask, Event::Rescue, now_ns);
-        self.in_limbo -= u64::from(mask.count_ones());
-        self.in_ahead -= u64::from((mask & ahead).count_ones());
+        self.held.pass(Where::Limbo, Where::Data, u64::from((mask & !ahead).count_ones()));
+        self.held.pass(Where::Ahead, Where::Data, u64::from((mask & ahead).count_ones()));
         self.relist(chunk);
         self.settle(frame);
     }
@@ -333,17 +312,16 @@ impl Core {
         if resident != 0 {
             entry.huge &= u32::from(resident == ALL);
             let count = u64::from(resident.count_ones());
-            self.leaving(count);
+            self.held.leaving(count);
             space.discard(chunk, resident);
-            self.uncharge(count);
+            self.held.uncharge(Where::Data, count);
             self.unfix(chunk, resident);
             self.left(chunk, count);
         }
         if limbo != 0 {
-            let count = u64::from(limbo.count_ones());
-            self.in_limbo -= count;
-            self.in_ahead -= u64::from(ahead.count_ones());
-            self.spare += count;
+            let count = |mask: Mask| u64::from(mask.count_ones());
+            self.held.pass(Where::Limbo, Where::Spare, count(limbo & !ahead));
+            self.held.pass(Where::Ahead, Where::Spare, count(ahead));
             self.relist(chunk);
             self.cut(frame - 1, limbo);
             self.settle(frame - 1);

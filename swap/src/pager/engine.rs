@@ -22,6 +22,7 @@ use std::time::Duration;
 use super::core::{AHEAD, BLANK, CHUNK, Core, LIMBO, SPARE};
 use super::crew::{Crew, Lead};
 use super::following::Following;
+use super::held::Where;
 use super::press::Press;
 use super::record::Recorder;
 use super::space::{ALL, Mask, Space};
@@ -135,9 +136,9 @@ impl Engine {
         }
         let target = Self::limbo_target(&core);
         let (limbo, ahead) = (core.limbo.front(LIMBO), core.limbo.front(AHEAD));
-        let due = if core.in_limbo - core.in_ahead > target {
+        let due = if core.held.at(Where::Limbo) > target {
             limbo
-        } else if core.in_ahead > target {
+        } else if core.held.at(Where::Ahead) > target {
             ahead
         } else {
             None
@@ -208,16 +209,16 @@ impl Engine {
         loop {
             if let Some(frame) = core.framed.front(BLANK) {
                 core.own(chunk, frame);
-                core.spare -= CHUNK;
+                core.held.pass(Where::Spare, Where::InFlight, CHUNK);
                 break;
             }
             if core.room() >= CHUNK || overdraw {
                 let frame = core.own_frame(&self.space, chunk);
-                core.charge(CHUNK);
+                core.held.charge(Where::InFlight, CHUNK);
                 drop(core);
                 self.space.bear_huge(worker);
                 core = self.core.lock();
-                core.born(CHUNK);
+                core.held.born(CHUNK);
                 if core.frame(frame).tabled == 1 {
                     self.space.release(frame, ALL);
                 }
@@ -251,7 +252,7 @@ impl Engine {
         core.frame(frame).tabled = 1;
         // Pages that lay there unused are used from now on.
         let found = core.frame(frame).present & mask;
-        core.spare -= u64::from(found.count_ones());
+        core.held.pass(Where::Spare, Where::InFlight, u64::from(found.count_ones()));
         core.settle(frame);
         let (mut looks, mut overdraw, mut newborn) = (0, false, 0);
         core.gaining += 1;
@@ -266,7 +267,7 @@ impl Engine {
                 self.space.shift((frame, place), (from, granule));
                 core.frame(from).present &= !(1 << granule);
                 core.frame(frame).present |= 1 << place;
-                core.spare -= 1;
+                core.held.pass(Where::Spare, Where::InFlight, 1);
                 core.settle(from);
             } else if core.room() > 0 || overdraw {
                 let count = core.room().max(1).min(u64::from(missing.count_ones())) as u32;
@@ -294,11 +295,11 @@ impl Engine {
         mask: Mask,
     ) -> Guard<'a, Core> {
         let granules = u64::from(mask.count_ones());
-        core.charge(granules);
+        core.held.charge(Where::InFlight, granules);
         drop(core);
         self.space.bear_small(worker, granules as usize);
         let mut core = self.core.lock();
-        core.born(granules);
+        core.held.born(granules);
         self.space.adopt_small(frame, mask, worker);
         core.frame(frame).present |= mask;
         core

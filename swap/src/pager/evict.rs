@@ -14,6 +14,7 @@
 
 use super::core::{CHUNK, Core, End, FIXED, RESIDENT};
 use super::engine::{Engine, Evicted, GRACE_NS};
+use super::held::Where;
 use super::space::{ALL, GRANULE_BYTES, Mask};
 use super::state::{Event, State};
 use super::sys::{now_ns, say};
@@ -55,7 +56,7 @@ impl Engine {
             core.chunk(chunk).huge = 0;
             core.chunk(chunk).step(left, Event::Evict);
             let count = u64::from(left.count_ones());
-            core.in_limbo += count;
+            core.held.pass(Where::Data, Where::Limbo, count);
             core.relist(chunk);
             core.left(chunk, count);
             let dead = left & core.chunk(chunk).dead;
@@ -122,12 +123,12 @@ impl Core {
 
     /// Granules that may be made resident.
     pub(crate) fn room(&self) -> u64 {
-        self.allowed().saturating_sub(self.held)
+        self.allowed().saturating_sub(self.held.total())
     }
 
     /// Granules that are held over what may be.
     pub(crate) fn over(&self) -> u64 {
-        self.held.saturating_sub(self.allowed())
+        self.held.total().saturating_sub(self.allowed())
     }
 
     /// Whether other workers may make memory free.

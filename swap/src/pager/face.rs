@@ -27,6 +27,7 @@ use super::core::{CHUNK, Core, End, RESIDENT};
 use super::crew::WATCHER;
 use super::engine::Engine;
 use super::entry::Ahead;
+use super::held::Where;
 use super::reversed::Reversed;
 use super::space::{CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, Refused, run};
 use super::state::State;
@@ -178,7 +179,9 @@ impl Pager {
         self.each_chunk(start, bytes, Edge::Around, |core, chunk, mask| {
             let wanted = core.chunk(chunk).mask(&[State::Disk]) & mask;
             let granules = u64::from(wanted.count_ones());
-            if wanted != 0 && core.in_ahead + queued + granules <= Engine::limbo_target(core) {
+            if wanted != 0
+                && core.held.at(Where::Ahead) + queued + granules <= Engine::limbo_target(core)
+            {
                 queued += granules;
                 core.expect(Ahead { chunk, mask, enters: 0 });
             }
@@ -315,11 +318,11 @@ impl Pager {
         let counters = core.counters;
         PagerStats {
             budget_bytes: bytes(core.budget),
-            held_bytes: bytes(core.held),
-            held_bytes_peak: bytes(core.held_peak),
-            data_bytes: bytes(core.in_data),
-            limbo_bytes: bytes(core.in_limbo),
-            spare_bytes: bytes(core.spare),
+            held_bytes: bytes(core.held.total()),
+            held_bytes_peak: bytes(core.held.peak()),
+            data_bytes: bytes(core.held.at(Where::Data)),
+            limbo_bytes: bytes(core.held.at(Where::Limbo) + core.held.at(Where::Ahead)),
+            spare_bytes: bytes(core.held.at(Where::Spare)),
             file_bytes: bytes(u64::from(core.slots_reserved) * CHUNK),
             faults: counters.faults,
             rescued_bytes: bytes(counters.rescued),
@@ -338,7 +341,7 @@ impl Pager {
             unpacked_bytes: bytes(counters.unpacked),
             cleared_bytes: bytes(counters.cleared),
             packed_now_bytes: bytes(core.shelves.granules),
-            shelf_bytes: bytes(core.shelves.count()),
+            shelf_bytes: bytes(core.held.at(Where::Shelf)),
             dead_bytes: bytes(counters.dead),
             fixed_bytes: bytes(core.in_fixed),
             overdrafts: counters.overdrafts,

@@ -12,6 +12,7 @@
 
 use super::core::{BLANK, Core, FREE, SPARE};
 use super::entry::Frame;
+use super::held::Where;
 use super::space::{ALL, Mask, Space};
 use super::state::State;
 use super::sys::die;
@@ -93,7 +94,7 @@ impl Core {
         let entry = self.frame(frame);
         entry.present &= !(1 << granule);
         entry.lent |= 1 << granule;
-        self.spare -= 1;
+        self.held.pass(Where::Spare, Where::InFlight, 1);
         self.settle(frame);
         Some((frame, granule))
     }
@@ -107,14 +108,13 @@ impl Core {
     /// Gives spare pages of a frame back to the kernel.
     pub(crate) fn release_spare(&mut self, space: &Space, frame: u32, mask: Mask) {
         let count = u64::from(mask.count_ones());
-        self.leaving(count);
+        self.held.leaving(count);
         space.release(frame, mask);
         let entry = self.frame(frame);
         entry.present &= !mask;
         entry.huge = 0;
         entry.tabled = u32::from(mask != ALL);
-        self.spare -= count;
-        self.uncharge(count);
+        self.held.uncharge(Where::Spare, count);
         self.settle(frame);
     }
 

@@ -29,6 +29,7 @@ use crate::file::file_limit_bytes;
 use super::core::{Core, PASSING, RESIDENT};
 use super::engine::Engine;
 use super::entry::Filler;
+use super::held::Where;
 use super::policy::{Mode, Policy};
 use super::space::{ALL, CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, runs};
 use super::state::{Event, State};
@@ -94,9 +95,10 @@ impl Engine {
         entry.step(mask, Event::Write);
         core.counters.dead += u64::from(dead.count_ones());
         core.limbo.remove(chunk);
-        core.in_limbo -= u64::from((ahead | limbo).count_ones());
-        core.in_ahead -= u64::from(ahead.count_ones());
-        core.spare += u64::from((ahead | dead).count_ones());
+        let count = |mask: Mask| u64::from(mask.count_ones());
+        core.held.pass(Where::Ahead, Where::Spare, count(ahead));
+        core.held.pass(Where::Limbo, Where::Spare, count(dead));
+        core.held.pass(Where::Limbo, Where::InFlight, count(mask));
         if mask != 0 && mask != ALL {
             core.cut(frame, mask);
         }
@@ -288,10 +290,11 @@ impl Engine {
         }
         if wanted != 0 {
             core.map(&self.space, chunk, frame, wanted, Event::WrittenWanted, now_ns());
+            core.held.pass(Where::InFlight, Where::Data, u64::from(wanted.count_ones()));
         }
         core.unshelve(&self.space, chunk, found.packed & !packed);
         let count = |mask: Mask| u64::from(mask.count_ones());
-        core.spare += count(gone);
+        core.held.pass(Where::InFlight, Where::Spare, count(gone));
         core.evictions += count(gone & !zero);
         core.counters.written += count(found.dirty);
         core.counters.found_zero += count(found.zero);

@@ -18,6 +18,7 @@
 use super::core::{CHUNK, Core};
 use super::engine::Engine;
 use super::entry::{Ahead, Chunk, Demand, Filler};
+use super::held::Where;
 use super::reversed::Batch;
 use super::shelves::ShelfPlace;
 use super::space::{ALL, CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, run, runs};
@@ -211,7 +212,7 @@ impl Engine {
         if mask == 0 {
             return;
         }
-        if !fits || enters == 0 && core.in_ahead > Self::limbo_target(&core) {
+        if !fits || enters == 0 && core.held.at(Where::Ahead) > Self::limbo_target(&core) {
             // Room first, and what was read ahead longest ago and nobody came for; then again.
             let (mut core, done) = self.make_room(core, Some(worker));
             if done {
@@ -357,14 +358,14 @@ impl Engine {
             let entry = core.chunk(chunk);
             entry.huge = u32::from(plan.whole);
             entry.wanted &= !plan.mask;
+            core.held.pass(Where::InFlight, Where::Data, count(plan.mask));
             core.entered(chunk, count(plan.mask), now_ns());
             core.note_refault(chunk, plan.from_file);
             if plan.whole || is_new && plan.from_file != 0 {
                 core.streamed(chunk);
             }
         } else {
-            core.in_limbo += count(plan.mask);
-            core.in_ahead += count(plan.mask);
+            core.held.pass(Where::InFlight, Where::Ahead, count(plan.mask));
             core.relist(chunk);
             let wanted = core.chunk(chunk).wanted & plan.mask;
             if wanted != 0 {

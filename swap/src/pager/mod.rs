@@ -40,8 +40,8 @@
 //! The rooms: `state` the legal moves, `space` the ranges, `core` the tables, `engine` memory,
 //! `launder` and `load` the two directions, `packed` the memory on the way, of which `shelves` is
 //! the table and `press` the codec, `streams` and `reversed` who reads on, `worker` the
-//! threads, `watch` who sees that one is gone, `following` and `process` the limit.
-//! docs/pager-internals.md has the details.
+//! threads, `watch` who sees that one is gone, `following` and `process` the limit, `held` what is
+//! held. docs/pager-internals.md has the details.
 
 mod advised;
 mod builder;
@@ -53,6 +53,7 @@ mod evict;
 mod face;
 mod following;
 mod frames;
+mod held;
 mod hints;
 mod launder;
 mod load;

@@ -25,6 +25,7 @@
 use super::core::Core;
 use super::engine::Engine;
 use super::entry::Demand;
+use super::held::Where;
 use super::launder::Found;
 use super::press::Press;
 use super::shelves::{HEADER_BYTES, ShelfPlace};
@@ -48,7 +49,7 @@ impl Engine {
 
     /// Whether shelves take so much of the budget that some must be cleared.
     pub(crate) fn too_many_shelves(&self, core: &Core) -> bool {
-        core.shelves.count() > self.shelves_max(core) * 2
+        core.held.at(Where::Shelf) > self.shelves_max(core) * 2
     }
 
     /// Whether there may be shelves at all.
@@ -112,36 +113,38 @@ impl Engine {
         mut core: Guard<'a, Core>,
         bytes: usize,
     ) -> Option<Guard<'a, Core>> {
-        if core.shelves.count() >= self.shelves_max(&core) {
+        if core.held.at(Where::Shelf) >= self.shelves_max(&core) {
             return None;
         }
-        if core.aside + core.room() == 0 && core.release_spares(&self.space, 1) == 0 {
+        if core.held.at(Where::Aside) + core.room() == 0 && core.release_spares(&self.space, 1) == 0
+        {
             return None;
         }
-        if core.aside + core.room() == 0 {
+        if core.held.at(Where::Aside) + core.room() == 0 {
             // All of it was over the budget.
             return None;
         }
         let shelf = core.shelves.next_free()?;
-        if core.aside == 0 {
-            core.set_aside(1);
+        if core.held.at(Where::Aside) == 0 {
+            core.held.charge(Where::Aside, 1);
         }
-        core.aside -= 1;
+        core.held.pass(Where::Aside, Where::Shelf, 1);
         drop(core);
         self.space.bear_shelf(shelf);
         let mut core = self.core.lock();
-        core.born(1);
+        core.held.born(1);
         core.shelves.open(shelf, bytes);
         Some(core)
     }
 
     /// Sets some of what was just freed aside for shelves.
     pub(crate) fn provide(&self, core: &mut Core) {
-        let most = self.shelves_max(core).saturating_sub(core.shelves.count());
-        let short = Self::aside_max(core).min(most).saturating_sub(core.aside);
+        let most = self.shelves_max(core).saturating_sub(core.held.at(Where::Shelf));
+        let short = Self::aside_max(core).min(most).saturating_sub(core.held.at(Where::Aside));
         let room = core.room();
         core.release_spares(&self.space, short.saturating_sub(room));
-        core.set_aside(short.min(core.room()));
+        let aside = short.min(core.room());
+        core.held.charge(Where::Aside, aside);
     }
 
     /// Fills a granule from its place, and ends the process if that is not what was put there.
@@ -248,20 +251,15 @@ impl Engine {
 }
 
 impl Core {
-    fn set_aside(&mut self, granules: u64) {
-        self.charge(granules);
-        self.aside += granules;
-    }
-
     /// Gives up what is set aside for shelves, if that is too much.
     pub(crate) fn nothing_aside(&mut self) -> bool {
-        if self.over() == 0 && self.aside <= Engine::aside_max(self) {
+        let aside = self.held.at(Where::Aside);
+        if self.over() == 0 && aside <= Engine::aside_max(self) {
             return false;
         }
-        let aside = std::mem::take(&mut self.aside);
-        self.born(aside);
-        self.leaving(aside);
-        self.uncharge(aside);
+        self.held.born(aside);
+        self.held.leaving(aside);
+        self.held.uncharge(Where::Aside, aside);
         aside > 0
     }
 
@@ -283,9 +281,9 @@ impl Core {
             let place = std::mem::take(&mut self.chunk(chunk).places[granule]);
             let Some(place) = ShelfPlace::of(place) else { continue };
             if let Some(shelf) = self.shelves.take(place) {
-                self.leaving(1);
+                self.held.leaving(1);
                 space.release_shelf(shelf);
-                self.uncharge(1);
+                self.held.uncharge(Where::Shelf, 1);
             }
         }
     }

@@ -12,7 +12,8 @@
 //! smaller one by 512 bytes or by half at most.
 //!
 //! Invariants: a place is taken from when a worker is about to fill it until its granule is in data
-//! again, in the file, or dead. `count` shelves are resident, and each counts as one granule held.
+//! again, in the file, or dead. Shelves that are open are resident. Who opens one charges for a
+//! granule, and who gives one back takes it off.
 //! What lies at a place that is not taken means nothing.
 //!
 //! Must never: make pages; who opens a shelf has made them before.
@@ -85,7 +86,6 @@ pub(crate) struct Shelves {
     age: Lists<1>,
     /// Shelves that were ever used; the rest is free too.
     used: u32,
-    count: u64,
     /// Granules that are kept packed.
     pub(crate) granules: u64,
 }
@@ -109,7 +109,6 @@ impl Shelves {
             lists: Lists::new(shelves)?,
             age: Lists::new(shelves)?,
             used: 0,
-            count: 0,
             granules: 0,
         })
     }
@@ -119,9 +118,10 @@ impl Shelves {
         granules.div_ceil(8).min(SHELVES_MAX)
     }
 
-    /// Shelves that hold memory.
+    /// Shelves that are open.
+    #[cfg(test)]
     pub(crate) fn count(&self) -> u64 {
-        self.count
+        u64::from(self.age.len(0))
     }
 
     /// Takes a place for `bytes` of payload, if a shelf has one.
@@ -138,7 +138,7 @@ impl Shelves {
         Some(ShelfPlace(shelf * UNITS as u32 + item * u32::from(CLASSES[class])))
     }
 
-    /// A shelf that is to be made resident, and then opened. It counts from now on.
+    /// A shelf that is to be made resident, and then opened.
     pub(crate) fn next_free(&mut self) -> Option<u32> {
         let shelf = match self.lists.front(FREE) {
             Some(shelf) => {
@@ -151,7 +151,6 @@ impl Shelves {
             }
             None => return None,
         };
-        self.count += 1;
         Some(shelf)
     }
 
@@ -177,7 +176,6 @@ impl Shelves {
         if is_empty {
             self.lists.push_back(FREE, shelf);
             self.age.remove(shelf);
-            self.count -= 1;
             return Some(shelf);
         }
         if was_full {

@@ -20,6 +20,7 @@ use plimsoll_arena::size::UNIT_BYTES;
 
 use super::core::{CHUNK, Core};
 use super::engine::Engine;
+use super::held::Where;
 use super::space::{CHUNK_BYTES, GRANULE_BYTES, Space, run};
 use super::state::{Event, State};
 use super::streams::Streams;
@@ -50,10 +51,10 @@ impl Engine {
         core.streams.brought(window, at + 1);
         let mask = run(granule, 1);
         core.chunk(chunk).touches += 1;
-        core.charge(1);
+        core.held.charge(Where::Data, 1);
         core.chunk(chunk).step(mask, Event::Load);
         self.space.fill_hole(offset, 1);
-        core.born(1);
+        core.held.born(1);
         core.chunk(chunk).step(mask, Event::Loaded);
         core.chunk(chunk).huge = 0;
         core.chunk(chunk).wanted &= !mask;

@@ -2,6 +2,7 @@
 
 use super::core::{AHEAD, LIMBO, PASSING};
 use super::engine::Engine;
+use super::held::Where;
 use super::space::Mask;
 use super::state::State;
 
@@ -42,12 +43,16 @@ impl Engine {
             assert_eq!(core.frames[frame].lent, 0, "frame {frame} is lent to nobody");
             present += count(core.frames[frame].present);
         }
-        assert_eq!((data, passing), (core.in_data, core.in_passing));
+        assert_eq!((data, passing), (core.held.at(Where::Data), core.in_passing));
         assert_eq!(fixed, core.in_fixed);
-        assert_eq!((limbo, ahead), (core.in_limbo, core.in_ahead));
-        assert_eq!(present, limbo + core.spare);
-        let shelves = core.shelves.count() + core.aside;
-        assert_eq!((core.held, core.unborn), (data + present + shelves, core.aside));
+        let framed = [Where::Limbo, Where::Ahead].map(|place| core.held.at(place));
+        assert_eq!([limbo - ahead, ahead], framed);
+        assert_eq!(present, limbo + core.held.at(Where::Spare));
+        assert_eq!(core.shelves.count(), core.held.at(Where::Shelf));
+        let aside = core.held.at(Where::Aside);
+        let all = data + present + core.shelves.count() + aside;
+        assert_eq!((core.held.total(), core.held.unborn()), (all, aside));
+        assert_eq!(core.held.at(Where::InFlight), 0);
         assert_eq!(packed, core.shelves.granules);
     }
 }
