@@ -53,5 +53,6 @@ fn a_recorded_run_says_what_it_touched_and_nothing_of_what_was_there() {
     );
     let played = Played::new(&trace);
     let [least, most] = [Eviction::Best, Eviction::Queue].map(|how| played.moves(128, how).read);
-    assert!(0 < least && least <= most, "{least} of {most} granules read");
+    // What is read fits into the budget: who knows the future may keep all of it.
+    assert!(least <= most && 0 < most, "{least} and {most} granules read");
 }
