@@ -1,9 +1,11 @@
-//! The three provers, and what each of them proves.
+//! The provers, and what each of them proves.
 //!
 //! | name | prover | statement | LOG_SIZE |
 //! |---|---|---|---|
 //! | groth16 | ark-groth16, BN254 | a chain of squarings | log2 of the constraints |
 //! | keccak | p3-uni-stark, BabyBear | Keccak-f permutations | log2 of the rows, 24 a permutation |
+//! | blake3 | p3-uni-stark, BabyBear | BLAKE3 compressions: very wide rows | log2 of the rows |
+//! | cubes | p3-uni-stark, BabyBear | 32 columns of cubes, extended 8 times | log2 of the rows |
 //! | spartan | spartan (SNARK), ristretto | a synthetic R1CS | log2 of the constraints |
 //!
 //! A proof is kept as bytes in one buffer, made before the first phase and used again: proof =
@@ -12,8 +14,8 @@
 //! Never: keep anything else that was allocated inside a phase.
 
 mod groth16;
-mod keccak;
 mod spartan;
+mod stark;
 
 use std::path::Path;
 use xxhash_rust::xxh3::xxh3_64;
@@ -28,13 +30,18 @@ pub enum Prover {
     Groth16,
     /// p3-uni-stark with the Keccak AIR.
     Keccak,
+    /// p3-uni-stark with the BLAKE3 AIR.
+    Blake3,
+    /// p3-uni-stark with a narrow AIR.
+    Cubes,
     /// spartan's SNARK.
     Spartan,
 }
 
 impl Prover {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Groth16, Self::Keccak, Self::Spartan];
+    pub const ALL: [Self; 5] =
+        [Self::Groth16, Self::Keccak, Self::Blake3, Self::Cubes, Self::Spartan];
 
     /// Its name in the figures.
     #[must_use]
@@ -42,6 +49,8 @@ impl Prover {
         match self {
             Self::Groth16 => "groth16",
             Self::Keccak => "keccak",
+            Self::Blake3 => "blake3",
+            Self::Cubes => "cubes",
             Self::Spartan => "spartan",
         }
     }
@@ -66,7 +75,7 @@ impl Prover {
 
 enum Input {
     Groth16(Box<groth16::Input>),
-    Keccak(keccak::Input),
+    Stark(stark::Input),
     Spartan(Box<spartan::Input>),
 }
 
@@ -86,7 +95,9 @@ impl Task {
     pub fn load(prover: Prover, log_size: u32, folder: &Path) -> Self {
         let input = match prover {
             Prover::Groth16 => Input::Groth16(Box::new(groth16::Input::load(log_size, folder))),
-            Prover::Keccak => Input::Keccak(keccak::Input::new(log_size)),
+            Prover::Keccak => Input::Stark(stark::Input::keccak(log_size)),
+            Prover::Blake3 => Input::Stark(stark::Input::blake3(log_size)),
+            Prover::Cubes => Input::Stark(stark::Input::cubes(log_size)),
             Prover::Spartan => Input::Spartan(Box::new(spartan::Input::new(log_size))),
         };
         // Written once: what is in use is resident.
@@ -102,7 +113,7 @@ impl Task {
         self.proof.clear();
         match &self.input {
             Input::Groth16(input) => input.prove(&mut self.proof),
-            Input::Keccak(input) => input.prove(&mut self.proof),
+            Input::Stark(input) => input.prove(&mut self.proof),
             Input::Spartan(input) => input.prove(&mut self.proof),
         }
         assert!(self.proof.capacity() == PROOF_BYTES_MAX, "the proof moved its buffer");
@@ -117,7 +128,7 @@ impl Task {
     pub fn verified_hash(&self) -> String {
         let valid = match &self.input {
             Input::Groth16(input) => input.verify(&self.proof),
-            Input::Keccak(input) => input.verify(&self.proof),
+            Input::Stark(input) => input.verify(&self.proof),
             Input::Spartan(input) => input.verify(&self.proof),
         };
         assert!(valid, "the proof does not verify");

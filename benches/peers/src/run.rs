@@ -62,7 +62,7 @@ pub fn child(hooks: &Hooks) {
     let [prover, log_size, proofs, folder] = words.as_slice() else {
         panic!("usage: PROVER LOG_SIZE PROOFS FOLDER, not {words:?}");
     };
-    let prover = Prover::named(prover).expect("a prover: groth16, keccak or spartan");
+    let prover = Prover::named(prover).expect("a prover's name: see provers.rs");
     let log_size: u32 = log_size.parse().expect("LOG_SIZE is a number");
     let proofs: usize = proofs.parse().expect("PROOFS is a number");
     // The pool's threads live longer than a phase: they come first.

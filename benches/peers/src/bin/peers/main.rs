@@ -50,6 +50,10 @@ fn log_size(prover: Prover, effort: Effort) -> u32 {
         (Prover::Groth16, Effort::Limits) => 18,
         (Prover::Keccak, Effort::InCore) => 15,
         (Prover::Keccak, Effort::Limits) => 17,
+        (Prover::Blake3, Effort::InCore) => 12,
+        (Prover::Blake3, Effort::Limits) => 13,
+        (Prover::Cubes, Effort::InCore) => 17,
+        (Prover::Cubes, Effort::Limits) => 18,
         (Prover::Spartan, _) => 16,
     }
 }
@@ -69,7 +73,8 @@ fn main() -> ExitCode {
     let has = |flag: &str| words.iter().any(|word| word == flag);
     let known = |word: &str| FLAGS.contains(&word) || Prover::named(word).is_some();
     if let Some(word) = words.iter().find(|word| !known(word)) {
-        eprintln!("peers: '{word}' is none of groth16, keccak, spartan, {}", FLAGS.join(", "));
+        let names = Prover::ALL.map(Prover::name).join(", ");
+        eprintln!("peers: '{word}' is none of {names}, {}", FLAGS.join(", "));
         return ExitCode::from(2);
     }
     let effort = match (has("--quick"), has("--limits") || has("--floors")) {
