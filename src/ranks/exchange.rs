@@ -1,7 +1,8 @@
-//! What ranks do together, all of it made of one step: send a message and receive one.
+//! What ranks do together. All of it is made of one step: send a message and receive one.
 //!
 //! ```text
 //!   pass         to one rank, from one rank, at the same time             the only step there is
+//!   tell_all     a few bytes to every other rank, and from every other    all sent, then received
 //!   agree        everybody hears how everybody is: all go on, or none
 //!   gather       rank 0 gets what the others have                         one message each
 //!   broadcast    the others get what rank 0 has
@@ -9,8 +10,9 @@
 //! ```
 //!
 //! Between two steps a rank may look whether a refusal waits for it, and break off what it is at.
-//! It goes on to the `agree` that comes next anyway, where its first message tells the next rank.
-//! So all have ended after a look by each, and no message is sent that is not expected.
+//! It goes on to the `agree` that comes next anyway, so no message is sent that is not expected. A
+//! rank that fails has told every other rank before it waits for any: each of them hears of it when
+//! it looks, whether the others still work or wait.
 //!
 //! Step `s` of a transposition, of `ranks - 1`: each rank sends to the one `s` after it, and
 //! receives from the one `s` before it. So a rank holds one tile on its way out and one on its way
@@ -38,12 +40,15 @@ pub const MESSAGE_BYTES_MAX: usize = 2 << 20;
 pub const AGREE_EVERY: usize = 16;
 
 /// What a rank says that can go on.
-const WELL: [u8; 1] = [0];
+pub(super) const WELL: [u8; 1] = [0];
 
 /// Where the words of a refusal begin in a message: after its kind and a space.
 const REFUSED_AT: usize = 2;
 
 const _: () = assert!(REFUSED_AT > WELL.len());
+
+/// Bytes that [`Exchange::tell_all`] carries at most: a refusal.
+pub const TOLD_BYTES_MAX: usize = REFUSED_AT + WHY_BYTES_MAX;
 
 /// Which rank this is of those on one machine, which share its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +140,31 @@ pub trait Exchange: Send {
         false
     }
 
+    /// Sends `told` to every other rank, and gives `hear` the number of each other rank with what
+    /// that rank told. Each sends [`TOLD_BYTES_MAX`] bytes at most.
+    ///
+    /// An exchange that can send without waiting for the receiver should send all before it waits
+    /// for any, as `Threads` and `Mpi` do. This default makes one pass after the other, so a
+    /// refusal goes no further while the rank before this one is at work.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Exchange::pass`].
+    fn tell_all(
+        &mut self,
+        told: &[u8],
+        hear: &mut dyn FnMut(usize, &[u8]),
+    ) -> Result<(), ExchangeError> {
+        let (rank, ranks) = (self.rank(), self.ranks());
+        let mut heard = [0; TOLD_BYTES_MAX];
+        for step in 1..ranks {
+            let (to, from) = ((rank + step) % ranks, (rank + ranks - step) % ranks);
+            let len = self.pass(Some((to, told)), Some((from, &mut heard)))?;
+            hear(from, &heard[..len]);
+        }
+        Ok(())
+    }
+
     /// Says whether a rank has a refusal for this one. To be asked only where the next step of all
     /// ranks is [`Exchange::agree`]: answer it with [`RefusalKind::CalledOff`].
     fn is_called_off(&mut self) -> bool {
@@ -147,7 +177,7 @@ pub trait Exchange: Send {
     ///
     /// [`ExchangeError::Refused`] with the refusal of the lowest rank that has one of its own.
     fn agree(&mut self, mine: Result<(), Refusal>) -> Result<(), ExchangeError> {
-        let (rank, ranks) = (self.rank(), self.ranks());
+        let rank = self.rank();
         let mut told = WELL.to_vec();
         if let Err(refusal) = &mine {
             // Longer than what a rank says that is well: it may be looked for.
@@ -158,11 +188,8 @@ pub trait Exchange: Send {
             );
         }
         let mut lowest = mine.err().map(|refusal| Refusal { rank, ..refusal });
-        let mut heard = vec![0; REFUSED_AT + WHY_BYTES_MAX];
-        for step in 1..ranks {
-            let (to, from) = ((rank + step) % ranks, (rank + ranks - step) % ranks);
-            let len = self.pass(Some((to, &told)), Some((from, &mut heard)))?;
-            if let [kind, _, why @ ..] = &heard[..len] {
+        self.tell_all(&told, &mut |from, heard| {
+            if let [kind, _, why @ ..] = heard {
                 let kind = RefusalKind::of(*kind);
                 let why = String::from_utf8_lossy(why).into_owned();
                 let found = Refusal { rank: from, kind, why };
@@ -170,7 +197,7 @@ pub trait Exchange: Send {
                     lowest = Some(found);
                 }
             }
-        }
+        })?;
         lowest.map_or(Ok(()), |refusal| Err(refusal.into()))
     }
 

@@ -10,8 +10,8 @@
 //! state is left once by every rank that may be next, and all runs are covered.
 
 use super::error::{ExchangeError, Refusal, RefusalKind};
-use super::exchange::{Exchange, Local, Transposition};
-use super::threads::{Boxes, PassStep, pass_by_boxes};
+use super::exchange::{Exchange, Local, Transposition, WELL};
+use super::threads::{Boxes, PassStep, pass_by_boxes, tell_by_boxes};
 use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -113,6 +113,14 @@ impl Scripted {
             }
         }
     }
+
+    /// Works until another rank has a refusal for this one, however long that takes.
+    fn work_until_called_off(&self) -> Result<usize, ExchangeError> {
+        self.step(|boxes| {
+            let is_called_off = boxes.has_longer_than(self.rank, WELL.len());
+            Ok(if is_called_off { PassStep::Done(SEEN) } else { PassStep::Waits })
+        })
+    }
 }
 
 impl Exchange for Scripted {
@@ -134,6 +142,14 @@ impl Exchange for Scripted {
         from: Option<(usize, &mut [u8])>,
     ) -> Result<usize, ExchangeError> {
         pass_by_boxes(self.rank, to, from, |step| self.step(step))
+    }
+
+    fn tell_all(
+        &mut self,
+        told: &[u8],
+        hear: &mut dyn FnMut(usize, &[u8]),
+    ) -> Result<(), ExchangeError> {
+        tell_by_boxes([self.rank, self.ranks], told, hear, |step| self.step(step))
     }
 
     fn sent_bytes(&self) -> u64 {
@@ -253,8 +269,28 @@ fn ranks_that_break_off_hear_who_failed_whenever_they_look() {
         assert!(all.iter().all(|(_, found)| *found == expected), "{all:?}");
         seen.insert([all[0].0, all[1].0]);
     });
-    // A rank's first message goes to the next one: rank 1 is told by rank 0, if that broke off.
-    assert_eq!(seen, HashSet::from([[false, false], [true, false], [true, true]]));
+    let both = [false, true];
+    let any = both.iter().flat_map(|first| both.map(|second| [*first, second]));
+    assert_eq!(seen, any.collect(), "each hears of it or not, whatever the other heard");
+}
+
+#[test]
+fn a_rank_at_work_hears_of_a_failure_while_others_wait_in_every_interleaving() {
+    let work = |mut rank: Scripted| {
+        let mine = match rank.rank() {
+            0 => Err(refused(0)),
+            1 => Ok(()),
+            _ => {
+                rank.work_until_called_off()?;
+                Err(Refusal { kind: RefusalKind::CalledOff, ..refused(2) })
+            }
+        };
+        rank.agree(mine)
+    };
+    every(3, work, |all| {
+        let expected = Err(ExchangeError::Refused(refused(0)));
+        assert!(all.iter().all(|found| *found == expected), "{all:?}");
+    });
 }
 
 #[test]

@@ -30,7 +30,9 @@ mod threads;
 mod turn;
 
 pub use error::{ExchangeError, Refusal, RefusalKind};
-pub use exchange::{AGREE_EVERY, Exchange, Local, MESSAGE_BYTES_MAX, Transposition};
+pub use exchange::{
+    AGREE_EVERY, Exchange, Local, MESSAGE_BYTES_MAX, TOLD_BYTES_MAX, Transposition,
+};
 #[cfg(feature = "mpi")]
 pub use mpi::Mpi;
 pub use threads::{Alone, Threads};

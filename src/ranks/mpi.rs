@@ -16,26 +16,44 @@
 //! It must never call the library from another thread, nor start it twice.
 
 use super::error::ExchangeError;
-use super::exchange::{Exchange, Local, MESSAGE_BYTES_MAX};
+use super::exchange::{Exchange, Local, MESSAGE_BYTES_MAX, TOLD_BYTES_MAX};
 use ::mpi::environment::Threading;
 use ::mpi::point_to_point::Status;
+use ::mpi::request::WaitGuard;
 use ::mpi::topology::SimpleCommunicator;
 use ::mpi::traits::{Communicator, Destination, Equivalence, Source};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use zeroize::Zeroizing;
 
-/// A pass, with the buffers of both directions, or a look at what waits.
-#[derive(Default)]
+/// What the thread that talks is to do.
+#[derive(Clone, Copy)]
+enum Ask {
+    /// Send to a rank and receive from one; either may be left out.
+    Pass { to: Option<usize>, from: Option<usize> },
+    /// Send to every other rank and receive from every other.
+    TellAll,
+    /// See whether a message of more than so many bytes waits.
+    Look(usize),
+}
+
+/// What is asked for, with the buffers of both directions.
 struct Errand {
-    /// The bytes that a message must have more than, for a look.
-    look: Option<usize>,
-    to: Option<usize>,
-    from: Option<usize>,
+    ask: Ask,
     out: Zeroizing<Vec<u8>>,
     back: Zeroizing<Vec<u8>>,
     /// Bytes received; of a look, whether there was a message.
     received: usize,
+    /// What the other ranks told, with their numbers.
+    heard: Vec<(usize, Vec<u8>)>,
+}
+
+impl Default for Errand {
+    fn default() -> Self {
+        let ask = Ask::Pass { to: None, from: None };
+        let (out, back) = Default::default();
+        Self { ask, out, back, received: 0, heard: Vec::new() }
+    }
 }
 
 /// What the library says when it has started: this rank, all of them, and those of this machine.
@@ -130,8 +148,7 @@ impl Exchange for Mpi {
             return Err(ExchangeError::Length { rank, expected, found });
         }
         let mut errand = std::mem::take(&mut self.idle);
-        errand.look = None;
-        (errand.to, errand.from) = (to.map(|to| to.0), from.as_ref().map(|from| from.0));
+        errand.ask = Ask::Pass { to: to.map(|to| to.0), from: from.as_ref().map(|from| from.0) };
         errand.out.clear();
         errand.out.extend_from_slice(message);
         errand.back.resize(room, 0);
@@ -145,13 +162,33 @@ impl Exchange for Mpi {
         Ok(received)
     }
 
+    fn tell_all(
+        &mut self,
+        told: &[u8],
+        hear: &mut dyn FnMut(usize, &[u8]),
+    ) -> Result<(), ExchangeError> {
+        let (rank, expected, found) = (self.world.rank, TOLD_BYTES_MAX, told.len());
+        if found > expected {
+            return Err(ExchangeError::Length { rank, expected, found });
+        }
+        let mut errand = std::mem::take(&mut self.idle);
+        errand.ask = Ask::TellAll;
+        errand.out.clear();
+        errand.out.extend_from_slice(told);
+        let errand = self.send(errand)?;
+        self.sent_bytes += (found * (self.world.ranks - 1)) as u64;
+        errand.heard.iter().for_each(|(from, heard)| hear(*from, heard));
+        self.idle = errand;
+        Ok(())
+    }
+
     fn sent_bytes(&self) -> u64 {
         self.sent_bytes
     }
 
     fn has_longer_than(&mut self, len: usize) -> bool {
         let mut errand = std::mem::take(&mut self.idle);
-        errand.look = Some(len);
+        errand.ask = Ask::Look(len);
         // A thread that has ended shows at the next pass.
         let Ok(errand) = self.send(errand) else { return false };
         let found = errand.received > 0;
@@ -193,30 +230,57 @@ fn talk(places: &SyncSender<Places>, asked: &Receiver<Errand>, answers: &SyncSen
     }
 }
 
-/// Sends and receives; returns the bytes received, or whether a look found something.
+/// Runs an errand; returns the bytes received, or whether a look found something.
 fn run(world: &SimpleCommunicator, errand: &mut Errand) -> usize {
-    let Errand { look, to, from, out, back, .. } = errand;
+    let Errand { ask, out, back, heard, .. } = errand;
     // Ranks of MPI are `i32`: those of a job fit.
     let process = |rank: usize| world.process_at_rank(i32::try_from(rank).unwrap_or(i32::MAX));
-    let bytes =
-        |status: Status| usize::try_from(status.count(u8::equivalent_datatype())).unwrap_or(0);
-    if let Some(len) = *look {
-        let waits = |rank| process(rank).immediate_probe().is_some_and(|found| bytes(found) > len);
-        return usize::from((0..usize::try_from(world.size()).unwrap_or(0)).any(waits));
-    }
-    let status = match (*to, *from) {
-        (Some(to), Some(from)) => ::mpi::point_to_point::send_receive_into(
+    let status = match *ask {
+        Ask::Pass { to: Some(to), from: Some(from) } => ::mpi::point_to_point::send_receive_into(
             &out[..],
             &process(to),
             &mut back[..],
             &process(from),
         ),
-        (None, Some(from)) => process(from).receive_into(&mut back[..]),
-        (Some(to), None) => {
+        Ask::Pass { to: None, from: Some(from) } => process(from).receive_into(&mut back[..]),
+        Ask::Pass { to: Some(to), from: None } => {
             process(to).send(&out[..]);
             return 0;
         }
-        (None, None) => return 0,
+        Ask::Pass { to: None, from: None } => return 0,
+        Ask::TellAll => {
+            *heard = tell_all(world, out);
+            return 0;
+        }
+        Ask::Look(len) => {
+            let waits = |rank| {
+                let found = world.process_at_rank(rank).immediate_probe();
+                found.is_some_and(|found| byte_count(found) > len)
+            };
+            return usize::from((0..world.size()).any(waits));
+        }
     };
-    bytes(status).min(back.len())
+    byte_count(status).min(back.len())
+}
+
+/// Sends to all others at once, and receives what each of them sends. No send waits for a receive
+/// of another rank, so all ranks come to their receives.
+fn tell_all(world: &SimpleCommunicator, told: &[u8]) -> Vec<(usize, Vec<u8>)> {
+    let others = || (0..world.size()).filter(|rank| *rank != world.rank());
+    ::mpi::request::scope(|scope| {
+        let send = |to| world.process_at_rank(to).immediate_send(scope, told);
+        // They are waited for when they are dropped.
+        let _sends: Vec<_> = others().map(|to| WaitGuard::from(send(to))).collect();
+        let mut heard = [0; TOLD_BYTES_MAX];
+        let receive = |from| {
+            let status = world.process_at_rank(from).receive_into(&mut heard[..]);
+            let len = byte_count(status).min(heard.len());
+            (usize::try_from(from).unwrap_or(0), heard[..len].to_vec())
+        };
+        others().map(receive).collect()
+    })
+}
+
+fn byte_count(status: Status) -> usize {
+    usize::try_from(status.count(u8::equivalent_datatype())).unwrap_or(0)
 }

@@ -13,7 +13,7 @@
 //! The boxes hold witness; they are wiped when they are taken or dropped.
 
 use super::error::ExchangeError;
-use super::exchange::{Exchange, Local};
+use super::exchange::{Exchange, Local, TOLD_BYTES_MAX};
 use plimsoll_arena::sync::unpoisoned;
 use std::sync::{Arc, Condvar, Mutex};
 use zeroize::Zeroizing;
@@ -155,6 +155,25 @@ pub(super) fn pass_by_boxes(
     }
 }
 
+/// Tells all others and hears them: every message is put before the first one is taken.
+pub(super) fn tell_by_boxes(
+    [rank, ranks]: [usize; 2],
+    told: &[u8],
+    hear: &mut dyn FnMut(usize, &[u8]),
+    mut wait: impl FnMut(&mut BoxStep<'_>) -> Result<usize, ExchangeError>,
+) -> Result<(), ExchangeError> {
+    let others = (1..ranks).map(|step| (rank + step) % ranks);
+    for to in others.clone() {
+        wait(&mut |boxes| boxes.put(rank, to, told))?;
+    }
+    let mut heard = [0; TOLD_BYTES_MAX];
+    for from in others {
+        let len = wait(&mut |boxes| boxes.take(from, rank, &mut heard))?;
+        hear(from, &heard[..len]);
+    }
+    Ok(())
+}
+
 /// What is done while the boxes are locked.
 type BoxStep<'a> = dyn FnMut(&mut Boxes) -> Result<PassStep, ExchangeError> + 'a;
 
@@ -229,6 +248,16 @@ impl Exchange for Threads {
         let received = pass_by_boxes(self.rank, to, from, |step| self.wait(step))?;
         self.sent_bytes += sent as u64;
         Ok(received)
+    }
+
+    fn tell_all(
+        &mut self,
+        told: &[u8],
+        hear: &mut dyn FnMut(usize, &[u8]),
+    ) -> Result<(), ExchangeError> {
+        tell_by_boxes([self.rank, self.ranks], told, hear, |step| self.wait(step))?;
+        self.sent_bytes += (told.len() * (self.ranks - 1)) as u64;
+        Ok(())
     }
 
     fn sent_bytes(&self) -> u64 {
