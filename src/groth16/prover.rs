@@ -24,8 +24,8 @@
 //! it would leak the witness), and the pairing equation. Points are group elements, so the bytes
 //! of a proof depend on key, assignment, r and s alone: not on limit, threads or chunks.
 //!
-//! Of several ranks each makes its share of the quotient and of each sum, over ranges of the
-//! points; rank 0 adds the sums up (`together.rs`).
+//! Of several ranks each makes its share of the quotient and of the sum over H, and its piece of
+//! the other sums (`plan/ranks.rs`); rank 0 adds the sums up (`together.rs`).
 //!
 //! Source: J. Groth, "On the Size of Pairing-Based Non-interactive Arguments", 2016.
 

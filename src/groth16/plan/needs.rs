@@ -212,7 +212,11 @@ fn message_bytes(split: &NttPlan) -> usize {
 
 fn msm(shape: &Shape, name: StageName, sizes: &Sizes) -> usize {
     let query = name.query().unwrap_or(Query::A);
-    let len = sizes.share_len(shape, query);
+    sum(query, sizes.share_len(shape, query), sizes)
+}
+
+/// What the sum of a query takes where `len` of its points are multiplied.
+pub(super) fn sum(query: Query, len: usize, sizes: &Sizes) -> usize {
     let chunk = sizes.chunk_len.min(len);
     let (decoded, buffers) = match query {
         Query::B2 => (size_of::<G2Affine>(), sizes.msm::<G2>(len).pool_bytes::<G2>()),
