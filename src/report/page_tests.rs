@@ -129,11 +129,12 @@ fn what_a_schedule_leaves_out_is_told() {
         };
         page(&run).split("<h2>Schedule").nth(1).expect("a section").to_owned()
     };
-    let (all, some) = (many(60), many(63));
+    let (all, one, some) = (many(60), many(61), many(63));
     assert!(
         all.contains(">a task whose name is far \u{2026}<") && !all.contains("left out"),
         "{all}"
     );
+    assert!(one.contains("The last task is left out of the picture."), "{one}");
     assert!(some.contains("The last 3 tasks are left out of the picture."), "{some}");
     assert_eq!([&all, &some].map(|section| section.matches("<rect").count()), [60, 60]);
 }

@@ -48,9 +48,10 @@ pub(super) fn write(run: &Recording, out: &mut impl Write) -> io::Result<()> {
             size(planned.peak_bytes),
             size(planned.smallest_bytes),
         )?;
-        let hidden = planned.steps.len().saturating_sub(ROWS_MAX);
-        if hidden > 0 {
-            write!(out, " The last {hidden} tasks are left out of the picture.")?;
+        match planned.steps.len().saturating_sub(ROWS_MAX) {
+            0 => {}
+            1 => write!(out, " The last task is left out of the picture.")?,
+            hidden => write!(out, " The last {hidden} tasks are left out of the picture.")?,
         }
         out.write_all(b"</p>\n")?;
         out.write_all(b"</section>\n")?;
