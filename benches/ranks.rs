@@ -101,6 +101,17 @@ impl Exchange for OneAtATime<'_> {
         passed
     }
 
+    fn tell_all(
+        &mut self,
+        told: &[u8],
+        hear: &mut dyn FnMut(usize, &[u8]),
+    ) -> Result<(), ExchangeError> {
+        self.turn.give_back();
+        let all = self.inner.tell_all(told, hear);
+        self.turn.take();
+        all
+    }
+
     fn sent_bytes(&self) -> u64 {
         self.inner.sent_bytes()
     }

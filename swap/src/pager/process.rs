@@ -1,5 +1,5 @@
 //! What the pager does to keep to the limit of the process: it looks, and gives back what is over.
-//! What the budget is then, following.rs says; what the account is told, held.rs.
+//! following.rs computes the budget from the limit, and held.rs tells the account what is held.
 //!
 //! Must never: allocate.
 

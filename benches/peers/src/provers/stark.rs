@@ -1,10 +1,10 @@
 //! p3-uni-stark over BabyBear, hashing with Keccak, with three AIRs.
 //!
-//! | AIR | columns | blow-up | rows of an array that is read by rows |
+//! | AIR | columns | blow-up | bytes of a row |
 //! |---|---|---|---|
-//! | Keccak-f | 2633 | 2 | 10.5 KB |
-//! | BLAKE3 | about 9 000 | 2 | 37 KB |
-//! | cubes: `x_j' = x_j^3 + x_(j+1)` | 32 | 8 | 128 bytes |
+//! | Keccak-f | 2633 | 2 | 10 500 |
+//! | BLAKE3 | about 9 000 | 2 | 37 000 |
+//! | cubes: `x_j' = x_j^3 + x_(j+1)` | 32 | 8 | 128 |
 //!
 //! The configuration is that of Plonky3's own example for the Keccak AIR, on a 31-bit field with an
 //! extension of degree 4. The trace is made inside the proof, as a prover's user does.
