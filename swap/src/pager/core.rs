@@ -275,8 +275,11 @@ impl Core {
         now_ns: u64,
     ) {
         let huge = mask == ALL && self.frame(frame).huge == 1;
+        if !huge {
+            self.take_apart(space, frame);
+        }
         self.counters.busy_retries += space.enter(chunk, frame, mask);
-        self.mapped(frame, mask, huge);
+        self.mapped(frame, mask);
         let entry = self.chunk(chunk);
         entry.huge = u32::from(huge);
         entry.wanted &= !mask;
@@ -285,11 +288,10 @@ impl Core {
     }
 
     /// Notes that pages have left a frame for data.
-    pub(crate) fn mapped(&mut self, frame: u32, mask: Mask, huge: bool) {
+    pub(crate) fn mapped(&mut self, frame: u32, mask: Mask) {
         let entry = self.frame(frame);
         entry.present &= !mask;
         entry.huge = 0;
-        entry.tabled |= u32::from(!huge);
     }
 
     /// The contents of `mask` are dead: drops what is at rest, and returns the granules that a

@@ -219,12 +219,9 @@ impl Engine {
                 self.space.bear_huge(worker);
                 core = self.core.lock();
                 core.held.born(CHUNK);
-                if core.frame(frame).tabled == 1 {
-                    self.space.release(frame, ALL);
-                }
                 self.space.adopt_huge(frame, worker);
                 let entry = core.frame(frame);
-                (entry.present, entry.huge, entry.tabled) = (ALL, 1, 0);
+                (entry.present, entry.huge, entry.compound) = (ALL, 1, 1);
                 newborn = ALL;
                 break;
             }
@@ -249,7 +246,6 @@ impl Engine {
         mask: Mask,
     ) -> (Guard<'a, Core>, Mask) {
         let frame = core.own_frame(&self.space, chunk);
-        core.frame(frame).tabled = 1;
         // Pages that lay there unused are used from now on.
         let found = core.frame(frame).present & mask;
         core.held.pass(Where::Spare, Where::InFlight, u64::from(found.count_ones()));
@@ -264,6 +260,7 @@ impl Engine {
             let place = missing.trailing_zeros() as usize;
             if let Some(from) = core.framed.front(SPARE) {
                 let granule = core.spare_of(from).trailing_zeros() as usize;
+                core.take_apart(&self.space, from);
                 self.space.shift((frame, place), (from, granule));
                 core.frame(from).present &= !(1 << granule);
                 core.frame(frame).present |= 1 << place;
@@ -275,8 +272,7 @@ impl Engine {
                 core = self.bear_into(core, worker, frame, born);
                 newborn |= born;
             } else if let Some(blank) = core.framed.front(BLANK) {
-                let entry = core.frame(blank);
-                (entry.huge, entry.tabled) = (0, 1);
+                core.frame(blank).huge = 0;
                 core.settle(blank);
             } else {
                 (core, overdraw) = self.look(core, worker, &mut looks);

@@ -103,8 +103,8 @@ pub(crate) struct Frame {
     pub(crate) lent: Mask,
     /// 1: its pages are one huge page.
     pub(crate) huge: u32,
-    /// 1: it may have a page table, which a huge page must not find.
-    pub(crate) tabled: u32,
+    /// 1: they came as one huge page, and none of them has gone by itself since.
+    pub(crate) compound: u32,
 }
 
 // SAFETY: integers.

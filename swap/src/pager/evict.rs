@@ -40,10 +40,6 @@ impl Engine {
         if stale != 0 {
             core.release_spare(&self.space, frame, stale);
         }
-        if resident == ALL && core.frame(frame).tabled == 1 {
-            self.space.release(frame, ALL);
-            core.frame(frame).tabled = 0;
-        }
         let left = self.space.leave(chunk, frame, resident);
         core.note_fixed(chunk, left.refused);
         let (left, refused) = (left.moved, left.refused);
@@ -51,7 +47,7 @@ impl Engine {
         let entry = core.frame(frame);
         entry.present |= left;
         entry.huge = u32::from(huge);
-        entry.tabled |= u32::from(!huge);
+        entry.compound |= u32::from(huge);
         if left != 0 {
             core.chunk(chunk).huge = 0;
             core.chunk(chunk).step(left, Event::Evict);

@@ -82,7 +82,12 @@ impl Core {
     /// Lends spare pages for one granule of a chunk, which stay where they are until they leave for
     /// data; nobody gets their frame meanwhile. `None` if all that is spare lies in frames of
     /// chunks, or some of it where the granule belongs.
-    pub(crate) fn lend_for(&mut self, chunk: u32, mask: Mask) -> Option<(u32, usize)> {
+    pub(crate) fn lend_for(
+        &mut self,
+        space: &Space,
+        chunk: u32,
+        mask: Mask,
+    ) -> Option<(u32, usize)> {
         if let Some(own) = self.chunk(chunk).frame.checked_sub(1)
             && self.frames[own as usize].present & mask != 0
         {
@@ -91,12 +96,22 @@ impl Core {
         let nobodys = |frame: &u32| self.frames[*frame as usize].owner == 0;
         let frame = self.framed.front(SPARE).filter(nobodys)?;
         let granule = self.spare_of(frame).trailing_zeros() as usize;
+        self.take_apart(space, frame);
         let entry = self.frame(frame);
         entry.present &= !(1 << granule);
         entry.lent |= 1 << granule;
         self.held.pass(Where::Spare, Where::InFlight, 1);
         self.settle(frame);
         Some((frame, granule))
+    }
+
+    /// Before some pages of a huge page go by themselves: Linux 6.12 and later then give back those
+    /// that are all zero, and each costs a fault once something is read into it. So those that
+    /// nobody uses are made other than zero.
+    pub(crate) fn take_apart(&mut self, space: &Space, frame: u32) {
+        if std::mem::take(&mut self.frame(frame).compound) == 1 {
+            space.mark(frame, self.spare_of(frame));
+        }
     }
 
     /// The lent pages of a frame have left.
@@ -113,7 +128,6 @@ impl Core {
         let entry = self.frame(frame);
         entry.present &= !mask;
         entry.huge = 0;
-        entry.tabled = u32::from(mask != ALL);
         self.held.uncharge(Where::Spare, count);
         self.settle(frame);
     }
@@ -135,9 +149,7 @@ impl Core {
     /// A frame whose granules are no longer used as one.
     pub(crate) fn cut(&mut self, frame: u32, mask: Mask) {
         if mask != ALL {
-            let entry = self.frame(frame);
-            entry.huge = 0;
-            entry.tabled = 1;
+            self.frame(frame).huge = 0;
         }
     }
 }

@@ -243,7 +243,7 @@ impl Engine {
         core.loading += 1;
         core.chunk(chunk).step(plan.mask, Event::Load);
         let goes_on = event == Event::Loaded && plan.mask.is_power_of_two();
-        let lent = if goes_on { core.lend_for(chunk, plan.mask) } else { None };
+        let lent = if goes_on { core.lend_for(&self.space, chunk, plan.mask) } else { None };
         let (mut core, newborn) = match lent {
             Some(_) => (core, 0),
             None if plan.whole => self.gain_huge(core, worker, chunk),
@@ -353,7 +353,7 @@ impl Engine {
             let is_new = core.resident.list_of(chunk).is_none();
             match pages.lent {
                 Some(place) => core.take_back(pages.frame, place),
-                None => core.mapped(pages.frame, plan.mask, plan.whole),
+                None => core.mapped(pages.frame, plan.mask),
             }
             let entry = core.chunk(chunk);
             entry.huge = u32::from(plan.whole);

@@ -186,6 +186,10 @@ impl Space {
 
     /// Moves granules of the data range to a frame, as far as they go.
     pub(crate) fn leave(&self, chunk: u32, frame: u32, mask: Mask) -> Left {
+        if mask == ALL {
+            // Its page table, if it has one.
+            self.release(frame, ALL);
+        }
         let mut left = Left { moved: 0, refused: 0 };
         for (first, count) in runs(mask) {
             match self.leave_run(chunk, frame, first, count) {

@@ -18,8 +18,8 @@
 //!
 //! * a huge page stays huge only when the destination has no page table. A fault leaves one
 //!   behind, so [`Space::enter`] drops it first: `MADV_DONTNEED` over a whole empty chunk frees
-//!   the table since Linux 6.14, in 1 us. Asking for huge pages on `data` instead would make the
-//!   kernel clear 2 MiB for every write fault before it tells us.
+//!   the table since Linux 6.14, in 1 us, and so do the ways into frames. Asking for huge pages
+//!   on `data` instead would make the kernel clear 2 MiB for every write fault before it tells us.
 //! * a destination must be registered. Frames are registered for write protection, which is never
 //!   used: so they give no messages.
 //!
@@ -225,9 +225,11 @@ impl Space {
         }
     }
 
-    /// Moves a newborn chunk to a frame.
+    /// Moves a newborn chunk to a frame. A page table there would take the huge page apart, and of
+    /// one that is all zero the kernel would keep nothing.
     pub(crate) fn adopt_huge(&self, frame: u32, worker: usize) {
         let from = self.nursery_huge.at(worker * CHUNK_BYTES).as_ptr().addr();
+        self.release(frame, ALL);
         self.move_all(self.frame_at(frame, 0).as_ptr().addr(), from, CHUNK_BYTES);
     }
 
@@ -238,6 +240,17 @@ impl Space {
             let to = self.frame_at(frame, first).as_ptr().addr();
             self.move_all(to, from, count * GRANULE_BYTES);
             from += count * GRANULE_BYTES;
+        }
+    }
+
+    /// Makes every page of some granules of a frame other than zero; nobody needs their contents.
+    pub(crate) fn mark(&self, frame: u32, mask: Mask) {
+        for (first, count) in runs(mask) {
+            // SAFETY: the granules are nobody's, and whoever holds the lock owns those.
+            let bytes = unsafe { self.frame_bytes(frame, first, count) };
+            for page in bytes.chunks_mut(page_bytes()) {
+                page[0] = 1;
+            }
         }
     }
 
