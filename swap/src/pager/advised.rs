@@ -141,7 +141,7 @@ impl Pager {
             let seen = engine.progress.count();
             let quiet = Quiet::new();
             let mut core = engine.core.lock();
-            let state = core.chunk(chunk).states[granule];
+            let state = core.chunk(chunk).state(granule);
             match state {
                 State::Zero => return,
                 State::Resident => return engine.space.drop_part(first, past - first),

@@ -24,7 +24,7 @@ use super::engine::Engine;
 use super::face::Pager;
 use super::following::Following;
 use super::held::Held;
-use super::launder::{SEGMENT_SLOTS, segment_bytes};
+use super::launder::segment_bytes;
 use super::press::Press;
 use super::probe::{self, Obstacle, UserMode};
 use super::record::{Record, Recorder};
@@ -303,7 +303,7 @@ impl PagerBuilder {
         if of_file {
             // What is refused is known before anything is evicted.
             backend.reserve(segments[0])?;
-            core.slots_reserved = SEGMENT_SLOTS;
+            core.slots.segment_reserved();
         }
         let recorder = recorder(self.learn.as_deref(), &mut core)?;
         core.held = Held::told_to(following.as_ref().map(|following| following.account.clone()));

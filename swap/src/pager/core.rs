@@ -5,9 +5,7 @@
 //!   frame   2 MiB of addresses for pages that are not in data
 //!   slot    2 MiB of the spill file
 //!
-//!   resident   chunks with pages in data, oldest first       -> the next to be evicted
-//!   passing    of these, what only streams through           -> see policy.rs
-//!   fixed      of these, what the kernel does not move       -> see evict.rs
+//!   queues     chunks with pages in data                     -> see queues.rs
 //!   limbo      chunks with pages in a frame, oldest first    -> the next to be written
 //!   ahead      chunks that were read ahead, oldest first     -> the next to be dropped
 //!   free       frames without pages
@@ -38,10 +36,14 @@ use plimsoll_arena::os::OsError;
 use super::entry::{Ahead, Chunk, Demand, Frame, Seals};
 use super::following::Looked;
 use super::held::{Held, Where};
+use super::ids::{ChunkId, FrameId, Id};
+use super::in_hand::InHand;
 use super::policy::{Mode, Policy};
+use super::queues::{DataQueue, DataQueues, End, Framed, Waiting};
 use super::record::Record;
 use super::reversed::Reversed;
 use super::shelves::Shelves;
+use super::slots::Slots;
 use super::space::{ALL, CHUNK_BYTES, GRANULES, Mask, Space};
 use super::state::{Event, State};
 use super::streams::Streams;
@@ -49,18 +51,6 @@ use super::sys::die;
 use super::tables::{Lists, Ring, Table};
 use super::thrash::Counters;
 use super::trace::Seen;
-
-/// The lists of chunks.
-pub(crate) const RESIDENT: usize = 0;
-pub(crate) const PASSING: usize = 1;
-pub(crate) const FIXED: usize = 2;
-pub(crate) const LIMBO: usize = 0;
-pub(crate) const AHEAD: usize = 1;
-
-/// The lists of frames.
-pub(crate) const FREE: usize = 0;
-pub(crate) const BLANK: usize = 1;
-pub(crate) const SPARE: usize = 2;
 
 /// Granules of a chunk, as a count.
 pub(crate) const CHUNK: u64 = GRANULES as u64;
@@ -71,40 +61,27 @@ const DEMANDS: usize = 1 << 16;
 /// Chunks or parts of them that may wait to be read ahead; more are forgotten.
 const AHEADS: usize = 1 << 12;
 
-/// Which end of a queue.
-#[derive(Clone, Copy)]
-pub(crate) enum End {
-    /// The next to leave.
-    First,
-    /// The last to leave.
-    Last,
-}
-
 /// The pager's tables, which change under its one lock.
 pub(crate) struct Core {
     pub(crate) chunks: Table<Chunk>,
     pub(crate) frames: Table<Frame>,
     /// One for each chunk, or none where the file is not encrypted.
     pub(crate) seals: Table<Seals>,
-    pub(crate) resident: Lists<3>,
-    pub(crate) limbo: Lists<2>,
-    pub(crate) framed: Lists<3>,
+    pub(crate) queues: DataQueues,
+    pub(crate) limbo: Lists<ChunkId, Waiting, 2>,
+    pub(crate) framed: Lists<FrameId, Framed, 3>,
     pub(crate) demands: Ring<Demand>,
     pub(crate) aheads: Ring<Ahead>,
-    pub(crate) free_slots: Ring<u32>,
-    pub(crate) slots_used: u32,
-    pub(crate) slots_reserved: u32,
+    pub(crate) slots: Slots,
     pub(crate) streams: Streams,
     pub(crate) reversed: Reversed,
     pub(crate) shelves: Shelves,
     /// Frames that were ever used; the rest is free too.
-    pub(crate) frames_used: u32,
+    pub(crate) frames_used: usize,
     /// All that is held, by place.
     pub(crate) held: Held,
     /// In granules, here and below.
     pub(crate) budget: u64,
-    /// Of those in data, the ones of chunks that pass through.
-    pub(crate) in_passing: u64,
     /// Of those in data, the ones that the kernel does not move.
     pub(crate) in_fixed: u64,
     /// When chunks of these were last tried again, and whether anybody was told.
@@ -114,12 +91,8 @@ pub(crate) struct Core {
     pub(crate) rows_coming: u64,
     /// Granules ever sent to the file, as a clock of pressure.
     pub(crate) evictions: u64,
-    /// Chunks in the hands of workers.
-    pub(crate) writing: u32,
-    pub(crate) loading: u32,
-    /// Of those loading, the ones that wait for memory.
-    pub(crate) gaining: u32,
-    pub(crate) reserving: bool,
+    /// What workers have.
+    pub(crate) in_hand: InHand,
     pub(crate) counters: Counters,
     pub(crate) policy: Policy,
     pub(crate) looked: Looked,
@@ -133,30 +106,24 @@ impl Core {
             chunks: Table::new(chunks)?,
             frames: Table::new(frames)?,
             seals: Table::new(0)?,
-            resident: Lists::new(chunks)?,
+            queues: DataQueues::new(chunks)?,
             limbo: Lists::new(chunks)?,
             framed: Lists::new(frames)?,
             demands: Ring::new(DEMANDS)?,
             aheads: Ring::new(AHEADS)?,
-            free_slots: Ring::new(chunks)?,
-            slots_used: 0,
-            slots_reserved: 0,
+            slots: Slots::new(chunks)?,
             streams: Streams::new(),
             reversed: Reversed::new(),
             shelves: Shelves::new(chunks * GRANULES)?,
             frames_used: 0,
             held: Held::default(),
             budget,
-            in_passing: 0,
             in_fixed: 0,
             fixed_looked_ns: 0,
             fixed_told: false,
             rows_coming: 0,
             evictions: 0,
-            writing: 0,
-            loading: 0,
-            gaining: 0,
-            reserving: false,
+            in_hand: InHand::default(),
             counters: Counters::default(),
             policy: Policy::default(),
             looked: Looked::default(),
@@ -168,27 +135,29 @@ impl Core {
 
     /// Queues granules that somebody will soon ask for. A full queue forgets them: faults will ask.
     pub(crate) fn expect(&mut self, ahead: Ahead) {
-        let coming = self.chunk(ahead.chunk).coming;
+        let Some(chunk) = ahead.chunk else { return };
+        let coming = self.chunk(chunk).coming;
         if ahead.mask & !coming != 0 && self.aheads.push(ahead) {
-            self.chunk(ahead.chunk).coming |= ahead.mask;
+            self.chunk(chunk).coming |= ahead.mask;
             self.rows_coming += ahead.rows();
         }
     }
 
     /// What was queued first.
-    pub(crate) fn next_expected(&mut self) -> Option<Ahead> {
+    pub(crate) fn next_expected(&mut self) -> Option<(ChunkId, Ahead)> {
         let ahead = self.aheads.pop()?;
+        let chunk = ahead.chunk?;
         self.rows_coming -= ahead.rows();
-        self.chunk(ahead.chunk).coming &= !ahead.mask;
-        Some(ahead)
+        self.chunk(chunk).coming &= !ahead.mask;
+        Some((chunk, ahead))
     }
 
-    pub(crate) fn chunk(&mut self, chunk: u32) -> &mut Chunk {
-        &mut self.chunks[chunk as usize]
+    pub(crate) fn chunk(&mut self, chunk: ChunkId) -> &mut Chunk {
+        &mut self.chunks[chunk.index()]
     }
 
-    pub(crate) fn frame(&mut self, frame: u32) -> &mut Frame {
-        &mut self.frames[frame as usize]
+    pub(crate) fn frame(&mut self, frame: FrameId) -> &mut Frame {
+        &mut self.frames[frame.index()]
     }
 
     /// Granules that could be used at once.
@@ -198,41 +167,34 @@ impl Core {
 
     /// Puts a chunk of which granules entered data at the end of its queue. What passes through
     /// goes on doing so while the program goes in circles.
-    pub(crate) fn entered(&mut self, chunk: u32, granules: u64, now_ns: u64) {
+    pub(crate) fn entered(&mut self, chunk: ChunkId, granules: u64, now_ns: u64) {
         self.chunk(chunk).entered_ns = now_ns;
-        if self.resident.list_of(chunk) == Some(PASSING) {
-            self.in_passing += granules;
-        }
         let goes_on = self.chunk(chunk).passes == 1 && self.policy.mode() == Mode::Circles;
-        self.enlist(if goes_on { PASSING } else { RESIDENT }, chunk, End::Last);
+        let queue = if goes_on { DataQueue::Passing } else { DataQueue::Resident };
+        let now = self.in_data(chunk);
+        self.queues.put(queue, chunk, End::Last, now - granules, now);
+    }
+
+    /// Granules of a chunk in data.
+    fn in_data(&mut self, chunk: ChunkId) -> u64 {
+        u64::from(self.chunk(chunk).mask(&[State::Resident]).count_ones())
     }
 
     /// Puts a chunk with granules in data on a queue.
-    pub(crate) fn enlist(&mut self, list: usize, chunk: u32, end: End) {
-        let granules = u64::from(self.chunk(chunk).mask(&[State::Resident]).count_ones());
-        if self.resident.list_of(chunk) == Some(PASSING) {
-            self.in_passing -= granules;
-        }
-        match end {
-            End::First => self.resident.push_front(list, chunk),
-            End::Last => self.resident.push_back(list, chunk),
-        }
-        self.in_passing += if list == PASSING { granules } else { 0 };
+    pub(crate) fn enlist(&mut self, queue: DataQueue, chunk: ChunkId, end: End) {
+        let now = self.in_data(chunk);
+        self.queues.put(queue, chunk, end, now, now);
     }
 
     /// Takes a chunk off the queue if nothing of it is in data.
-    pub(crate) fn left(&mut self, chunk: u32, granules: u64) {
-        if self.resident.list_of(chunk) == Some(PASSING) {
-            self.in_passing -= granules;
-        }
-        if self.chunk(chunk).mask(&[State::Resident]) == 0 {
-            self.resident.remove(chunk);
-        }
+    pub(crate) fn left(&mut self, chunk: ChunkId, granules: u64) {
+        let is_empty = self.in_data(chunk) == 0;
+        self.queues.left(chunk, granules, is_empty);
     }
 
     /// Moves granules of Limbo or Ahead back into data. With a huge page, all of them.
-    pub(crate) fn rescue(&mut self, space: &Space, chunk: u32, mask: Mask, now_ns: u64) {
-        let Some(frame) = self.chunk(chunk).frame.checked_sub(1) else {
+    pub(crate) fn rescue(&mut self, space: &Space, chunk: ChunkId, mask: Mask, now_ns: u64) {
+        let Some(frame) = self.chunk(chunk).frame else {
             die(format_args!("a granule in limbo has no frame"));
         };
         let waiting = self.chunk(chunk).mask(&[State::Limbo, State::Ahead]);
@@ -249,12 +211,12 @@ impl Core {
     }
 
     /// Puts a chunk on the list that its granules in frames ask for.
-    pub(crate) fn relist(&mut self, chunk: u32) {
+    pub(crate) fn relist(&mut self, chunk: ChunkId) {
         let entry = self.chunk(chunk);
         let limbo = entry.mask(&[State::Limbo]) != 0;
         let list = match (limbo, entry.mask(&[State::Ahead]) != 0) {
-            (true, _) => Some(LIMBO),
-            (false, true) => Some(AHEAD),
+            (true, _) => Some(Waiting::Limbo),
+            (false, true) => Some(Waiting::Ahead),
             (false, false) => None,
         };
         match list {
@@ -268,8 +230,8 @@ impl Core {
     pub(crate) fn map(
         &mut self,
         space: &Space,
-        chunk: u32,
-        frame: u32,
+        chunk: ChunkId,
+        frame: FrameId,
         mask: Mask,
         event: Event,
         now_ns: u64,
@@ -288,7 +250,7 @@ impl Core {
     }
 
     /// Notes that pages have left a frame for data.
-    pub(crate) fn mapped(&mut self, frame: u32, mask: Mask) {
+    pub(crate) fn mapped(&mut self, frame: FrameId, mask: Mask) {
         let entry = self.frame(frame);
         entry.present &= !mask;
         entry.huge = 0;
@@ -296,7 +258,7 @@ impl Core {
 
     /// The contents of `mask` are dead: drops what is at rest, and returns the granules that a
     /// worker has.
-    pub(crate) fn discard(&mut self, space: &Space, chunk: u32, mask: Mask) -> Mask {
+    pub(crate) fn discard(&mut self, space: &Space, chunk: ChunkId, mask: Mask) -> Mask {
         let entry = self.chunk(chunk);
         let busy = entry.mask(&[State::Writing, State::Loading, State::Clearing]) & mask;
         let resident = entry.mask(&[State::Resident]) & mask;
@@ -325,27 +287,29 @@ impl Core {
             self.held.pass(Where::Limbo, Where::Spare, count(limbo & !ahead));
             self.held.pass(Where::Ahead, Where::Spare, count(ahead));
             self.relist(chunk);
-            self.cut(frame - 1, limbo);
-            self.settle(frame - 1);
+            if let Some(frame) = frame {
+                self.cut(frame, limbo);
+                self.settle(frame);
+            }
         }
         self.free_slot(chunk);
         busy
     }
 
     /// Gives a chunk's slot back if the file holds nothing of it.
-    pub(crate) fn free_slot(&mut self, chunk: u32) {
+    pub(crate) fn free_slot(&mut self, chunk: ChunkId) {
         let entry = self.chunk(chunk);
         let in_use = entry.mask(&[State::Writing, State::Clearing]) != 0;
-        if entry.slot != 0 && entry.copies == 0 && !in_use {
-            let slot = std::mem::replace(&mut entry.slot, 0) - 1;
-            // There are as many places as slots.
-            let kept = self.free_slots.push(slot);
-            debug_assert!(kept, "a slot was given back twice");
+        if entry.copies == 0
+            && !in_use
+            && let Some(slot) = entry.slot.take()
+        {
+            self.slots.give_back(slot);
         }
     }
 
     /// Notes that granules that were in the file are wanted again.
-    pub(crate) fn note_refault(&mut self, chunk: u32, mask: Mask) {
+    pub(crate) fn note_refault(&mut self, chunk: ChunkId, mask: Mask) {
         let left_at = self.chunk(chunk).left_at;
         for granule in (0..GRANULES).filter(|granule| mask & 1 << granule != 0) {
             let distance = u64::from((self.evictions as u32).wrapping_sub(left_at[granule]));
@@ -355,7 +319,7 @@ impl Core {
     }
 
     /// Notes that somebody came for what was read ahead, which is in data now.
-    pub(crate) fn came_ahead(&mut self, chunk: u32, mask: Mask) {
+    pub(crate) fn came_ahead(&mut self, chunk: ChunkId, mask: Mask) {
         self.counters.read_ahead_used += u64::from(mask.count_ones());
         self.record.touch(chunk, mask, Seen::Ahead, false);
         self.note_refault(chunk, mask);
@@ -363,16 +327,21 @@ impl Core {
     }
 
     /// Lets a chunk that was streamed in pass through, if that is the policy.
-    pub(crate) fn streamed(&mut self, chunk: u32) {
+    pub(crate) fn streamed(&mut self, chunk: ChunkId) {
         let passes = self.policy.passes_through();
         self.chunk(chunk).passes = u32::from(passes);
         if passes {
-            self.enlist(PASSING, chunk, End::Last);
+            self.enlist(DataQueue::Passing, chunk, End::Last);
         }
     }
 
+    /// What workers have, and a chunk of which they take or give back granules.
+    pub(crate) fn hands(&mut self, chunk: ChunkId) -> (&mut InHand, &mut Chunk) {
+        (&mut self.in_hand, &mut self.chunks[chunk.index()])
+    }
+
     /// The chunk and granule of an offset into the data range.
-    pub(crate) fn place(offset: usize) -> (u32, usize) {
-        ((offset / CHUNK_BYTES) as u32, offset % CHUNK_BYTES / super::space::GRANULE_BYTES)
+    pub(crate) fn place(offset: usize) -> (ChunkId, usize) {
+        (ChunkId::of(offset / CHUNK_BYTES), offset % CHUNK_BYTES / super::space::GRANULE_BYTES)
     }
 }

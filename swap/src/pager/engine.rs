@@ -19,11 +19,13 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::core::{AHEAD, BLANK, CHUNK, Core, LIMBO, SPARE};
+use super::core::{CHUNK, Core};
 use super::crew::{Crew, Lead};
 use super::following::Following;
 use super::held::Where;
+use super::ids::{ChunkId, FrameId};
 use super::press::Press;
+use super::queues::{Framed, Waiting};
 use super::record::Recorder;
 use super::space::{ALL, Mask, Space};
 use super::sync::{Guard, Lock, Signal};
@@ -135,7 +137,8 @@ impl Engine {
             }
         }
         let target = Self::limbo_target(&core);
-        let (limbo, ahead) = (core.limbo.front(LIMBO), core.limbo.front(AHEAD));
+        let limbo = core.limbo.front(Waiting::Limbo);
+        let ahead = core.limbo.front(Waiting::Ahead);
         let due = if core.held.at(Where::Limbo) > target {
             limbo
         } else if core.held.at(Where::Ahead) > target {
@@ -202,12 +205,12 @@ impl Engine {
         &'a self,
         mut core: Guard<'a, Core>,
         worker: usize,
-        chunk: u32,
+        chunk: ChunkId,
     ) -> (Guard<'a, Core>, Mask) {
         let (mut looks, mut overdraw, mut newborn) = (0, false, 0);
-        core.gaining += 1;
+        core.in_hand.begin_to_gain();
         loop {
-            if let Some(frame) = core.framed.front(BLANK) {
+            if let Some(frame) = core.framed.front(Framed::Blank) {
                 core.own(chunk, frame);
                 core.held.pass(Where::Spare, Where::InFlight, CHUNK);
                 break;
@@ -232,7 +235,7 @@ impl Engine {
             }
             (core, overdraw) = self.look(core, worker, &mut looks);
         }
-        core.gaining -= 1;
+        core.in_hand.gained();
         (core, newborn)
     }
 
@@ -242,7 +245,7 @@ impl Engine {
         &'a self,
         mut core: Guard<'a, Core>,
         worker: usize,
-        chunk: u32,
+        chunk: ChunkId,
         mask: Mask,
     ) -> (Guard<'a, Core>, Mask) {
         let frame = core.own_frame(&self.space, chunk);
@@ -251,14 +254,14 @@ impl Engine {
         core.held.pass(Where::Spare, Where::InFlight, u64::from(found.count_ones()));
         core.settle(frame);
         let (mut looks, mut overdraw, mut newborn) = (0, false, 0);
-        core.gaining += 1;
+        core.in_hand.begin_to_gain();
         loop {
             let missing = mask & !core.frame(frame).present;
             if missing == 0 {
                 break;
             }
             let place = missing.trailing_zeros() as usize;
-            if let Some(from) = core.framed.front(SPARE) {
+            if let Some(from) = core.framed.front(Framed::Spare) {
                 let granule = core.spare_of(from).trailing_zeros() as usize;
                 core.take_apart(&self.space, from);
                 self.space.shift((frame, place), (from, granule));
@@ -271,14 +274,14 @@ impl Engine {
                 let born = first_of(missing, count);
                 core = self.bear_into(core, worker, frame, born);
                 newborn |= born;
-            } else if let Some(blank) = core.framed.front(BLANK) {
+            } else if let Some(blank) = core.framed.front(Framed::Blank) {
                 core.frame(blank).huge = 0;
                 core.settle(blank);
             } else {
                 (core, overdraw) = self.look(core, worker, &mut looks);
             }
         }
-        core.gaining -= 1;
+        core.in_hand.gained();
         (core, newborn)
     }
 
@@ -287,7 +290,7 @@ impl Engine {
         &'a self,
         mut core: Guard<'a, Core>,
         worker: usize,
-        frame: u32,
+        frame: FrameId,
         mask: Mask,
     ) -> Guard<'a, Core> {
         let granules = u64::from(mask.count_ones());
@@ -303,7 +306,7 @@ impl Engine {
 
     /// Says whether a whole chunk of memory can be had without making room.
     pub(crate) fn has_chunk(core: &Core) -> bool {
-        core.framed.len(BLANK) > 0 || core.available() >= CHUNK
+        core.framed.len(Framed::Blank) > 0 || core.available() >= CHUNK
     }
 
     /// Gives back at least `granules` to the kernel, if there is as much.

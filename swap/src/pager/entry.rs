@@ -7,9 +7,11 @@
 //!   Frame   its owner, and which granules have pages
 //! ```
 //!
-//! References to others are numbers + 1, so that all zero bits say: never touched, nothing owned.
+//! All zero bits say: never touched, nothing owned.
 //! Tables of these begin as zero pages and cost memory only where the range is used.
 
+use super::ids::{ChunkId, FrameId, SlotId};
+use super::shelves::ShelfPlace;
 use super::space::{GRANULES, Mask, runs};
 use super::state::{Event, State, next};
 use super::sys::die;
@@ -22,7 +24,8 @@ pub(crate) type Filler = [u128; 2];
 /// What is known of a chunk.
 #[derive(Clone, Copy)]
 pub(crate) struct Chunk {
-    pub(crate) states: [State; GRANULES],
+    /// Changed by [`Chunk::step`] alone.
+    states: [State; GRANULES],
     /// A thread waits for it.
     pub(crate) wanted: Mask,
     /// A demand for it is queued.
@@ -37,10 +40,9 @@ pub(crate) struct Chunk {
     pub(crate) copies: Mask,
     /// It is `lanes`, over and over, and in no file.
     pub(crate) repeats: Mask,
-    /// Frame + 1.
-    pub(crate) frame: u32,
-    /// Slot of the file + 1.
-    pub(crate) slot: u32,
+    pub(crate) frame: Option<FrameId>,
+    /// Of the file.
+    pub(crate) slot: Option<SlotId>,
     /// 1: entered data as one huge page, and nothing was cut from it since.
     pub(crate) huge: u32,
     /// 1: blocks smaller than a chunk live here, so pages stay small.
@@ -51,15 +53,15 @@ pub(crate) struct Chunk {
     pub(crate) touches: u32,
     /// When it last entered data.
     pub(crate) entered_ns: u64,
-    /// Where they are packed, as `ShelfPlace::number`; taken while it is not 0.
-    pub(crate) places: [u32; GRANULES],
+    /// Where they are packed, if they are.
+    pub(crate) places: [Option<ShelfPlace>; GRANULES],
     /// `Core::evictions` when they last went to the file; the low bits tell enough.
     pub(crate) left_at: [u32; GRANULES],
     pub(crate) hashes: [u128; GRANULES],
     pub(crate) lanes: [Filler; GRANULES],
 }
 
-// SAFETY: integers, and `State`, whose zero is `Zero`.
+// SAFETY: integers, numbers of which zero is `None`, and `State`, whose zero is `Zero`.
 unsafe impl ZeroValid for Chunk {}
 
 /// How the granules of a chunk were sealed when they were last written.
@@ -70,6 +72,11 @@ pub(crate) struct Seals(pub(crate) [Sealed; GRANULES]);
 unsafe impl ZeroValid for Seals {}
 
 impl Chunk {
+    /// Where a granule is.
+    pub(crate) fn state(&self, granule: usize) -> State {
+        self.states[granule]
+    }
+
     /// The granules in one of `states`.
     pub(crate) fn mask(&self, states: &[State]) -> Mask {
         let mut mask = 0;
@@ -95,8 +102,7 @@ impl Chunk {
 /// What is known of a frame.
 #[derive(Clone, Copy)]
 pub(crate) struct Frame {
-    /// Chunk + 1.
-    pub(crate) owner: u32,
+    pub(crate) owner: Option<ChunkId>,
     /// Granules with pages.
     pub(crate) present: Mask,
     /// Granules whose pages a worker has, on their way into data.
@@ -107,7 +113,7 @@ pub(crate) struct Frame {
     pub(crate) compound: u32,
 }
 
-// SAFETY: integers.
+// SAFETY: integers, and a number of which zero is `None`.
 unsafe impl ZeroValid for Frame {}
 
 /// A thread waits for a page.
@@ -133,7 +139,7 @@ unsafe impl ZeroValid for Word {}
 /// Granules that somebody will soon ask for.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead {
-    pub(crate) chunk: u32,
+    pub(crate) chunk: Option<ChunkId>,
     pub(crate) mask: Mask,
     /// 1: they go on into data; 0: they stay in the chunk's frame until touched.
     pub(crate) enters: u32,
@@ -146,5 +152,5 @@ impl Ahead {
     }
 }
 
-// SAFETY: integers.
+// SAFETY: integers, and a number of which zero is `None`.
 unsafe impl ZeroValid for Ahead {}

@@ -12,9 +12,11 @@
 //!
 //! Invariant: `in_fixed` = granules in data that were refused when they were last to leave.
 
-use super::core::{CHUNK, Core, End, FIXED, RESIDENT};
+use super::core::{CHUNK, Core};
 use super::engine::{Engine, Evicted, GRACE_NS};
 use super::held::Where;
+use super::ids::ChunkId;
+use super::queues::{DataQueue, End};
 use super::space::{ALL, GRANULE_BYTES, Mask};
 use super::state::{Event, State};
 use super::sys::{now_ns, say};
@@ -30,7 +32,7 @@ const FIXED_TRIES: u32 = 8;
 
 impl Engine {
     /// Moves what is resident of `chunk` to its frame. Returns whether anything was.
-    pub(crate) fn evict(&self, core: &mut Core, chunk: u32) -> bool {
+    pub(crate) fn evict(&self, core: &mut Core, chunk: ChunkId) -> bool {
         let resident = core.chunk(chunk).mask(&[State::Resident]);
         if resident == 0 {
             return false;
@@ -66,7 +68,11 @@ impl Engine {
             // The rest is pinned, or fixed: later.
             let all_fixed = left | refused == resident;
             core.counters.pinned += u64::from(!all_fixed);
-            core.enlist(if all_fixed { FIXED } else { RESIDENT }, chunk, End::Last);
+            core.enlist(
+                if all_fixed { DataQueue::Fixed } else { DataQueue::Resident },
+                chunk,
+                End::Last,
+            );
         }
         core.settle(frame);
         left != 0
@@ -129,7 +135,7 @@ impl Core {
 
     /// Whether other workers may make memory free.
     pub(crate) fn others_work(&self) -> bool {
-        self.writing > 0 || self.loading > self.gaining
+        self.in_hand.is_anybody_at_work()
     }
 
     /// Whether waiting for memory is in vain: what cannot leave is fixed, and nobody is at work.
@@ -138,14 +144,14 @@ impl Core {
     }
 
     /// Notes which granules of a chunk the kernel has refused to move, of all that are in data.
-    fn note_fixed(&mut self, chunk: u32, refused: Mask) {
+    fn note_fixed(&mut self, chunk: ChunkId, refused: Mask) {
         let before = std::mem::replace(&mut self.chunk(chunk).fixed, refused);
         self.in_fixed += u64::from(refused.count_ones());
         self.in_fixed -= u64::from(before.count_ones());
     }
 
     /// Granules have left data, whatever they were.
-    pub(crate) fn unfix(&mut self, chunk: u32, mask: Mask) {
+    pub(crate) fn unfix(&mut self, chunk: ChunkId, mask: Mask) {
         let fixed = self.chunk(chunk).fixed;
         self.note_fixed(chunk, fixed & !mask);
     }
@@ -158,8 +164,8 @@ impl Core {
         }
         self.fixed_looked_ns = now;
         for _ in 0..FIXED_TRIES {
-            let Some(chunk) = self.resident.front(FIXED) else { return };
-            self.enlist(RESIDENT, chunk, End::First);
+            let Some(chunk) = self.queues.front(DataQueue::Fixed) else { return };
+            self.enlist(DataQueue::Resident, chunk, End::First);
         }
     }
 }

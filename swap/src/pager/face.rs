@@ -23,11 +23,13 @@ use std::sync::atomic::Ordering;
 use nix::libc;
 use plimsoll_arena::os::{InChild, Linux};
 
-use super::core::{CHUNK, Core, End, RESIDENT};
+use super::core::{CHUNK, Core};
 use super::crew::WATCHER;
 use super::engine::Engine;
 use super::entry::Ahead;
 use super::held::Where;
+use super::ids::{ChunkId, Id};
+use super::queues::{DataQueue, End};
 use super::reversed::Reversed;
 use super::space::{CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, Refused, run};
 use super::state::State;
@@ -163,7 +165,7 @@ impl Pager {
     pub fn cold(&self, start: NonNull<u8>, bytes: usize) {
         self.each_chunk(start, bytes, Edge::Inside, |core, chunk, mask| {
             if core.chunk(chunk).mask(&[State::Resident]) & mask != 0 {
-                core.enlist(RESIDENT, chunk, End::First);
+                core.enlist(DataQueue::Resident, chunk, End::First);
                 self.engine.evict(core, chunk);
             }
         });
@@ -183,7 +185,7 @@ impl Pager {
                 && core.held.at(Where::Ahead) + queued + granules <= Engine::limbo_target(core)
             {
                 queued += granules;
-                core.expect(Ahead { chunk, mask, enters: 0 });
+                core.expect(Ahead { chunk: Some(chunk), mask, enters: 0 });
             }
         });
         self.engine.work.raise();
@@ -206,7 +208,7 @@ impl Pager {
             let resident = entry.mask(&[State::Resident]);
             if resident != 0 && resident & !entry.dead == 0 {
                 // The next to go: it costs nothing.
-                core.enlist(RESIDENT, chunk, End::First);
+                core.enlist(DataQueue::Resident, chunk, End::First);
             }
             use State::{Ahead, Disk, Limbo, Packed};
             let cheap = core.chunk(chunk).mask(&[Disk, Limbo, Ahead, Packed]);
@@ -220,7 +222,7 @@ impl Pager {
             let dead = std::mem::replace(&mut core.chunk(chunk).dead, 0);
             core.chunk(chunk).dead = dead & !mask;
             if dead & mask != 0 && core.chunk(chunk).mask(&[State::Resident]) != 0 {
-                core.enlist(RESIDENT, chunk, End::Last);
+                core.enlist(DataQueue::Resident, chunk, End::Last);
             }
         });
     }
@@ -289,7 +291,7 @@ impl Pager {
         start: NonNull<u8>,
         bytes: usize,
         edge: Edge,
-        mut each: impl FnMut(&mut Core, u32, Mask),
+        mut each: impl FnMut(&mut Core, ChunkId, Mask),
     ) {
         if !self.is_here() {
             return;
@@ -302,7 +304,7 @@ impl Pager {
             let chunk = at / GRANULES;
             let past = ((chunk + 1) * GRANULES).min(granules.end);
             let mut core = self.engine.core.lock();
-            each(&mut core, chunk as u32, run(at % GRANULES, past - at));
+            each(&mut core, ChunkId::of(chunk), run(at % GRANULES, past - at));
             at = past;
         }
     }
@@ -323,7 +325,7 @@ impl Pager {
             data_bytes: bytes(core.held.at(Where::Data)),
             limbo_bytes: bytes(core.held.at(Where::Limbo) + core.held.at(Where::Ahead)),
             spare_bytes: bytes(core.held.at(Where::Spare)),
-            file_bytes: bytes(u64::from(core.slots_reserved) * CHUNK),
+            file_bytes: bytes(core.slots.reserved() * CHUNK),
             faults: counters.faults,
             rescued_bytes: bytes(counters.rescued),
             loads: counters.loads,

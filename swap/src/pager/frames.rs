@@ -10,91 +10,90 @@
 //!
 //! Invariant: a frame of which pages are lent gets no owner.
 
-use super::core::{BLANK, Core, FREE, SPARE};
+use super::core::Core;
 use super::entry::Frame;
 use super::held::Where;
+use super::ids::{ChunkId, FrameId, Id};
+use super::in_hand::Lent;
+use super::queues::Framed;
 use super::space::{ALL, Mask, Space};
 use super::state::State;
 use super::sys::die;
 
 impl Core {
     /// The granules of a frame that its owner uses.
-    fn used(&self, frame: u32) -> Mask {
-        let Some(owner) = self.frames[frame as usize].owner.checked_sub(1) else { return 0 };
+    fn used(&self, frame: FrameId) -> Mask {
+        let Some(owner) = self.frames[frame.index()].owner else { return 0 };
         use State::{Ahead, Limbo, Loading, Writing};
-        self.chunks[owner as usize].mask(&[Limbo, Writing, Loading, Ahead])
+        self.chunks[owner.index()].mask(&[Limbo, Writing, Loading, Ahead])
     }
 
     /// The granules of a frame that have pages and no use.
-    pub(crate) fn spare_of(&self, frame: u32) -> Mask {
-        self.frames[frame as usize].present & !self.used(frame)
+    pub(crate) fn spare_of(&self, frame: FrameId) -> Mask {
+        self.frames[frame.index()].present & !self.used(frame)
     }
 
     /// Puts a frame on the list it belongs on, and takes it from an owner that has no more use
     /// for it.
-    pub(crate) fn settle(&mut self, frame: u32) {
-        if self.used(frame) == 0 {
-            let owner = std::mem::replace(&mut self.frame(frame).owner, 0);
-            if let Some(chunk) = owner.checked_sub(1) {
-                self.chunk(chunk).frame = 0;
-            }
+    pub(crate) fn settle(&mut self, frame: FrameId) {
+        if self.used(frame) == 0
+            && let Some(chunk) = self.frame(frame).owner.take()
+        {
+            self.chunk(chunk).frame = None;
         }
         let spare = self.spare_of(frame);
         let Frame { owner, present, lent, huge, .. } = *self.frame(frame);
         match (owner, present, spare) {
-            (0, 0, _) if lent == 0 => self.framed.push_back(FREE, frame),
-            (0, ALL, _) if huge == 1 => self.framed.push_back(BLANK, frame),
+            (None, 0, _) if lent == 0 => self.framed.push_back(Framed::Free, frame),
+            (None, ALL, _) if huge == 1 => self.framed.push_back(Framed::Blank, frame),
             (_, _, 0) => self.framed.remove(frame),
             // Those of no chunk first: one can be lent.
-            (0, ..) => self.framed.push_front(SPARE, frame),
-            _ => self.framed.push_back(SPARE, frame),
+            (None, ..) => self.framed.push_front(Framed::Spare, frame),
+            _ => self.framed.push_back(Framed::Spare, frame),
         }
     }
 
     /// The frame of `chunk`, which gets one if it has none.
-    pub(crate) fn own_frame(&mut self, space: &Space, chunk: u32) -> u32 {
-        if let Some(frame) = self.chunk(chunk).frame.checked_sub(1) {
+    pub(crate) fn own_frame(&mut self, space: &Space, chunk: ChunkId) -> FrameId {
+        if let Some(frame) = self.chunk(chunk).frame {
             return frame;
         }
-        let unused = (self.frames_used as usize) < self.frames.len();
-        if self.framed.len(FREE) == 0 && unused {
+        if self.framed.len(Framed::Free) == 0 && self.frames_used < self.frames.len() {
+            let frame = FrameId::of(self.frames_used);
             self.frames_used += 1;
-            self.own(chunk, self.frames_used - 1);
-            return self.frames_used - 1;
+            self.own(chunk, frame);
+            return frame;
         }
-        if self.framed.len(FREE) == 0 {
+        if self.framed.len(Framed::Free) == 0 {
             // Frames without an owner keep pages. There are more frames than chunks, so one of
             // them is free without.
             self.release_spares(space, u64::MAX);
         }
-        let Some(frame) = self.framed.front(FREE) else { die(format_args!("no frame is free")) };
+        let Some(frame) = self.framed.front(Framed::Free) else {
+            die(format_args!("no frame is free"))
+        };
         self.own(chunk, frame);
         frame
     }
 
     /// Gives `frame` to `chunk`.
-    pub(crate) fn own(&mut self, chunk: u32, frame: u32) {
+    pub(crate) fn own(&mut self, chunk: ChunkId, frame: FrameId) {
         self.framed.remove(frame);
-        self.frame(frame).owner = chunk + 1;
-        self.chunk(chunk).frame = frame + 1;
+        self.frame(frame).owner = Some(chunk);
+        self.chunk(chunk).frame = Some(frame);
     }
 
     /// Lends spare pages for one granule of a chunk, which stay where they are until they leave for
     /// data; nobody gets their frame meanwhile. `None` if all that is spare lies in frames of
     /// chunks, or some of it where the granule belongs.
-    pub(crate) fn lend_for(
-        &mut self,
-        space: &Space,
-        chunk: u32,
-        mask: Mask,
-    ) -> Option<(u32, usize)> {
-        if let Some(own) = self.chunk(chunk).frame.checked_sub(1)
-            && self.frames[own as usize].present & mask != 0
+    pub(crate) fn lend_for(&mut self, space: &Space, chunk: ChunkId, mask: Mask) -> Option<Lent> {
+        if let Some(own) = self.chunk(chunk).frame
+            && self.frames[own.index()].present & mask != 0
         {
             return None;
         }
-        let nobodys = |frame: &u32| self.frames[*frame as usize].owner == 0;
-        let frame = self.framed.front(SPARE).filter(nobodys)?;
+        let nobodys = |frame: &FrameId| self.frames[frame.index()].owner.is_none();
+        let frame = self.framed.front(Framed::Spare).filter(nobodys)?;
         let granule = self.spare_of(frame).trailing_zeros() as usize;
         self.take_apart(space, frame);
         let entry = self.frame(frame);
@@ -102,26 +101,26 @@ impl Core {
         entry.lent |= 1 << granule;
         self.held.pass(Where::Spare, Where::InFlight, 1);
         self.settle(frame);
-        Some((frame, granule))
+        Some(Lent { frame, place: granule })
     }
 
     /// Before some pages of a huge page go by themselves: Linux 6.12 and later then give back those
     /// that are all zero, and each costs a fault once something is read into it. So those that
     /// nobody uses are made other than zero.
-    pub(crate) fn take_apart(&mut self, space: &Space, frame: u32) {
+    pub(crate) fn take_apart(&mut self, space: &Space, frame: FrameId) {
         if std::mem::take(&mut self.frame(frame).compound) == 1 {
             space.mark(frame, self.spare_of(frame));
         }
     }
 
     /// The lent pages of a frame have left.
-    pub(crate) fn take_back(&mut self, frame: u32, granule: usize) {
-        self.frame(frame).lent &= !(1 << granule);
-        self.settle(frame);
+    pub(crate) fn take_back(&mut self, lent: Lent) {
+        self.frame(lent.frame).lent &= !(1 << lent.place);
+        self.settle(lent.frame);
     }
 
     /// Gives spare pages of a frame back to the kernel.
-    pub(crate) fn release_spare(&mut self, space: &Space, frame: u32, mask: Mask) {
+    pub(crate) fn release_spare(&mut self, space: &Space, frame: FrameId, mask: Mask) {
         let count = u64::from(mask.count_ones());
         self.held.leaving(count);
         space.release(frame, mask);
@@ -136,7 +135,9 @@ impl Core {
     pub(crate) fn release_spares(&mut self, space: &Space, granules: u64) -> u64 {
         let mut released = 0;
         while released < granules {
-            let Some(frame) = self.framed.front(SPARE).or_else(|| self.framed.front(BLANK)) else {
+            let Some(frame) =
+                self.framed.front(Framed::Spare).or_else(|| self.framed.front(Framed::Blank))
+            else {
                 break;
             };
             let mask = self.spare_of(frame);
@@ -147,7 +148,7 @@ impl Core {
     }
 
     /// A frame whose granules are no longer used as one.
-    pub(crate) fn cut(&mut self, frame: u32, mask: Mask) {
+    pub(crate) fn cut(&mut self, frame: FrameId, mask: Mask) {
         if mask != ALL {
             self.frame(frame).huge = 0;
         }

@@ -26,23 +26,25 @@
 use crate::checksum::seeded_hash;
 use crate::file::file_limit_bytes;
 
-use super::core::{Core, PASSING, RESIDENT};
+use super::core::Core;
 use super::engine::Engine;
 use super::entry::Filler;
 use super::held::Where;
+use super::ids::{ChunkId, Id, SlotId};
+use super::in_hand::Writing;
 use super::policy::{Mode, Policy};
+use super::queues::DataQueue;
+use super::shelves::ShelfPlace;
+use super::slots::{Next, SEGMENT_SLOTS};
 use super::space::{ALL, CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, runs};
 use super::state::{Event, State};
 use super::sync::Guard;
 use super::sys::{die, now_ns};
 use crate::seal::Sealed;
 
-/// Slots of an extent that is reserved at once: 64 MiB.
-pub(crate) const SEGMENT_SLOTS: u32 = 32;
-
 /// Bytes of such an extent.
 pub(crate) const fn segment_bytes() -> u64 {
-    SEGMENT_SLOTS as u64 * CHUNK_BYTES as u64
+    (SEGMENT_SLOTS * CHUNK_BYTES) as u64
 }
 
 /// What looking at granules found, and how the dirty ones were sealed.
@@ -56,7 +58,7 @@ pub(crate) struct Found {
     pub(crate) promising: bool,
     hashes: [u128; GRANULES],
     lanes: [Filler; GRANULES],
-    pub(crate) places: [u32; GRANULES],
+    pub(crate) places: [Option<ShelfPlace>; GRANULES],
     seals: [Sealed; GRANULES],
 }
 
@@ -81,10 +83,11 @@ impl Engine {
         &'a self,
         mut core: Guard<'a, Core>,
         worker: Option<usize>,
-        chunk: u32,
+        chunk: ChunkId,
     ) -> Guard<'a, Core> {
         let entry = core.chunk(chunk);
-        let (frame, ahead) = (entry.frame - 1, entry.mask(&[State::Ahead]));
+        let Some(frame) = entry.frame else { die(format_args!("what is in limbo has no frame")) };
+        let ahead = entry.mask(&[State::Ahead]);
         let limbo = entry.mask(&[State::Limbo]);
         let dead = limbo & entry.dead;
         let mask = limbo & !dead;
@@ -92,7 +95,6 @@ impl Engine {
         entry.step(dead, Event::Discard);
         entry.copies &= !dead;
         entry.repeats &= !dead;
-        entry.step(mask, Event::Write);
         core.counters.dead += u64::from(dead.count_ones());
         core.limbo.remove(chunk);
         let count = |mask: Mask| u64::from(mask.count_ones());
@@ -102,27 +104,28 @@ impl Engine {
         if mask != 0 && mask != ALL {
             core.cut(frame, mask);
         }
+        let (hands, entry) = core.hands(chunk);
+        let writing = (mask != 0).then(|| hands.begin_write(chunk, entry, mask));
         core.settle(frame);
         core.free_slot(chunk);
-        if mask == 0 {
+        let Some(mut writing) = writing else {
             self.progress.raise();
             return core;
-        }
-        core.writing += 1;
+        };
         let packer = worker.filter(|_| self.may_pack(&core));
         let (copies, hashes) = (core.chunk(chunk).copies, core.chunk(chunk).hashes);
         drop(core);
-        let mut found = self.compare(frame, mask, copies, &hashes);
+        let mut found = self.compare(&mut writing, copies, &hashes);
         if let Some(worker) = packer {
-            self.pack(worker, chunk, frame, &mut found);
+            self.pack(worker, &mut writing, &mut found);
         }
         if found.dirty != 0 {
-            self.write(chunk, frame, &mut found);
+            self.write(&mut writing, &mut found);
         }
-        self.laundered(chunk, frame, mask, &found)
+        self.laundered(writing, &found)
     }
 
-    fn compare(&self, frame: u32, mask: Mask, copies: Mask, known: &[u128; GRANULES]) -> Found {
+    fn compare(&self, writing: &mut Writing, copies: Mask, known: &[u128; GRANULES]) -> Found {
         let mut found = Found {
             zero: 0,
             repeats: 0,
@@ -131,16 +134,15 @@ impl Engine {
             promising: false,
             hashes: [0; GRANULES],
             lanes: [[0; 2]; GRANULES],
-            places: [0; GRANULES],
+            places: [None; GRANULES],
             seals: [Sealed::default(); GRANULES],
         };
         for (granule, known) in known.iter().enumerate() {
             let bit = 1 << granule;
-            if mask & bit == 0 {
+            if writing.mask() & bit == 0 {
                 continue;
             }
-            // SAFETY: the granule is Writing, so this worker owns its pages.
-            let bytes = unsafe { self.space.frame_bytes(frame, granule, 1) };
+            let bytes = writing.bytes(&self.space, granule, 1);
             if let Some(lane) = repeated(bytes) {
                 let mask = if lane == [0; 2] { &mut found.zero } else { &mut found.repeats };
                 *mask |= bit;
@@ -156,11 +158,10 @@ impl Engine {
         found
     }
 
-    fn write(&self, chunk: u32, frame: u32, found: &mut Found) {
-        let slot = self.slot_for(chunk, found.dirty);
+    fn write(&self, writing: &mut Writing, found: &mut Found) {
+        let slot = self.slot_for(writing.chunk(), found.dirty);
         for (first, count) in runs(found.dirty) {
-            // SAFETY: the granules are Writing, so this worker owns their pages.
-            let bytes = unsafe { self.space.frame_bytes(frame, first, count) };
+            let bytes = writing.bytes(&self.space, first, count);
             self.write_run(slot, first, bytes, &mut found.seals[first..first + count]);
         }
     }
@@ -168,7 +169,7 @@ impl Engine {
     /// Seals granules where they lie, if that is asked for, and writes them to a slot.
     pub(crate) fn write_run(
         &self,
-        slot: u32,
+        slot: SlotId,
         first: usize,
         bytes: &mut [u8],
         seals: &mut [Sealed],
@@ -181,43 +182,39 @@ impl Engine {
                 }
             }
         }
-        let at = u64::from(slot) * CHUNK_BYTES as u64 + (first * GRANULE_BYTES) as u64;
+        let at = (slot.index() * CHUNK_BYTES) as u64 + (first * GRANULE_BYTES) as u64;
         if let Err(why) = self.backend.write_at(at, bytes) {
             die(format_args!("{why}"));
         }
     }
 
     /// The slot of a chunk, which gets one; from now on it does not hold `mask`.
-    pub(crate) fn slot_for(&self, chunk: u32, mask: Mask) -> u32 {
+    pub(crate) fn slot_for(&self, chunk: ChunkId, mask: Mask) -> SlotId {
         let mut core = self.core.lock();
         loop {
             let entry = core.chunk(chunk);
-            if let Some(slot) = entry.slot.checked_sub(1) {
+            if let Some(slot) = entry.slot {
                 entry.copies &= !mask;
                 return slot;
             }
-            if let Some(slot) = core.free_slots.pop() {
-                core.chunk(chunk).slot = slot + 1;
-            } else if core.slots_used < core.slots_reserved {
-                core.slots_used += 1;
-                let used = core.slots_used;
-                core.chunk(chunk).slot = used;
-            } else if core.reserving {
-                let seen = self.progress.count();
-                drop(core);
-                self.progress.wait(seen, std::time::Duration::from_millis(2));
-                core = self.core.lock();
-            } else {
-                core = self.reserve_segment(core);
+            match core.slots.take() {
+                Next::Slot(slot) => core.chunk(chunk).slot = Some(slot),
+                Next::Wait => {
+                    let seen = self.progress.count();
+                    drop(core);
+                    self.progress.wait(seen, std::time::Duration::from_millis(2));
+                    core = self.core.lock();
+                }
+                Next::Reserve(segment) => {
+                    drop(core);
+                    core = self.reserve_segment(segment);
+                }
             }
         }
     }
 
-    fn reserve_segment<'a>(&'a self, mut core: Guard<'a, Core>) -> Guard<'a, Core> {
-        core.reserving = true;
-        let segment = core.slots_reserved / SEGMENT_SLOTS;
-        drop(core);
-        let Some(extent) = self.segments.get(segment as usize) else {
+    fn reserve_segment(&self, segment: usize) -> Guard<'_, Core> {
+        let Some(extent) = self.segments.get(segment) else {
             let bytes = self.segments.iter().map(|extent| extent.bytes()).sum::<u64>();
             let raise = match file_limit_bytes() {
                 Some(limit) if limit < bytes + segment_bytes() => "`ulimit -f` for files",
@@ -231,20 +228,14 @@ impl Engine {
             die(format_args!("{why}"));
         }
         let mut core = self.core.lock();
-        core.reserving = false;
-        core.slots_reserved += SEGMENT_SLOTS;
+        core.slots.segment_reserved();
         self.progress.raise();
         core
     }
 
     /// Which granules go back into data because threads wait for them; they are in the clear.
-    fn wanted<'a>(
-        &'a self,
-        chunk: u32,
-        frame: u32,
-        mask: Mask,
-        found: &Found,
-    ) -> (Guard<'a, Core>, Mask) {
+    fn wanted<'a>(&'a self, writing: &mut Writing, found: &Found) -> (Guard<'a, Core>, Mask) {
+        let (chunk, frame, mask) = (writing.chunk(), writing.frame(), writing.mask());
         let mut sealed = if self.key.is_some() { found.dirty } else { 0 };
         loop {
             let mut core = self.core.lock();
@@ -256,8 +247,7 @@ impl Engine {
             }
             drop(core);
             for (first, count) in runs(wanted & sealed) {
-                // SAFETY: the granules are Writing, so this worker owns their pages.
-                let bytes = unsafe { self.space.frame_bytes(frame, first, count) };
+                let bytes = writing.bytes(&self.space, first, count);
                 self.open(bytes, &found.seals[first..first + count], chunk);
             }
             sealed &= !wanted;
@@ -265,14 +255,9 @@ impl Engine {
     }
 
     /// Ends what [`Engine::launder`] began.
-    fn laundered<'a>(
-        &'a self,
-        chunk: u32,
-        frame: u32,
-        mask: Mask,
-        found: &Found,
-    ) -> Guard<'a, Core> {
-        let (mut core, wanted) = self.wanted(chunk, frame, mask, found);
+    fn laundered(&self, mut writing: Writing, found: &Found) -> Guard<'_, Core> {
+        let (chunk, frame, mask) = (writing.chunk(), writing.frame(), writing.mask());
+        let (mut core, wanted) = self.wanted(&mut writing, found);
         core.note(chunk, mask, found);
         let evictions = core.evictions;
         let entry = core.chunk(chunk);
@@ -303,7 +288,8 @@ impl Engine {
         let changed = found.dirty | found.packed | found.zero | found.repeats;
         core.counters.clean += count(mask & !changed);
         core.counters.sealed += if self.key.is_some() { count(found.dirty) } else { 0 };
-        core.writing -= 1;
+        let (hands, entry) = core.hands(chunk);
+        hands.end_write(writing, entry);
         core.settle(frame);
         core.free_slot(chunk);
         if found.promising {
@@ -316,7 +302,7 @@ impl Engine {
 
 impl Core {
     /// Notes where the contents of granules that leave memory are.
-    fn note(&mut self, chunk: u32, mask: Mask, found: &Found) {
+    fn note(&mut self, chunk: ChunkId, mask: Mask, found: &Found) {
         let entry = self.chunk(chunk);
         for granule in 0..GRANULES {
             if (found.dirty | found.packed) & 1 << granule != 0 {
@@ -332,7 +318,7 @@ impl Core {
         // The file's copy of what repeats or is packed is an old one.
         entry.copies = (entry.copies | found.dirty) & !(found.repeats | found.packed);
         entry.repeats = entry.repeats & !mask | found.repeats;
-        if let Some(seals) = self.seals.get_mut(chunk as usize) {
+        if let Some(seals) = self.seals.get_mut(chunk.index()) {
             for granule in 0..GRANULES {
                 if found.dirty & 1 << granule != 0 {
                     seals.0[granule] = found.seals[granule];
@@ -342,13 +328,14 @@ impl Core {
     }
 
     /// The chunk that is to be evicted next.
-    pub(crate) fn victim(&mut self) -> Option<u32> {
+    pub(crate) fn victim(&mut self) -> Option<ChunkId> {
         let enough = match self.policy.mode() {
             Mode::Circles => Policy::transit(self.budget),
             Mode::Queue => 0,
         };
-        let (stays, passes) = (self.resident.front(RESIDENT), self.resident.front(PASSING));
-        if self.in_passing > enough && self.policy.takes_passing() {
+        let (stays, passes) =
+            (self.queues.front(DataQueue::Resident), self.queues.front(DataQueue::Passing));
+        if self.queues.passing() > enough && self.policy.takes_passing() {
             return passes;
         }
         stays.or(passes)

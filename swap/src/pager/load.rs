@@ -16,9 +16,12 @@
 //! where they lie: every move of pages interrupts the other processors.
 
 use super::core::{CHUNK, Core};
+
 use super::engine::Engine;
 use super::entry::{Ahead, Chunk, Demand, Filler};
 use super::held::Where;
+use super::ids::{ChunkId, Id, SlotId};
+use super::in_hand::{Loading, Pages};
 use super::reversed::Batch;
 use super::shelves::ShelfPlace;
 use super::space::{ALL, CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, run, runs};
@@ -45,26 +48,12 @@ struct Plan {
     whole: bool,
 }
 
-/// Where the pages of a load are: each granule at its own place in the chunk's frame, or a single
-/// one at any place of a frame that was lent.
-#[derive(Clone, Copy)]
-struct Pages {
-    frame: u32,
-    lent: Option<usize>,
-}
-
-impl Pages {
-    fn place(self, granule: usize) -> usize {
-        self.lent.unwrap_or(granule)
-    }
-}
-
 /// How the contents of a chunk are had: from its slot or their places, known by hash or tag, or
 /// from their lanes.
 struct Source {
-    slot: u32,
+    slot: Option<SlotId>,
     hashes: [u128; GRANULES],
-    places: [u32; GRANULES],
+    places: [Option<ShelfPlace>; GRANULES],
     seals: Option<[Sealed; GRANULES]>,
     lanes: [Filler; GRANULES],
 }
@@ -76,7 +65,7 @@ impl Engine {
         let (chunk, granule) = Core::place(demand.offset);
         let entry = core.chunk(chunk);
         entry.queued &= !(1 << granule);
-        match answer(entry.states[granule]) {
+        match answer(entry.state(granule)) {
             Answer::Load => {}
             Answer::Rescue => {
                 core.rescue(&self.space, chunk, 1 << granule, now_ns());
@@ -92,11 +81,11 @@ impl Engine {
                 return;
             }
         }
-        if self.too_many_shelves(&core) && core.chunk(chunk).states[granule] == State::Packed {
+        if self.too_many_shelves(&core) && core.chunk(chunk).state(granule) == State::Packed {
             // Else its own shelf might be what there is no room beside.
             core = self.clear(core, worker, chunk, granule);
             let entry = core.chunk(chunk);
-            if entry.queued & 1 << granule != 0 || answer(entry.states[granule]) != Answer::Load {
+            if entry.queued & 1 << granule != 0 || answer(entry.state(granule)) != Answer::Load {
                 return;
             }
         }
@@ -109,8 +98,8 @@ impl Engine {
     }
 
     /// Wakes who waits for a granule that is there.
-    pub(crate) fn wake(&self, chunk: u32, granule: usize) {
-        let offset = chunk as usize * CHUNK_BYTES + granule * GRANULE_BYTES;
+    pub(crate) fn wake(&self, chunk: ChunkId, granule: usize) {
+        let offset = chunk.index() * CHUNK_BYTES + granule * GRANULE_BYTES;
         self.space.uffd().wake(self.space.data().start() + offset, GRANULE_BYTES);
     }
 
@@ -125,14 +114,14 @@ impl Engine {
             let (repeats, packed) = (mask & repeats, mask & packed);
             Plan { mask, from_file: mask & on_disk, repeats, packed, whole }
         };
-        let may_be_whole = absent == ALL && entry.small == 0 && entry.frame == 0;
+        let may_be_whole = absent == ALL && entry.small == 0 && entry.frame.is_none();
         let may_be_whole = may_be_whole && Self::may_be_huge(core);
         if on_disk | packed == 0 && may_be_whole {
             return part(ALL, true);
         }
         let missing = core.chunk(chunk).coming & 1 << granule == 0;
         let in_order = self.read_rows_on(core, offset, missing);
-        let at = u64::from(chunk) * CHUNK + granule as u64;
+        let at = chunk.index() as u64 * CHUNK + granule as u64;
         let most = Streams::widest(core.budget);
         let window = core.streams.fault(at, most);
         if in_order && window.granules < GRANULES as u32 / 2 {
@@ -148,7 +137,7 @@ impl Engine {
             part(run(granule, granules.min(open) as usize), false)
         };
         let end = (GRANULES as u32 - plan.mask.leading_zeros()) as u64;
-        let end = u64::from(chunk) * CHUNK + end;
+        let end = chunk.index() as u64 * CHUNK + end;
         let wide = granules >= CHUNK && end.is_multiple_of(CHUNK);
         let read_to = if wide { self.queue_ahead(core, end, at + granules) } else { end };
         core.streams.brought(window, read_to);
@@ -159,9 +148,9 @@ impl Engine {
     pub(crate) fn queue_ahead(&self, core: &mut Core, from: u64, to: u64) -> u64 {
         let first = from / CHUNK;
         let past = to.div_ceil(CHUNK).min(core.chunks.len() as u64).max(first);
-        for chunk in first..past {
-            if core.chunk(chunk as u32).mask(&[State::Disk]) != 0 {
-                core.expect(Ahead { chunk: chunk as u32, mask: ALL, enters: 0 });
+        for chunk in (first..past).map(|chunk| ChunkId::of(chunk as usize)) {
+            if core.chunk(chunk).mask(&[State::Disk]) != 0 {
+                core.expect(Ahead { chunk: Some(chunk), mask: ALL, enters: 0 });
             }
         }
         self.work.raise();
@@ -185,15 +174,20 @@ impl Engine {
             if queued > core.budget / 32 || core.rows_coming > core.budget / 8 {
                 break;
             }
-            core.expect(Ahead { chunk, mask, enters: u32::from(!stays) });
+            core.expect(Ahead { chunk: Some(chunk), mask, enters: u32::from(!stays) });
             stays = false;
         }
         self.work.raise();
     }
 
     /// Brings what of a chunk is in the file, if memory is at hand: into its frame, or into data.
-    pub(crate) fn read_ahead(&self, mut core: Guard<'_, Core>, worker: usize, ahead: Ahead) {
-        let Ahead { chunk, enters, .. } = ahead;
+    pub(crate) fn read_ahead(
+        &self,
+        mut core: Guard<'_, Core>,
+        worker: usize,
+        (chunk, ahead): (ChunkId, Ahead),
+    ) {
+        let enters = ahead.enters;
         let limbo = core.chunk(chunk).mask(&[State::Limbo]) & ahead.mask;
         if enters == 1 && limbo != 0 {
             core.rescue(&self.space, chunk, limbo, now_ns());
@@ -202,7 +196,7 @@ impl Engine {
         let entry = core.chunk(chunk);
         let mask = entry.mask(&[State::Disk]) & ahead.mask;
         let repeats = mask & entry.repeats;
-        let whole = mask == ALL && entry.frame == 0 && entry.small == 0;
+        let whole = mask == ALL && entry.frame.is_none() && entry.small == 0;
         let whole = whole && Self::may_be_huge(&core);
         let fits = if whole {
             Self::has_chunk(&core)
@@ -236,12 +230,12 @@ impl Engine {
         &'a self,
         mut core: Guard<'a, Core>,
         worker: usize,
-        chunk: u32,
+        chunk: ChunkId,
         plan: &Plan,
         event: Event,
     ) -> Guard<'a, Core> {
-        core.loading += 1;
-        core.chunk(chunk).step(plan.mask, Event::Load);
+        let (hands, entry) = core.hands(chunk);
+        let loading = hands.begin_load(chunk, entry, plan.mask);
         let goes_on = event == Event::Loaded && plan.mask.is_power_of_two();
         let lent = if goes_on { core.lend_for(&self.space, chunk, plan.mask) } else { None };
         let (mut core, newborn) = match lent {
@@ -249,42 +243,30 @@ impl Engine {
             None if plan.whole => self.gain_huge(core, worker, chunk),
             None => self.gain_small(core, worker, chunk, plan.mask),
         };
-        let seals = core.seals.get(chunk as usize).map(|seals| seals.0);
+        let seals = core.seals.get(chunk.index()).map(|seals| seals.0);
         let entry = core.chunk(chunk);
-        let pages = match lent {
-            Some((frame, place)) => Pages { frame, lent: Some(place) },
-            None => Pages { frame: entry.frame - 1, lent: None },
-        };
+        let mut pages = loading.pages(entry, lent);
         let Chunk { slot, hashes, lanes, places, .. } = *entry;
         drop(core);
-        self.fill(chunk, pages, plan, newborn, &Source { slot, hashes, places, seals, lanes });
-        if event == Event::Loaded {
-            let tries = match lent {
-                Some(from) => {
-                    self.space.enter_one((chunk, plan.mask.trailing_zeros() as usize), from)
-                }
-                None => self.space.enter(chunk, pages.frame, plan.mask),
-            };
-            let core = self.loaded(chunk, pages, plan, event);
-            return self.count_retries(core, tries);
-        }
-        self.loaded(chunk, pages, plan, event)
-    }
-
-    fn count_retries<'a>(&self, mut core: Guard<'a, Core>, tries: u64) -> Guard<'a, Core> {
+        let source = Source { slot, hashes, places, seals, lanes };
+        self.fill(chunk, &mut pages, plan, newborn, &source);
+        let tries = match (event, lent) {
+            (Event::Loaded, Some(lent)) => self.space.enter_one(&loading, lent),
+            (Event::Loaded, None) => self.space.enter(chunk, pages.frame(), plan.mask),
+            _ => 0,
+        };
+        let mut core = self.loaded(loading, pages, plan, event);
         core.counters.busy_retries += tries;
         core
     }
 
-    fn fill(&self, chunk: u32, pages: Pages, plan: &Plan, newborn: Mask, source: &Source) {
+    fn fill(&self, chunk: ChunkId, pages: &mut Pages, plan: &Plan, newborn: Mask, source: &Source) {
         let elsewhere = plan.from_file | plan.repeats | plan.packed;
         for (first, count) in runs(plan.mask & !elsewhere & !newborn) {
-            // SAFETY: the granules are Loading, so this worker owns their pages.
-            unsafe { self.space.frame_bytes(pages.frame, pages.place(first), count) }.fill(0);
+            pages.bytes(&self.space, first, count).fill(0);
         }
         for (first, count) in runs(plan.repeats) {
-            // SAFETY: as above.
-            let bytes = unsafe { self.space.frame_bytes(pages.frame, pages.place(first), count) };
+            let bytes = pages.bytes(&self.space, first, count);
             let lanes = &source.lanes[first..first + count];
             for (bytes, [low, high]) in bytes.chunks_exact_mut(GRANULE_BYTES).zip(lanes) {
                 for lane in bytes.as_chunks_mut::<32>().0 {
@@ -294,17 +276,16 @@ impl Engine {
             }
         }
         for granule in runs(plan.packed).flat_map(|(first, count)| first..first + count) {
-            // SAFETY: as above.
-            let bytes = unsafe { self.space.frame_bytes(pages.frame, pages.place(granule), 1) };
-            let place = ShelfPlace::of(source.places[granule]);
-            let Some(place) = place else { die(format_args!("a packed granule has no place")) };
+            let bytes = pages.bytes(&self.space, granule, 1);
+            let Some(place) = source.places[granule] else {
+                die(format_args!("a packed granule has no place"))
+            };
             self.unpack(place, bytes, source.hashes[granule]);
         }
         for (first, count) in runs(plan.from_file) {
-            // SAFETY: as above.
-            let bytes = unsafe { self.space.frame_bytes(pages.frame, pages.place(first), count) };
-            let slot_bytes = (u64::from(source.slot) - 1) * CHUNK_BYTES as u64;
-            let at = slot_bytes + (first * GRANULE_BYTES) as u64;
+            let bytes = pages.bytes(&self.space, first, count);
+            let Some(slot) = source.slot else { die(format_args!("what is read has no slot")) };
+            let at = (slot.index() * CHUNK_BYTES + first * GRANULE_BYTES) as u64;
             if let Err(why) = self.backend.read_at(at, bytes) {
                 die(format_args!("{why}"));
             }
@@ -322,7 +303,7 @@ impl Engine {
     }
 
     /// Decrypts granules where they lie, and ends the process if they are not what was sealed.
-    pub(crate) fn open(&self, bytes: &mut [u8], seals: &[Sealed], chunk: u32) {
+    pub(crate) fn open(&self, bytes: &mut [u8], seals: &[Sealed], chunk: ChunkId) {
         let Some(key) = &self.key else { return };
         for (granule, sealed) in bytes.chunks_exact_mut(GRANULE_BYTES).zip(seals) {
             if key.open(sealed, granule).is_err() {
@@ -334,15 +315,16 @@ impl Engine {
     /// Ends what [`Engine::bring`] began.
     fn loaded<'a>(
         &'a self,
-        chunk: u32,
+        loading: Loading,
         pages: Pages,
         plan: &Plan,
         event: Event,
     ) -> Guard<'a, Core> {
         let count = |mask: Mask| u64::from(mask.count_ones());
+        let chunk = loading.chunk();
         let mut core = self.core.lock();
-        core.loading -= 1;
-        core.chunk(chunk).step(plan.mask, event);
+        let (hands, entry) = core.hands(chunk);
+        hands.end_load(loading, entry, event);
         core.unshelve(&self.space, chunk, plan.packed);
         let elsewhere = plan.from_file | plan.repeats | plan.packed;
         core.counters.zero_filled += count(plan.mask & !elsewhere);
@@ -350,10 +332,10 @@ impl Engine {
         core.counters.loaded += count(plan.from_file);
         core.counters.loads += 1;
         if event == Event::Loaded {
-            let is_new = core.resident.list_of(chunk).is_none();
-            match pages.lent {
-                Some(place) => core.take_back(pages.frame, place),
-                None => core.mapped(pages.frame, plan.mask),
+            let is_new = core.queues.queue_of(chunk).is_none();
+            match pages.lent() {
+                Some(lent) => core.take_back(lent),
+                None => core.mapped(pages.frame(), plan.mask),
             }
             let entry = core.chunk(chunk);
             entry.huge = u32::from(plan.whole);
@@ -375,7 +357,7 @@ impl Engine {
                 core.came_ahead(chunk, rescued);
             }
         }
-        if let Some(frame) = core.chunk(chunk).frame.checked_sub(1) {
+        if let Some(frame) = core.chunk(chunk).frame {
             core.settle(frame);
         }
         self.progress.raise();
@@ -385,9 +367,10 @@ impl Engine {
 
 /// What was read is not what was written.
 #[cold]
-fn changed(chunk: u32) -> ! {
+fn changed(chunk: ChunkId) -> ! {
     die(format_args!(
-        "64 KiB of the spill file are not what was written there (chunk {chunk}); test the disk \
-         and the memory of this machine"
+        "64 KiB of the spill file are not what was written there (chunk {}); test the disk and \
+         the memory of this machine",
+        chunk.index()
     ))
 }

@@ -37,7 +37,8 @@
 //!   be had, the process ends with a message. It never goes on with other bytes.
 //! * nothing on the way of a fault allocates, takes a lock of `std`, or writes a log.
 //!
-//! The rooms: `state` the legal moves, `space` the ranges, `core` the tables, `engine` memory,
+//! The rooms: `state` the legal moves, `in_hand` who has a granule meanwhile, `space` the ranges,
+//! `core` the tables with `queues`, `slots` and `ids`, `engine` memory,
 //! `launder` and `load` the two directions, `packed` the memory on the way, of which `shelves` is
 //! the table and `press` the codec, `streams` and `reversed` who reads on, `worker` the
 //! threads, `watch` who sees that one is gone, `following` and `process` the limit, `held` what is
@@ -55,6 +56,8 @@ mod following;
 mod frames;
 mod held;
 mod hints;
+mod ids;
+mod in_hand;
 mod launder;
 mod load;
 mod moves;
@@ -64,10 +67,12 @@ mod policy;
 mod press;
 mod probe;
 mod process;
+mod queues;
 mod record;
 mod reversed;
 mod shelves;
 mod simulate;
+mod slots;
 mod space;
 mod sparse;
 mod state;

@@ -24,6 +24,8 @@ use nix::libc;
 use plimsoll_arena::os::{Linux, page_bytes};
 use plimsoll_arena::size::UNIT_BYTES;
 
+use super::ids::{ChunkId, FrameId};
+use super::in_hand::{Lent, Loading};
 use super::space::{ALL, CHUNK_BYTES, GRANULE_BYTES, Mask, Space, run, runs};
 use super::sys::die;
 
@@ -166,7 +168,7 @@ impl Space {
     }
 
     /// Moves granules of a frame into the data range, and wakes who waits there.
-    pub(crate) fn enter(&self, chunk: u32, frame: u32, mask: Mask) -> u64 {
+    pub(crate) fn enter(&self, chunk: ChunkId, frame: FrameId, mask: Mask) -> u64 {
         if mask == ALL {
             self.drop_data_table(chunk);
         }
@@ -179,13 +181,15 @@ impl Space {
     }
 
     /// The same for one granule whose pages are at any place of a frame.
-    pub(crate) fn enter_one(&self, to: (u32, usize), from: (u32, usize)) -> u64 {
-        let (to, from) = (self.data_at(to.0, to.1), self.frame_at(from.0, from.1));
+    pub(crate) fn enter_one(&self, loading: &Loading, lent: Lent) -> u64 {
+        let granule = loading.mask().trailing_zeros() as usize;
+        let to = self.data_at(loading.chunk(), granule);
+        let from = self.frame_at(lent.frame, lent.place);
         self.move_all(to, from.as_ptr().addr(), GRANULE_BYTES)
     }
 
     /// Moves granules of the data range to a frame, as far as they go.
-    pub(crate) fn leave(&self, chunk: u32, frame: u32, mask: Mask) -> Left {
+    pub(crate) fn leave(&self, chunk: ChunkId, frame: FrameId, mask: Mask) -> Left {
         if mask == ALL {
             // Its page table, if it has one.
             self.release(frame, ALL);
@@ -202,7 +206,7 @@ impl Space {
 
     /// One granule after the other: some of them can move.
     #[cold]
-    fn leave_singly(&self, chunk: u32, frame: u32, mask: Mask, left: &mut Left) {
+    fn leave_singly(&self, chunk: ChunkId, frame: FrameId, mask: Mask, left: &mut Left) {
         for granule in runs(mask).flat_map(|(first, count)| first..first + count) {
             match self.leave_run(chunk, frame, granule, 1) {
                 Some(moved) => left.moved |= run(granule, moved),
@@ -213,7 +217,13 @@ impl Space {
 
     /// Moves granules of the data range, from the first as far as it goes, and returns how many;
     /// `None` where the kernel refuses.
-    fn leave_run(&self, chunk: u32, frame: u32, first: usize, count: usize) -> Option<usize> {
+    fn leave_run(
+        &self,
+        chunk: ChunkId,
+        frame: FrameId,
+        first: usize,
+        count: usize,
+    ) -> Option<usize> {
         let (to, from) = (self.frame_at(frame, first), self.data_at(chunk, first));
         let (to, bytes) = (to.as_ptr().addr(), count * GRANULE_BYTES);
         if !self.is_registered(from) {
@@ -257,7 +267,7 @@ impl Space {
     }
 
     /// Moves one granule between frames.
-    pub(crate) fn shift(&self, to: (u32, usize), from: (u32, usize)) {
+    pub(crate) fn shift(&self, to: (FrameId, usize), from: (FrameId, usize)) {
         let (to, from) = (self.frame_at(to.0, to.1), self.frame_at(from.0, from.1));
         self.move_all(to.as_ptr().addr(), from.as_ptr().addr(), GRANULE_BYTES);
     }

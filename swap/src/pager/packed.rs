@@ -26,11 +26,13 @@ use super::core::Core;
 use super::engine::Engine;
 use super::entry::Demand;
 use super::held::Where;
+use super::ids::{ChunkId, Id};
+use super::in_hand::{Clearing, Writing};
 use super::launder::Found;
 use super::press::Press;
 use super::shelves::{HEADER_BYTES, ShelfPlace};
 use super::space::{CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, Space, runs};
-use super::state::{Event, State};
+use super::state::State;
 use super::sync::Guard;
 use super::sys::{die, now_ns};
 use crate::seal::Sealed;
@@ -63,11 +65,11 @@ impl Engine {
     }
 
     /// Packs what of a chunk's dirty granules can be and has room; the rest stays dirty.
-    pub(crate) fn pack(&self, worker: usize, chunk: u32, frame: u32, found: &mut Found) {
+    pub(crate) fn pack(&self, worker: usize, writing: &mut Writing, found: &mut Found) {
+        let chunk = writing.chunk();
         let mut spec = None;
         for granule in runs(found.dirty).flat_map(|(first, count)| first..first + count) {
-            // SAFETY: the granules are Writing, so this worker owns their pages.
-            let bytes = unsafe { self.space.frame_bytes(frame, granule, 1) };
+            let bytes = writing.bytes(&self.space, granule, 1);
             spec = self.press.promising(bytes, spec);
             let Some(spec) = spec else { continue };
             // SAFETY: the scratch of this worker, of which the payload is the only slice.
@@ -81,12 +83,17 @@ impl Engine {
             };
             found.dirty &= !(1 << granule);
             found.packed |= 1 << granule;
-            found.places[granule] = place.number();
+            found.places[granule] = Some(place);
         }
     }
 
     /// Copies a payload to a place of its own, if there is room for one.
-    pub(crate) fn shelve(&self, chunk: u32, granule: usize, payload: &[u8]) -> Option<ShelfPlace> {
+    pub(crate) fn shelve(
+        &self,
+        chunk: ChunkId,
+        granule: usize,
+        payload: &[u8],
+    ) -> Option<ShelfPlace> {
         let mut core = self.core.lock();
         let place = match core.shelves.put(payload.len()) {
             Some(place) => place,
@@ -97,7 +104,7 @@ impl Engine {
         };
         // SAFETY: the place is this granule's, and its shelf is resident.
         let header = unsafe { self.space.shelf_bytes_mut(place.offset(), HEADER_BYTES) };
-        let owner = chunk * GRANULES as u32 + granule as u32;
+        let owner = (chunk.index() * GRANULES + granule) as u32;
         header[..4].copy_from_slice(&owner.to_ne_bytes());
         header[4..].copy_from_slice(&(payload.len() as u32).to_ne_bytes());
         drop(core);
@@ -170,12 +177,12 @@ impl Engine {
         worker: usize,
     ) -> (Guard<'a, Core>, bool) {
         let Some(shelf) = core.shelves.oldest() else { return (core, false) };
-        let (mut after, mut done) = (0, 0);
+        let (mut after, mut done) = (None, 0);
         // Places come and go meanwhile, so they are looked at one by one.
         while done < CLEAR_MAX
-            && let Some(place) = core.shelves.taken(shelf).find(|place| place.number() > after)
+            && let Some(place) = core.shelves.taken(shelf).find(|place| Some(*place) > after)
         {
-            after = place.number();
+            after = Some(place);
             if let Some((chunk, granule)) = core.packed_at(&self.space, place) {
                 core = self.clear(core, worker, chunk, granule);
                 done += 1;
@@ -193,15 +200,14 @@ impl Engine {
         &'a self,
         mut core: Guard<'a, Core>,
         worker: usize,
-        chunk: u32,
+        chunk: ChunkId,
         granule: usize,
     ) -> Guard<'a, Core> {
         let bit: Mask = 1 << granule;
-        let entry = core.chunk(chunk);
-        entry.step(bit, Event::Clear);
-        let (hash, place) = (entry.hashes[granule], ShelfPlace::of(entry.places[granule]));
+        let (hands, entry) = core.hands(chunk);
+        let clearing = hands.begin_clear(chunk, entry, granule);
+        let (hash, place) = (entry.hashes[granule], entry.places[granule]);
         let Some(place) = place else { die(format_args!("a packed granule has no place")) };
-        core.writing += 1;
         drop(core);
         // SAFETY: this worker's scratch, of which this is the only slice.
         let bytes = unsafe { self.press.granule(worker) };
@@ -209,28 +215,23 @@ impl Engine {
         let slot = self.slot_for(chunk, bit);
         let mut sealed = [Sealed::default()];
         self.write_run(slot, granule, bytes, &mut sealed);
-        self.cleared(self.core.lock(), chunk, granule, sealed[0])
+        self.cleared(clearing, sealed[0])
     }
 
     /// Ends what [`Engine::clear`] began.
-    fn cleared<'a>(
-        &'a self,
-        mut core: Guard<'a, Core>,
-        chunk: u32,
-        granule: usize,
-        sealed: Sealed,
-    ) -> Guard<'a, Core> {
+    fn cleared(&self, clearing: Clearing, sealed: Sealed) -> Guard<'_, Core> {
+        let Clearing { chunk, granule } = clearing;
         let bit: Mask = 1 << granule;
-        core.writing -= 1;
+        let mut core = self.core.lock();
         core.counters.written += 1;
         core.counters.cleared += 1;
         core.counters.sealed += u64::from(self.key.is_some());
-        if let Some(seals) = core.seals.get_mut(chunk as usize) {
+        if let Some(seals) = core.seals.get_mut(chunk.index()) {
             seals.0[granule] = sealed;
         }
-        let entry = core.chunk(chunk);
+        let (hands, entry) = core.hands(chunk);
+        hands.end_clear(clearing, entry);
         entry.copies |= bit;
-        entry.step(bit, Event::Cleared);
         let (wanted, dead) = (entry.wanted & bit != 0, entry.dead & bit != 0);
         entry.wanted &= !bit;
         let queued = entry.queued & bit != 0;
@@ -240,7 +241,7 @@ impl Engine {
             core.discard(&self.space, chunk, bit);
         }
         if wanted && !queued {
-            let offset = chunk as usize * CHUNK_BYTES + granule * GRANULE_BYTES;
+            let offset = chunk.index() * CHUNK_BYTES + granule * GRANULE_BYTES;
             if !core.demands.push(Demand { offset, since_ns: now_ns(), write: 0 }) {
                 die(format_args!("more than 65536 threads wait for pages"));
             }
@@ -264,22 +265,21 @@ impl Core {
     }
 
     /// The granule that is packed at a place, if it is at rest there.
-    fn packed_at(&mut self, space: &Space, place: ShelfPlace) -> Option<(u32, usize)> {
+    fn packed_at(&mut self, space: &Space, place: ShelfPlace) -> Option<(ChunkId, usize)> {
         // SAFETY: the place is taken, so its shelf is resident; headers are written under the lock
         // alone.
         let header = unsafe { space.shelf_bytes(place.offset(), HEADER_BYTES) };
         let owner = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]);
-        let (chunk, granule) = (owner / GRANULES as u32, owner as usize % GRANULES);
+        let (chunk, granule) = (ChunkId::of(owner as usize / GRANULES), owner as usize % GRANULES);
         let entry = self.chunk(chunk);
-        let is_there = entry.places[granule] == place.number();
-        (is_there && entry.states[granule] == State::Packed).then_some((chunk, granule))
+        let is_there = entry.places[granule] == Some(place);
+        (is_there && entry.state(granule) == State::Packed).then_some((chunk, granule))
     }
 
     /// Gives up the places of granules, if they have any.
-    pub(crate) fn unshelve(&mut self, space: &Space, chunk: u32, mask: Mask) {
+    pub(crate) fn unshelve(&mut self, space: &Space, chunk: ChunkId, mask: Mask) {
         for granule in runs(mask).flat_map(|(first, count)| first..first + count) {
-            let place = std::mem::take(&mut self.chunk(chunk).places[granule]);
-            let Some(place) = ShelfPlace::of(place) else { continue };
+            let Some(place) = self.chunk(chunk).places[granule].take() else { continue };
             if let Some(shelf) = self.shelves.take(place) {
                 self.held.leaving(1);
                 space.release_shelf(shelf);

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use plimsoll_arena::os::OsError;
 
 use super::entry::Word;
+use super::ids::{ChunkId, Id};
 use super::space::{Mask, runs};
 use super::sys::say;
 use super::tables::Ring;
@@ -61,12 +62,12 @@ impl Record {
     }
 
     /// Notes that somebody came to granules of a chunk.
-    pub(crate) fn touch(&mut self, chunk: u32, mask: Mask, seen: Seen, write: bool) {
+    pub(crate) fn touch(&mut self, chunk: ChunkId, mask: Mask, seen: Seen, write: bool) {
         if !self.is_on() {
             return;
         }
         for (first, count) in runs(mask) {
-            let granule = u64::from(chunk) * u64::from(Mask::BITS) + first as u64;
+            let granule = chunk.index() as u64 * u64::from(Mask::BITS) + first as u64;
             self.note(TraceEvent::Touch { granule, granules: count as u32, seen, write });
         }
     }

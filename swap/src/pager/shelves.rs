@@ -18,8 +18,11 @@
 //!
 //! Must never: make pages; who opens a shelf has made them before.
 
+use std::num::NonZeroU32;
+
 use plimsoll_arena::os::OsError;
 
+use super::ids::{Id, ShelfId};
 use super::space::GRANULE_BYTES;
 use super::tables::{Lists, Table, ZeroValid};
 
@@ -56,36 +59,42 @@ struct Shelf {
 // SAFETY: integers.
 unsafe impl ZeroValid for Shelf {}
 
-/// Where a payload is: its address among all shelves, in units.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ShelfPlace(u32);
+/// Where a payload is: its address among all shelves in units, and one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+#[repr(transparent)]
+pub(crate) struct ShelfPlace(NonZeroU32);
 
 impl ShelfPlace {
     /// Bytes from the start of all shelves.
     pub(crate) fn offset(self) -> usize {
-        self.0 as usize * UNIT_BYTES
+        (self.0.get() as usize - 1) * UNIT_BYTES
     }
 
-    /// The place as a number that is not zero, for a table of which zero is none.
-    pub(crate) fn number(self) -> u32 {
-        self.0 + 1
+    /// The place of an item of a shelf.
+    fn of(shelf: ShelfId, class: usize, item: u32) -> Self {
+        let unit = shelf.index() * UNITS + item as usize * usize::from(CLASSES[class]);
+        Self(NonZeroU32::MIN.saturating_add(unit as u32))
     }
 
-    /// The place of a number, if it is one.
-    pub(crate) fn of(number: u32) -> Option<Self> {
-        number.checked_sub(1).map(Self)
+    /// The shelf, and the unit within it.
+    fn at(self) -> (ShelfId, usize) {
+        let unit = self.0.get() as usize - 1;
+        (ShelfId::of(unit / UNITS), unit % UNITS)
     }
 }
+
+// SAFETY: all zero bits are `None`, as the standard library promises for `NonZeroU32`.
+unsafe impl ZeroValid for Option<ShelfPlace> {}
 
 /// Which granule lies where on the shelves.
 pub(crate) struct Shelves {
     shelves: Table<Shelf>,
     /// By class, those with room; then [`FREE`] and [`FULL`].
-    lists: Lists<{ CLASSES.len() + 2 }>,
+    lists: Lists<ShelfId, usize, { CLASSES.len() + 2 }>,
     /// All that are resident, oldest first.
-    age: Lists<1>,
+    age: Lists<ShelfId, usize, 1>,
     /// Shelves that were ever used; the rest is free too.
-    used: u32,
+    used: usize,
     /// Granules that are kept packed.
     pub(crate) granules: u64,
 }
@@ -128,26 +137,26 @@ impl Shelves {
     pub(crate) fn put(&mut self, bytes: usize) -> Option<ShelfPlace> {
         let class = class_of(bytes);
         let shelf = self.lists.front(class)?;
-        let entry = &mut self.shelves[shelf as usize];
+        let entry = &mut self.shelves[shelf.index()];
         let item = entry.taken.trailing_ones();
         entry.taken |= 1 << item;
         if entry.taken == places(class) {
             self.lists.push_back(FULL, shelf);
         }
         self.granules += 1;
-        Some(ShelfPlace(shelf * UNITS as u32 + item * u32::from(CLASSES[class])))
+        Some(ShelfPlace::of(shelf, class, item))
     }
 
     /// A shelf that is to be made resident, and then opened.
-    pub(crate) fn next_free(&mut self) -> Option<u32> {
+    pub(crate) fn next_free(&mut self) -> Option<ShelfId> {
         let shelf = match self.lists.front(FREE) {
             Some(shelf) => {
                 self.lists.remove(shelf);
                 shelf
             }
-            None if (self.used as usize) < self.shelves.len() => {
+            None if self.used < self.shelves.len() => {
                 self.used += 1;
-                self.used - 1
+                ShelfId::of(self.used - 1)
             }
             None => return None,
         };
@@ -155,9 +164,9 @@ impl Shelves {
     }
 
     /// The pages of a shelf are there: it has places for payloads of `bytes`.
-    pub(crate) fn open(&mut self, shelf: u32, bytes: usize) {
+    pub(crate) fn open(&mut self, shelf: ShelfId, bytes: usize) {
         let class = class_of(bytes);
-        self.shelves[shelf as usize] = Shelf { class: class as u32, taken: 0 };
+        self.shelves[shelf.index()] = Shelf { class: class as u32, taken: 0 };
         // In front: who opened it takes one of its places, so that none is left empty for ever.
         self.lists.push_front(class, shelf);
         self.age.push_back(0, shelf);
@@ -165,12 +174,12 @@ impl Shelves {
 
     /// The place is free again. Returns its shelf if that was the last one: its pages go back to
     /// the kernel, and it counts no more.
-    pub(crate) fn take(&mut self, place: ShelfPlace) -> Option<u32> {
-        let (shelf, unit) = (place.0 / UNITS as u32, place.0 % UNITS as u32);
-        let entry = &mut self.shelves[shelf as usize];
+    pub(crate) fn take(&mut self, place: ShelfPlace) -> Option<ShelfId> {
+        let (shelf, unit) = place.at();
+        let entry = &mut self.shelves[shelf.index()];
         let class = entry.class as usize;
         let was_full = entry.taken == places(class);
-        entry.taken &= !(1 << (unit / u32::from(CLASSES[class])));
+        entry.taken &= !(1 << (unit / usize::from(CLASSES[class])));
         let is_empty = entry.taken == 0;
         self.granules -= 1;
         if is_empty {
@@ -185,22 +194,22 @@ impl Shelves {
     }
 
     /// The shelf that was opened first.
-    pub(crate) fn oldest(&self) -> Option<u32> {
+    pub(crate) fn oldest(&self) -> Option<ShelfId> {
         self.age.front(0)
     }
 
     /// Nothing can leave this shelf at the moment: another is asked for next.
-    pub(crate) fn not_now(&mut self, shelf: u32) {
+    pub(crate) fn not_now(&mut self, shelf: ShelfId) {
         self.age.push_back(0, shelf);
     }
 
     /// The places of a shelf that are taken at the moment.
-    pub(crate) fn taken(&self, shelf: u32) -> impl Iterator<Item = ShelfPlace> + use<> {
-        let Shelf { class, mut taken } = self.shelves[shelf as usize];
+    pub(crate) fn taken(&self, shelf: ShelfId) -> impl Iterator<Item = ShelfPlace> + use<> {
+        let Shelf { class, mut taken } = self.shelves[shelf.index()];
         std::iter::from_fn(move || {
             let item = (taken != 0).then(|| taken.trailing_zeros())?;
             taken &= taken - 1;
-            Some(ShelfPlace(shelf * UNITS as u32 + item * u32::from(CLASSES[class as usize])))
+            Some(ShelfPlace::of(shelf, class as usize, item))
         })
     }
 }
@@ -258,7 +267,9 @@ mod tests {
                 taken.insert(start, (place, whole));
             }
             assert_eq!(shelves.granules, taken.len() as u64);
-            let resident = (0..shelves.used).filter(|shelf| shelves.taken(*shelf).count() > 0);
+            let resident = (0..shelves.used)
+                .map(ShelfId::of)
+                .filter(|shelf| shelves.taken(*shelf).count() > 0);
             assert_eq!(resident.count() as u64, shelves.count());
         }
         for (place, _) in taken.into_values() {

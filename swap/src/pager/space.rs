@@ -32,6 +32,7 @@ use std::ptr::NonNull;
 use plimsoll_arena::os::{InChild, Linux, Os, OsError, page_bytes};
 use plimsoll_arena::size;
 
+use super::ids::{ChunkId, FrameId, Id, ShelfId};
 use super::sys::die;
 use super::tables::Mapping;
 use super::uffd::{MODE_DESTINATION, MODE_MISSING, Uffd};
@@ -146,12 +147,12 @@ impl Space {
         self.zeros.start()
     }
 
-    pub(super) fn data_at(&self, chunk: u32, granule: usize) -> usize {
-        self.data.at(chunk as usize * CHUNK_BYTES + granule * GRANULE_BYTES).as_ptr().addr()
+    pub(super) fn data_at(&self, chunk: ChunkId, granule: usize) -> usize {
+        self.data.at(chunk.index() * CHUNK_BYTES + granule * GRANULE_BYTES).as_ptr().addr()
     }
 
-    pub(super) fn frame_at(&self, frame: u32, granule: usize) -> NonNull<u8> {
-        self.frames.at(frame as usize * CHUNK_BYTES + granule * GRANULE_BYTES)
+    pub(super) fn frame_at(&self, frame: FrameId, granule: usize) -> NonNull<u8> {
+        self.frames.at(frame.index() * CHUNK_BYTES + granule * GRANULE_BYTES)
     }
 
     /// The bytes of `count` granules of a frame.
@@ -160,7 +161,12 @@ impl Space {
     ///
     /// They are resident, and the caller is their only owner while the slice lives.
     #[expect(clippy::mut_from_ref, reason = "ownership is by the granule's state, not by borrow")]
-    pub(crate) unsafe fn frame_bytes(&self, frame: u32, first: usize, count: usize) -> &mut [u8] {
+    pub(crate) unsafe fn frame_bytes(
+        &self,
+        frame: FrameId,
+        first: usize,
+        count: usize,
+    ) -> &mut [u8] {
         let start = self.frame_at(frame, first).as_ptr();
         assert!(first + count <= GRANULES, "granules outside their frame");
         // SAFETY: inside the frame, as checked; resident and owned, as the caller says.
@@ -193,13 +199,13 @@ impl Space {
     }
 
     /// Makes the pages of a shelf.
-    pub(crate) fn bear_shelf(&self, shelf: u32) {
-        self.populate(self.shelves.at(shelf as usize * GRANULE_BYTES), GRANULE_BYTES);
+    pub(crate) fn bear_shelf(&self, shelf: ShelfId) {
+        self.populate(self.shelves.at(shelf.index() * GRANULE_BYTES), GRANULE_BYTES);
     }
 
     /// Gives the pages of a shelf back to the kernel.
-    pub(crate) fn release_shelf(&self, shelf: u32) {
-        self.drop_pages(self.shelves.at(shelf as usize * GRANULE_BYTES), GRANULE_BYTES);
+    pub(crate) fn release_shelf(&self, shelf: ShelfId) {
+        self.drop_pages(self.shelves.at(shelf.index() * GRANULE_BYTES), GRANULE_BYTES);
     }
 
     /// Makes a chunk of new pages in a worker's nursery, huge if the kernel has one.
@@ -227,14 +233,14 @@ impl Space {
 
     /// Moves a newborn chunk to a frame. A page table there would take the huge page apart, and of
     /// one that is all zero the kernel would keep nothing.
-    pub(crate) fn adopt_huge(&self, frame: u32, worker: usize) {
+    pub(crate) fn adopt_huge(&self, frame: FrameId, worker: usize) {
         let from = self.nursery_huge.at(worker * CHUNK_BYTES).as_ptr().addr();
         self.release(frame, ALL);
         self.move_all(self.frame_at(frame, 0).as_ptr().addr(), from, CHUNK_BYTES);
     }
 
     /// Moves newborn granules to places of a frame, in order.
-    pub(crate) fn adopt_small(&self, frame: u32, mask: Mask, worker: usize) {
+    pub(crate) fn adopt_small(&self, frame: FrameId, mask: Mask, worker: usize) {
         let mut from = self.nursery_small.at(worker * CHUNK_BYTES).as_ptr().addr();
         for (first, count) in runs(mask) {
             let to = self.frame_at(frame, first).as_ptr().addr();
@@ -244,7 +250,7 @@ impl Space {
     }
 
     /// Makes every page of some granules of a frame other than zero; nobody needs their contents.
-    pub(crate) fn mark(&self, frame: u32, mask: Mask) {
+    pub(crate) fn mark(&self, frame: FrameId, mask: Mask) {
         for (first, count) in runs(mask) {
             // SAFETY: the granules are nobody's, and whoever holds the lock owns those.
             let bytes = unsafe { self.frame_bytes(frame, first, count) };
@@ -255,14 +261,14 @@ impl Space {
     }
 
     /// Gives pages of a frame back to the kernel; over a whole frame, its page table too.
-    pub(crate) fn release(&self, frame: u32, mask: Mask) {
+    pub(crate) fn release(&self, frame: FrameId, mask: Mask) {
         for (first, count) in runs(mask) {
             self.drop_pages(self.frame_at(frame, first), count * GRANULE_BYTES);
         }
     }
 
     /// Gives pages of the data range back to the kernel: their contents are dead.
-    pub(crate) fn discard(&self, chunk: u32, mask: Mask) {
+    pub(crate) fn discard(&self, chunk: ChunkId, mask: Mask) {
         for (first, count) in runs(mask) {
             self.drop_data(chunk, first, count);
         }
@@ -276,14 +282,14 @@ impl Space {
     }
 
     /// Drops what data has of a whole chunk that is empty: its page table.
-    pub(super) fn drop_data_table(&self, chunk: u32) {
+    pub(super) fn drop_data_table(&self, chunk: ChunkId) {
         self.drop_data(chunk, 0, GRANULES);
     }
 
     /// What the kernel refuses to drop is no longer ours: the program has unmapped it, or mapped
     /// something else there.
-    fn drop_data(&self, chunk: u32, first: usize, count: usize) {
-        let start = self.data.at(chunk as usize * CHUNK_BYTES + first * GRANULE_BYTES);
+    fn drop_data(&self, chunk: ChunkId, first: usize, count: usize) {
+        let start = self.data.at(chunk.index() * CHUNK_BYTES + first * GRANULE_BYTES);
         // SAFETY: inside the data range; the contents are dead or absent, as the callers say.
         let _ = unsafe { Linux.decommit(start, count * GRANULE_BYTES) };
     }

@@ -21,6 +21,7 @@ use plimsoll_arena::size::UNIT_BYTES;
 use super::core::{CHUNK, Core};
 use super::engine::Engine;
 use super::held::Where;
+use super::ids::Id;
 use super::space::{CHUNK_BYTES, GRANULE_BYTES, Space, run};
 use super::state::{Event, State};
 use super::streams::Streams;
@@ -38,11 +39,11 @@ impl Engine {
     pub(crate) fn give_page(&self, core: &mut Core, offset: usize) -> bool {
         let (chunk, granule) = Core::place(offset);
         let entry = core.chunk(chunk);
-        let new = entry.states[granule] == State::Zero && entry.small == 0;
+        let new = entry.state(granule) == State::Zero && entry.small == 0;
         if !new || entry.touches >= TOUCHES_MAX || !Self::may_be_huge(core) || core.room() == 0 {
             return false;
         }
-        let at = u64::from(chunk) * CHUNK + granule as u64;
+        let at = chunk.index() as u64 * CHUNK + granule as u64;
         let widest = Streams::widest(core.budget);
         if core.streams.continues(at, widest) {
             return false;

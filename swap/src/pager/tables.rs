@@ -113,6 +113,16 @@ impl<T: ZeroValid> DerefMut for Table<T> {
     }
 }
 
+/// A number below `u32::MAX` of one kind of things.
+pub(crate) trait Id: Copy + Eq {
+    /// The number of what is at `index`; past `u32::MAX - 1` that of the last there may be, where
+    /// no table has anything.
+    fn of(index: usize) -> Self;
+
+    /// Where it is in a table.
+    fn index(self) -> usize;
+}
+
 /// Neighbours, as number + 1, and the list, as number + 1; zero is none.
 #[derive(Clone, Copy, Debug)]
 struct Link {
@@ -131,33 +141,55 @@ struct Ends {
     len: u32,
 }
 
-/// N lists over the numbers below `len`.
-pub(crate) struct Lists<const N: usize> {
-    links: Table<Link>,
-    ends: [Ends; N],
+/// What tells the lists of one set apart.
+pub(crate) trait ListName: Copy {
+    /// The name of a list by its number.
+    fn of(number: usize) -> Self;
+
+    /// Its number, from 0 on.
+    fn number(self) -> usize;
 }
 
-impl<const N: usize> Lists<N> {
+impl ListName for usize {
+    fn of(number: usize) -> Self {
+        number
+    }
+
+    fn number(self) -> usize {
+        self
+    }
+}
+
+/// N lists over the first `len` of a kind, by name.
+pub(crate) struct Lists<I, L, const N: usize> {
+    links: Table<Link>,
+    ends: [Ends; N],
+    names: PhantomData<(I, L)>,
+}
+
+impl<I: Id, L: ListName, const N: usize> Lists<I, L, N> {
     pub(crate) fn new(len: usize) -> Result<Self, OsError> {
-        Ok(Self { links: Table::new(len)?, ends: [Ends::default(); N] })
+        Ok(Self { links: Table::new(len)?, ends: [Ends::default(); N], names: PhantomData })
     }
 
-    pub(crate) fn len(&self, list: usize) -> u32 {
-        self.ends[list].len
+    pub(crate) fn len(&self, list: L) -> u32 {
+        self.ends[list.number()].len
     }
 
-    pub(crate) fn front(&self, list: usize) -> Option<u32> {
-        self.ends[list].first.checked_sub(1)
+    pub(crate) fn front(&self, list: L) -> Option<I> {
+        self.ends[list.number()].first.checked_sub(1).map(|first| I::of(first as usize))
     }
 
     /// The list that `item` is on.
-    pub(crate) fn list_of(&self, item: u32) -> Option<usize> {
-        self.links[item as usize].list.checked_sub(1).map(|list| list as usize)
+    pub(crate) fn list_of(&self, item: I) -> Option<L> {
+        self.links[item.index()].list.checked_sub(1).map(|list| L::of(list as usize))
     }
 
     /// Puts `item` at the end of `list`, off the one it was on.
-    pub(crate) fn push_back(&mut self, list: usize, item: u32) {
+    pub(crate) fn push_back(&mut self, list: L, item: I) {
         self.remove(item);
+        let list = list.number();
+        let item = item.index() as u32;
         let last = self.ends[list].last;
         self.links[item as usize] = Link { before: last, after: 0, list: list as u32 + 1 };
         match last.checked_sub(1) {
@@ -169,8 +201,10 @@ impl<const N: usize> Lists<N> {
     }
 
     /// Puts `item` at the front of `list`, off the one it was on.
-    pub(crate) fn push_front(&mut self, list: usize, item: u32) {
+    pub(crate) fn push_front(&mut self, list: L, item: I) {
         self.remove(item);
+        let list = list.number();
+        let item = item.index() as u32;
         let first = self.ends[list].first;
         self.links[item as usize] = Link { before: 0, after: first, list: list as u32 + 1 };
         match first.checked_sub(1) {
@@ -182,8 +216,8 @@ impl<const N: usize> Lists<N> {
     }
 
     /// Takes `item` off its list, if it is on one.
-    pub(crate) fn remove(&mut self, item: u32) {
-        let Link { before, after, list } = self.links[item as usize];
+    pub(crate) fn remove(&mut self, item: I) {
+        let Link { before, after, list } = self.links[item.index()];
         let Some(list) = list.checked_sub(1) else { return };
         let ends = &mut self.ends[list as usize];
         ends.len -= 1;
@@ -195,7 +229,7 @@ impl<const N: usize> Lists<N> {
             Some(after) => self.links[after as usize].before = before,
             None => ends.last = before,
         }
-        self.links[item as usize] = Link { before: 0, after: 0, list: 0 };
+        self.links[item.index()] = Link { before: 0, after: 0, list: 0 };
     }
 }
 
@@ -239,25 +273,28 @@ impl<T: ZeroValid + Copy> Ring<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ids::ShelfId;
     use super::*;
 
     #[test]
     fn lists_keep_order_and_membership() {
-        let mut lists = Lists::<2>::new(8).expect("a page");
+        let mut lists = Lists::<ShelfId, usize, 2>::new(8).expect("a page");
+        let shelf = ShelfId::of;
         for item in 0..5 {
-            lists.push_back(0, item);
+            lists.push_back(0, shelf(item));
         }
-        lists.push_front(0, 7);
-        lists.push_back(1, 2);
-        lists.remove(7);
-        lists.remove(7);
+        lists.push_front(0, shelf(7));
+        lists.push_back(1, shelf(2));
+        lists.remove(shelf(7));
+        lists.remove(shelf(7));
         let mut found = Vec::new();
         while let Some(item) = lists.front(0) {
             lists.remove(item);
-            found.push(item);
+            found.push(item.index());
         }
         assert_eq!(found, [0, 1, 3, 4]);
-        assert_eq!((lists.list_of(2), lists.list_of(3), lists.len(1)), (Some(1), None, 1));
+        let names = (lists.list_of(shelf(2)), lists.list_of(shelf(3)), lists.len(1));
+        assert_eq!(names, (Some(1), None, 1));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::builder::WORKERS;
+use super::ids::{FrameId, Id};
 use super::space::ALL;
 use super::*;
 use crate::backend::{Backend, Memory};
@@ -342,7 +343,7 @@ fn a_frame_that_had_small_pages_takes_a_huge_one() {
     }
     let space = &pager.engine().space;
     // Of more frames than chunks, the last ones are not used here.
-    let frames = [60, 61];
+    let frames = [60, 61].map(FrameId::of);
     let kilobytes = |kind| {
         let first = space.frame_at(frames[0], 0).as_ptr().addr();
         smaps_kilobytes(first, CHUNK_BYTES * frames.len(), kind)

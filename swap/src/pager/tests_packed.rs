@@ -7,6 +7,7 @@ use ark_bn254::Fr;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::ids::{ChunkId, Id};
 use super::space::GRANULES;
 use super::state::State;
 use super::tests::{GRANULE_WORDS, check, packing, seed, words};
@@ -235,7 +236,7 @@ fn threads_that_open_shelves_at_once_leave_none_empty() {
             while ready.load(Relaxed) < 2 {
                 std::hint::spin_loop();
             }
-            engine.shelve(0, granule, &[7; 500])
+            engine.shelve(ChunkId::of(0), granule, &[7; 500])
         };
         let places = std::thread::scope(|scope| {
             let threads = [0, 1].map(|granule| scope.spawn(move || shelve(granule)));
@@ -244,8 +245,8 @@ fn threads_that_open_shelves_at_once_leave_none_empty() {
         // As if they came back.
         let mut core = engine.core.lock();
         for place in places.into_iter().flatten() {
-            core.chunk(0).places[0] = place.number();
-            core.unshelve(&engine.space, 0, 1);
+            core.chunk(ChunkId::of(0)).places[0] = Some(place);
+            core.unshelve(&engine.space, ChunkId::of(0), 1);
         }
         assert_eq!((core.shelves.count(), core.shelves.granules), (0, 0));
     }
@@ -310,7 +311,7 @@ fn a_lowered_budget_is_kept_when_little_but_shelves_is_left() {
 #[test]
 fn a_granule_that_comes_from_the_last_shelf_needs_no_overdraft() {
     let Some(pager) = packing(builder(128 * MIB, 32 * MIB)) else { return };
-    let is_packed = || pager.engine().core.lock().chunk(0).states[0] == State::Packed;
+    let is_packed = || pager.engine().core.lock().chunk(ChunkId::of(0)).state(0) == State::Packed;
     // Pushed out by zeros; the first to go may find no shelf.
     let mut bits = Vec::new();
     for round in 0..20 {

@@ -143,7 +143,7 @@ impl Engine {
         let (chunk, granule) = Core::place(offset);
         let mut core = self.core.lock();
         core.counters.faults += 1;
-        let state = core.chunk(chunk).states[granule];
+        let state = core.chunk(chunk).state(granule);
         match answer(state) {
             Answer::Wake => {
                 self.give_hole(&mut core, offset);
@@ -173,7 +173,7 @@ impl Engine {
         let (chunk, granule) = Core::place(offset);
         let scattered = self.read_rows_on(core, offset, false);
         let entry = core.chunk(chunk);
-        let state = entry.states[granule];
+        let state = entry.state(granule);
         let alike = if scattered { 1 } else { entry.mask(&[state]) >> granule };
         let mask: Mask = run(granule, (alike.trailing_ones() as usize).min(GRANULES - granule));
         core.rescue(&self.space, chunk, mask, now_ns());
@@ -224,7 +224,7 @@ impl Engine {
         let mut core = self.core.lock();
         let over = core.over();
         core.release_spares(&self.space, over);
-        let may_write = (core.writing as usize) < (workers / 2).max(1);
+        let may_write = core.in_hand.writing() < (workers / 2).max(1);
         let (available, target) = (core.available(), Self::reserve_target(&core));
         let over = core.over() > 0;
         if (over || available < target / 2) && may_write {
