@@ -10,7 +10,7 @@
 //!   ahead      chunks that were read ahead, oldest first     -> the next to be dropped
 //!   free       frames without pages
 //!   blank      frames with an intact huge page and no owner
-//!   spare      frames with small pages that nobody uses
+//!   spare      frames with other pages that nobody uses
 //!   shelves    memory for packed granules
 //! ```
 //!
@@ -238,7 +238,7 @@ impl Core {
     ) {
         let huge = mask == ALL && self.frame(frame).huge == 1;
         if !huge {
-            self.take_apart(space, frame);
+            self.take_apart(space, frame, 0);
         }
         self.counters.busy_retries += space.enter(chunk, frame, mask);
         self.mapped(frame, mask);

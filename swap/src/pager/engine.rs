@@ -252,6 +252,9 @@ impl Engine {
         // Pages that lay there unused are used from now on.
         let found = core.frame(frame).present & mask;
         core.held.pass(Where::Spare, Where::InFlight, u64::from(found.count_ones()));
+        if found != 0 {
+            core.take_apart(&self.space, frame, found);
+        }
         core.settle(frame);
         let (mut looks, mut overdraw, mut newborn) = (0, false, 0);
         core.in_hand.begin_to_gain();
@@ -263,7 +266,7 @@ impl Engine {
             let place = missing.trailing_zeros() as usize;
             if let Some(from) = core.framed.front(Framed::Spare) {
                 let granule = core.spare_of(from).trailing_zeros() as usize;
-                core.take_apart(&self.space, from);
+                core.take_apart(&self.space, from, 0);
                 self.space.shift((frame, place), (from, granule));
                 core.frame(from).present &= !(1 << granule);
                 core.frame(frame).present |= 1 << place;

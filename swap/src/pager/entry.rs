@@ -109,7 +109,8 @@ pub(crate) struct Frame {
     pub(crate) lent: Mask,
     /// 1: its pages are one huge page.
     pub(crate) huge: u32,
-    /// 1: they came as one huge page, and none of them has gone by itself since.
+    /// 1: they came as one huge page, and those that nobody uses may be all zero; see
+    /// `Core::take_apart`.
     pub(crate) compound: u32,
 }
 

@@ -41,6 +41,9 @@ impl Core {
         {
             self.chunk(chunk).frame = None;
         }
+        if self.frame(frame).present == 0 {
+            self.frame(frame).compound = 0;
+        }
         let spare = self.spare_of(frame);
         let Frame { owner, present, lent, huge, .. } = *self.frame(frame);
         match (owner, present, spare) {
@@ -95,7 +98,7 @@ impl Core {
         let nobodys = |frame: &FrameId| self.frames[frame.index()].owner.is_none();
         let frame = self.framed.front(Framed::Spare).filter(nobodys)?;
         let granule = self.spare_of(frame).trailing_zeros() as usize;
-        self.take_apart(space, frame);
+        self.take_apart(space, frame, 0);
         let entry = self.frame(frame);
         entry.present &= !(1 << granule);
         entry.lent |= 1 << granule;
@@ -104,12 +107,14 @@ impl Core {
         Some(Lent { frame, place: granule })
     }
 
-    /// Before some pages of a huge page go by themselves: Linux 6.12 and later then give back those
-    /// that are all zero, and each costs a fault once something is read into it. So those that
-    /// nobody uses are made other than zero.
-    pub(crate) fn take_apart(&mut self, space: &Space, frame: FrameId) {
+    /// Makes the spare pages of a frame's huge page, and those of `gained`, other than zero before
+    /// some of its pages leave alone. Linux 6.12 and later would give back those that are all zero,
+    /// and each would cost a fault once something is read into it. What is in use is left as it is.
+    pub(crate) fn take_apart(&mut self, space: &Space, frame: FrameId, gained: Mask) {
         if std::mem::take(&mut self.frame(frame).compound) == 1 {
-            space.mark(frame, self.spare_of(frame));
+            // SAFETY: spare pages are nobody's, and whoever holds the lock may use them; the caller
+            // has those of `gained`, and is about to fill them.
+            unsafe { space.mark(frame, self.spare_of(frame) | gained) };
         }
     }
 

@@ -1,25 +1,27 @@
 //! Granules in the hands of workers: who has them, and what that allows.
 //!
 //! ```text
-//!   begin_load   -> Loading  --pages--> Pages, whose bytes are the worker's --end_load
-//!   begin_write  -> Writing, which has the pages in the chunk's frame      --end_write
-//!   begin_clear  -> Clearing, of which there are no pages                  --end_clear
+//!   begin_load   -> Loading  --gained--> has pages  --take_pages--> has none  --end_load
+//!   begin_write  -> Writing, which has the pages in the chunk's frame        --end_write
+//!   begin_clear  -> Clearing, of which there are no pages                    --end_clear
 //! ```
 //!
 //! A ticket is made where the states change, under the lock, and cannot be copied. Nobody else
-//! touches the granules' pages until it is given back, so it alone gives out their bytes.
+//! touches the granules' pages until they are moved or the ticket is given back, so the ticket
+//! alone gives out their bytes. (sparse.rs brings single pages under the lock, without a ticket.)
 //!
-//! Invariant: as many chunks are Loading as `loading` says, and Writing or Clearing as `writing`.
+//! Invariant: `loading` tickets are out for granules that are Loading, and `writing` for those that
+//! are Writing or Clearing. A chunk may have several.
 //!
 //! Must never: give out bytes of a granule that the ticket does not have.
 
 use super::entry::Chunk;
 use super::ids::{ChunkId, FrameId};
-use super::space::{Mask, Space, run};
+use super::space::{GRANULES, Mask, Space, run};
 use super::state::{Event, State};
 use super::sys::die;
 
-/// How many chunks workers have in hand.
+/// How many tickets are out.
 #[derive(Debug, Default)]
 pub(crate) struct InHand {
     writing: usize,
@@ -29,12 +31,12 @@ pub(crate) struct InHand {
 }
 
 impl InHand {
-    /// Chunks that are on their way to the file or to shelves, or from shelves to the file.
+    /// Tickets for what is on its way to the file or to shelves, or from shelves to the file.
     pub(crate) fn writing(&self) -> usize {
         self.writing
     }
 
-    /// Chunks that are being brought.
+    /// Tickets for what is being brought.
     #[cfg(test)]
     pub(crate) fn loading(&self) -> usize {
         self.loading
@@ -62,6 +64,7 @@ impl InHand {
 pub(crate) struct Loading {
     chunk: ChunkId,
     mask: Mask,
+    pages: Option<Pages>,
 }
 
 /// Granules of a chunk, in its frame, that a worker compares and writes.
@@ -69,6 +72,7 @@ pub(crate) struct Loading {
 #[derive(Debug)]
 pub(crate) struct Writing {
     chunk: ChunkId,
+    mask: Mask,
     pages: Pages,
 }
 
@@ -76,8 +80,8 @@ pub(crate) struct Writing {
 #[must_use = "the granule would be Clearing for ever"]
 #[derive(Debug)]
 pub(crate) struct Clearing {
-    pub(crate) chunk: ChunkId,
-    pub(crate) granule: usize,
+    chunk: ChunkId,
+    granule: usize,
 }
 
 /// Pages that were lent for one granule: a place of a frame of nobody's.
@@ -92,7 +96,6 @@ pub(crate) struct Lent {
 #[derive(Debug)]
 pub(crate) struct Pages {
     frame: FrameId,
-    mask: Mask,
     lent: Option<Lent>,
 }
 
@@ -101,9 +104,44 @@ impl Pages {
         self.frame
     }
 
-    /// The place that was lent, if one was.
+    /// What was lent, if it was.
     pub(crate) fn lent(&self) -> Option<Lent> {
         self.lent
+    }
+
+    /// The bytes of `count` granules from `first` on, of the `mask` that a ticket has.
+    fn bytes<'a>(
+        &'a mut self,
+        space: &'a Space,
+        mask: Mask,
+        first: usize,
+        count: usize,
+    ) -> &'a mut [u8] {
+        let inside = first < GRANULES && count <= GRANULES - first;
+        assert!(inside && run(first, count) & !mask == 0, "granules that are not in hand");
+        assert!(count == 1 || self.lent.is_none(), "pages are lent for one granule");
+        let place = self.lent.map_or(first, |lent| lent.place);
+        // SAFETY: the granules are Loading or Writing, since there is a ticket for them, and it has
+        // these pages and is borrowed mutably: this worker owns them and has no other slice.
+        unsafe { space.frame_bytes(self.frame, place, count) }
+    }
+}
+
+impl Loading {
+    pub(crate) fn chunk(&self) -> ChunkId {
+        self.chunk
+    }
+
+    pub(crate) fn mask(&self) -> Mask {
+        self.mask
+    }
+
+    /// The load has got its pages: the ones lent, or those in the chunk's frame.
+    pub(crate) fn gained(&mut self, chunk: &Chunk, lent: Option<Lent>) {
+        let Some(frame) = lent.map(|lent| lent.frame).or(chunk.frame) else {
+            die(format_args!("what is brought has no frame"));
+        };
+        self.pages = Some(Pages { frame, lent });
     }
 
     /// The bytes of `count` granules, which are the worker's.
@@ -113,32 +151,14 @@ impl Pages {
         first: usize,
         count: usize,
     ) -> &'a mut [u8] {
-        assert!(run(first, count) & !self.mask == 0, "pages of granules that are not in hand");
-        let place = self.lent.map_or(first, |lent| lent.place);
-        // SAFETY: the granules are Loading or Writing, since a ticket was made of them, and it is
-        // borrowed mutably: this worker owns their pages, and has no other slice of them.
-        unsafe { space.frame_bytes(self.frame, place, count) }
-    }
-}
-
-impl Loading {
-    /// The pages that a load has got: the ones lent, or those in the chunk's frame.
-    pub(crate) fn pages(&self, chunk: &Chunk, lent: Option<Lent>) -> Pages {
-        let mask = self.mask;
-        if let Some(lent) = lent {
-            debug_assert!(mask.is_power_of_two(), "pages are lent for one granule");
-            return Pages { frame: lent.frame, mask, lent: Some(lent) };
-        }
-        let Some(frame) = chunk.frame else { die(format_args!("what is brought has no frame")) };
-        Pages { frame, mask, lent: None }
+        let Some(pages) = &mut self.pages else { die(format_args!("a load has no pages")) };
+        pages.bytes(space, self.mask, first, count)
     }
 
-    pub(crate) fn chunk(&self) -> ChunkId {
-        self.chunk
-    }
-
-    pub(crate) fn mask(&self) -> Mask {
-        self.mask
+    /// Where the pages are, which are about to be anybody's: the ticket has them no more.
+    pub(crate) fn take_pages(&mut self) -> Pages {
+        let Some(pages) = self.pages.take() else { die(format_args!("a load has no pages")) };
+        pages
     }
 }
 
@@ -148,7 +168,7 @@ impl Writing {
     }
 
     pub(crate) fn mask(&self) -> Mask {
-        self.pages.mask
+        self.mask
     }
 
     pub(crate) fn frame(&self) -> FrameId {
@@ -162,7 +182,14 @@ impl Writing {
         first: usize,
         count: usize,
     ) -> &'a mut [u8] {
-        self.pages.bytes(space, first, count)
+        self.pages.bytes(space, self.mask, first, count)
+    }
+}
+
+impl Clearing {
+    /// The chunk and its granule.
+    pub(crate) fn place(&self) -> (ChunkId, usize) {
+        (self.chunk, self.granule)
     }
 }
 
@@ -171,7 +198,7 @@ impl InHand {
     pub(crate) fn begin_load(&mut self, id: ChunkId, chunk: &mut Chunk, mask: Mask) -> Loading {
         chunk.step(mask, Event::Load);
         self.loading += 1;
-        Loading { chunk: id, mask }
+        Loading { chunk: id, mask, pages: None }
     }
 
     /// The granules are where `event` says.
@@ -185,12 +212,12 @@ impl InHand {
         let Some(frame) = chunk.frame else { die(format_args!("what is in limbo has no frame")) };
         chunk.step(mask, Event::Write);
         self.writing += 1;
-        Writing { chunk: id, pages: Pages { frame, mask, lent: None } }
+        Writing { chunk: id, mask, pages: Pages { frame, lent: None } }
     }
 
     /// The granules are at rest again; the caller has said where.
     pub(crate) fn end_write(&mut self, writing: Writing, chunk: &Chunk) {
-        let left = chunk.mask(&[State::Writing]) & writing.pages.mask;
+        let left = chunk.mask(&[State::Writing]) & writing.mask;
         debug_assert_eq!(left, 0, "granules that stay in hand");
         self.writing -= 1;
     }

@@ -16,7 +16,6 @@
 //! where they lie: every move of pages interrupts the other processors.
 
 use super::core::{CHUNK, Core};
-
 use super::engine::Engine;
 use super::entry::{Ahead, Chunk, Demand, Filler};
 use super::held::Where;
@@ -235,7 +234,7 @@ impl Engine {
         event: Event,
     ) -> Guard<'a, Core> {
         let (hands, entry) = core.hands(chunk);
-        let loading = hands.begin_load(chunk, entry, plan.mask);
+        let mut loading = hands.begin_load(chunk, entry, plan.mask);
         let goes_on = event == Event::Loaded && plan.mask.is_power_of_two();
         let lent = if goes_on { core.lend_for(&self.space, chunk, plan.mask) } else { None };
         let (mut core, newborn) = match lent {
@@ -245,11 +244,12 @@ impl Engine {
         };
         let seals = core.seals.get(chunk.index()).map(|seals| seals.0);
         let entry = core.chunk(chunk);
-        let mut pages = loading.pages(entry, lent);
+        loading.gained(entry, lent);
         let Chunk { slot, hashes, lanes, places, .. } = *entry;
         drop(core);
         let source = Source { slot, hashes, places, seals, lanes };
-        self.fill(chunk, &mut pages, plan, newborn, &source);
+        self.fill(&mut loading, plan, newborn, &source);
+        let pages = loading.take_pages();
         let tries = match (event, lent) {
             (Event::Loaded, Some(lent)) => self.space.enter_one(&loading, lent),
             (Event::Loaded, None) => self.space.enter(chunk, pages.frame(), plan.mask),
@@ -260,13 +260,14 @@ impl Engine {
         core
     }
 
-    fn fill(&self, chunk: ChunkId, pages: &mut Pages, plan: &Plan, newborn: Mask, source: &Source) {
+    fn fill(&self, loading: &mut Loading, plan: &Plan, newborn: Mask, source: &Source) {
+        let chunk = loading.chunk();
         let elsewhere = plan.from_file | plan.repeats | plan.packed;
         for (first, count) in runs(plan.mask & !elsewhere & !newborn) {
-            pages.bytes(&self.space, first, count).fill(0);
+            loading.bytes(&self.space, first, count).fill(0);
         }
         for (first, count) in runs(plan.repeats) {
-            let bytes = pages.bytes(&self.space, first, count);
+            let bytes = loading.bytes(&self.space, first, count);
             let lanes = &source.lanes[first..first + count];
             for (bytes, [low, high]) in bytes.chunks_exact_mut(GRANULE_BYTES).zip(lanes) {
                 for lane in bytes.as_chunks_mut::<32>().0 {
@@ -276,14 +277,14 @@ impl Engine {
             }
         }
         for granule in runs(plan.packed).flat_map(|(first, count)| first..first + count) {
-            let bytes = pages.bytes(&self.space, granule, 1);
+            let bytes = loading.bytes(&self.space, granule, 1);
             let Some(place) = source.places[granule] else {
                 die(format_args!("a packed granule has no place"))
             };
             self.unpack(place, bytes, source.hashes[granule]);
         }
         for (first, count) in runs(plan.from_file) {
-            let bytes = pages.bytes(&self.space, first, count);
+            let bytes = loading.bytes(&self.space, first, count);
             let Some(slot) = source.slot else { die(format_args!("what is read has no slot")) };
             let at = (slot.index() * CHUNK_BYTES + first * GRANULE_BYTES) as u64;
             if let Err(why) = self.backend.read_at(at, bytes) {

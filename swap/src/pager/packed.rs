@@ -220,7 +220,7 @@ impl Engine {
 
     /// Ends what [`Engine::clear`] began.
     fn cleared(&self, clearing: Clearing, sealed: Sealed) -> Guard<'_, Core> {
-        let Clearing { chunk, granule } = clearing;
+        let (chunk, granule) = clearing.place();
         let bit: Mask = 1 << granule;
         let mut core = self.core.lock();
         core.counters.written += 1;

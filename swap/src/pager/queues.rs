@@ -9,6 +9,8 @@
 //! Invariants, in granules: `passing` counts those in data of the chunks that pass; a chunk is on a
 //! queue while anything of it is in data.
 //!
+//! Beside them are the names of the lists of what is in frames.
+//!
 //! Must never: look at the granules of a chunk; who changes them says so.
 
 use plimsoll_arena::os::OsError;
@@ -60,7 +62,7 @@ pub(crate) enum Framed {
     Free,
     /// With an intact huge page and no owner.
     Blank,
-    /// With small pages that nobody uses.
+    /// With pages that nobody uses, small or what is left of a huge one.
     Spare,
 }
 

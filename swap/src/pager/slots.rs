@@ -6,10 +6,10 @@
 //!   then    one worker reserves a segment; the others wait for it
 //! ```
 //!
-//! Invariants: `used <= reserved`; a slot is a chunk's, or free, or was never used. One segment is
-//! being reserved at a time.
+//! Invariants: `used <= reserved`; a slot is a chunk's, or free, or was never used. At most one
+//! segment is being reserved at a time.
 //!
-//! Must never: reserve space, which waits; whoever is told [`Next::Reserve`] does.
+//! Must never: reserve space itself, which waits; whoever is told [`Next::Reserve`] reserves it.
 
 use plimsoll_arena::os::OsError;
 

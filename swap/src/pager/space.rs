@@ -18,8 +18,9 @@
 //!
 //! * a huge page stays huge only when the destination has no page table. A fault leaves one
 //!   behind, so [`Space::enter`] drops it first: `MADV_DONTNEED` over a whole empty chunk frees
-//!   the table since Linux 6.14, in 1 us, and so do the ways into frames. Asking for huge pages
-//!   on `data` instead would make the kernel clear 2 MiB for every write fault before it tells us.
+//!   the table since Linux 6.14, in 1 us. [`Space::leave`] of a whole chunk and
+//!   [`Space::adopt_huge`] do the same to the frame. Asking for huge pages on `data` instead would
+//!   make the kernel clear 2 MiB for every write fault before it tells us.
 //! * a destination must be registered. Frames are registered for write protection, which is never
 //!   used: so they give no messages.
 //!
@@ -249,10 +250,14 @@ impl Space {
         }
     }
 
-    /// Makes every page of some granules of a frame other than zero; nobody needs their contents.
-    pub(crate) fn mark(&self, frame: FrameId, mask: Mask) {
+    /// Makes every page of some granules of a frame other than zero.
+    ///
+    /// # Safety
+    ///
+    /// Nobody needs their contents, and nobody else has a slice of them.
+    pub(crate) unsafe fn mark(&self, frame: FrameId, mask: Mask) {
         for (first, count) in runs(mask) {
-            // SAFETY: the granules are nobody's, and whoever holds the lock owns those.
+            // SAFETY: as the caller promised.
             let bytes = unsafe { self.frame_bytes(frame, first, count) };
             for page in bytes.chunks_mut(page_bytes()) {
                 page[0] = 1;

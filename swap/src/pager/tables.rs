@@ -6,7 +6,7 @@
 //! ```text
 //!   Mapping   addresses from the arena's OS layer, given back on drop
 //!   Table<T>  a mapping seen as [T], all zero at first
-//!   Lists<N>  N doubly linked lists over one set of numbers; a number is on one list at most
+//!   Lists     doubly linked lists over one kind of numbers; a number is on one list at most
 //!   Ring<T>   a queue of fixed length
 //! ```
 //!
@@ -115,8 +115,8 @@ impl<T: ZeroValid> DerefMut for Table<T> {
 
 /// A number below `u32::MAX` of one kind of things.
 pub(crate) trait Id: Copy + Eq {
-    /// The number of what is at `index`; past `u32::MAX - 1` that of the last there may be, where
-    /// no table has anything.
+    /// The number of what is at `index`. An index that is too large gives the largest number, which
+    /// no table has.
     fn of(index: usize) -> Self;
 
     /// Where it is in a table.
