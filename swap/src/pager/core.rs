@@ -47,7 +47,6 @@ use super::slots::Slots;
 use super::space::{ALL, CHUNK_BYTES, GRANULES, Mask, Space};
 use super::state::{Event, State};
 use super::streams::Streams;
-use super::sys::die;
 use super::tables::{Lists, Ring, Table};
 use super::thrash::Counters;
 use super::trace::Seen;
@@ -194,9 +193,7 @@ impl Core {
 
     /// Moves granules of Limbo or Ahead back into data. With a huge page, all of them.
     pub(crate) fn rescue(&mut self, space: &Space, chunk: ChunkId, mask: Mask, now_ns: u64) {
-        let Some(frame) = self.chunk(chunk).frame else {
-            die(format_args!("a granule in limbo has no frame"));
-        };
+        let frame = self.chunk(chunk).its_frame();
         let waiting = self.chunk(chunk).mask(&[State::Limbo, State::Ahead]);
         let ahead = self.chunk(chunk).mask(&[State::Ahead]);
         let mask = if self.frame(frame).huge == 1 { waiting } else { mask & waiting };

@@ -86,6 +86,12 @@ impl Chunk {
         mask
     }
 
+    /// The frame of a chunk that has granules in one.
+    pub(crate) fn its_frame(&self) -> FrameId {
+        let Some(frame) = self.frame else { die(format_args!("a granule in limbo has no frame")) };
+        frame
+    }
+
     /// Moves every granule of `mask` by `event`.
     pub(crate) fn step(&mut self, mask: Mask, event: Event) {
         for (first, count) in runs(mask) {

@@ -1,7 +1,7 @@
 //! Granules in the hands of workers: who has them, and what that allows.
 //!
 //! ```text
-//!   begin_load   -> Loading  --gained--> has pages  --take_pages--> has none  --end_load
+//!   begin_load   -> Loading  --got_pages--> has pages  --take_pages--> has none  --end_load
 //!   begin_write  -> Writing, which has the pages in the chunk's frame        --end_write
 //!   begin_clear  -> Clearing, of which there are no pages                    --end_clear
 //! ```
@@ -137,10 +137,8 @@ impl Loading {
     }
 
     /// The load has got its pages: the ones lent, or those in the chunk's frame.
-    pub(crate) fn gained(&mut self, chunk: &Chunk, lent: Option<Lent>) {
-        let Some(frame) = lent.map(|lent| lent.frame).or(chunk.frame) else {
-            die(format_args!("what is brought has no frame"));
-        };
+    pub(crate) fn got_pages(&mut self, chunk: &Chunk, lent: Option<Lent>) {
+        let frame = lent.map_or_else(|| chunk.its_frame(), |lent| lent.frame);
         self.pages = Some(Pages { frame, lent });
     }
 
@@ -209,7 +207,7 @@ impl InHand {
 
     /// A worker takes granules of limbo, to compare and write them.
     pub(crate) fn begin_write(&mut self, id: ChunkId, chunk: &mut Chunk, mask: Mask) -> Writing {
-        let Some(frame) = chunk.frame else { die(format_args!("what is in limbo has no frame")) };
+        let frame = chunk.its_frame();
         chunk.step(mask, Event::Write);
         self.writing += 1;
         Writing { chunk: id, mask, pages: Pages { frame, lent: None } }

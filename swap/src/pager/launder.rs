@@ -86,7 +86,7 @@ impl Engine {
         chunk: ChunkId,
     ) -> Guard<'a, Core> {
         let entry = core.chunk(chunk);
-        let Some(frame) = entry.frame else { die(format_args!("what is in limbo has no frame")) };
+        let frame = entry.its_frame();
         let ahead = entry.mask(&[State::Ahead]);
         let limbo = entry.mask(&[State::Limbo]);
         let dead = limbo & entry.dead;

@@ -244,7 +244,7 @@ impl Engine {
         };
         let seals = core.seals.get(chunk.index()).map(|seals| seals.0);
         let entry = core.chunk(chunk);
-        loading.gained(entry, lent);
+        loading.got_pages(entry, lent);
         let Chunk { slot, hashes, lanes, places, .. } = *entry;
         drop(core);
         let source = Source { slot, hashes, places, seals, lanes };

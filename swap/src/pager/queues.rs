@@ -18,6 +18,21 @@ use plimsoll_arena::os::OsError;
 use super::ids::ChunkId;
 use super::tables::{ListName, Lists};
 
+/// Makes the variants of an enum, in order, the names of lists.
+macro_rules! list_names {
+    ($name:ident: $($list:ident),*) => {
+        impl ListName for $name {
+            fn of(number: usize) -> Self {
+                [$(Self::$list),*][number]
+            }
+
+            fn number(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
 /// The queues of chunks with pages in data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DataQueue {
@@ -26,15 +41,7 @@ pub(crate) enum DataQueue {
     Fixed,
 }
 
-impl ListName for DataQueue {
-    fn of(number: usize) -> Self {
-        [Self::Resident, Self::Passing, Self::Fixed][number]
-    }
-
-    fn number(self) -> usize {
-        self as usize
-    }
-}
+list_names!(DataQueue: Resident, Passing, Fixed);
 
 /// The queues of chunks with pages in frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,15 +52,7 @@ pub(crate) enum Waiting {
     Ahead,
 }
 
-impl ListName for Waiting {
-    fn of(number: usize) -> Self {
-        [Self::Limbo, Self::Ahead][number]
-    }
-
-    fn number(self) -> usize {
-        self as usize
-    }
-}
+list_names!(Waiting: Limbo, Ahead);
 
 /// The lists of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,15 +65,7 @@ pub(crate) enum Framed {
     Spare,
 }
 
-impl ListName for Framed {
-    fn of(number: usize) -> Self {
-        [Self::Free, Self::Blank, Self::Spare][number]
-    }
-
-    fn number(self) -> usize {
-        self as usize
-    }
-}
+list_names!(Framed: Free, Blank, Spare);
 
 /// Which end of a queue.
 #[derive(Clone, Copy)]
