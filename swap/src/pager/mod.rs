@@ -95,6 +95,8 @@ mod tests_contents;
 #[cfg(test)]
 mod tests_end;
 #[cfg(test)]
+mod tests_huge;
+#[cfg(test)]
 mod tests_kernel;
 #[cfg(test)]
 mod tests_packed;
