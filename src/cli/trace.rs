@@ -72,14 +72,15 @@ pub(super) fn run(args: &TraceArgs) -> Result<(), Failure> {
     let trace = read(&args.file)?;
     let budget = args.limit / GRANULE_BYTES as u64;
     let played = Played::new(&trace);
-    let mut rows = vec![
-        ("queue", played.moves(budget, Eviction::Queue)),
-        ("present", played.moves(budget, Eviction::Present)),
-        ("best", played.moves(budget, Eviction::Best)),
-    ];
+    let short = |why| Failure::Input(format!("{why}"));
+    let mut rows = Vec::new();
+    let all =
+        [("queue", Eviction::Queue), ("present", Eviction::Present), ("best", Eviction::Best)];
+    for (name, eviction) in all {
+        rows.push((name, played.moves(budget, eviction).map_err(short)?));
+    }
     if let Some(plan) = &args.plan {
-        let planned = Played::planned(&trace, &read(plan)?);
-        rows.push(("planned", planned.moves(budget, Eviction::Best)));
+        rows.push(("planned", played.moves_planned(budget, &read(plan)?).map_err(short)?));
     }
     let bytes = |granules: u64| granules * GRANULE_BYTES as u64;
     if args.json {

@@ -25,9 +25,9 @@ use super::face::Pager;
 use super::following::Following;
 use super::held::Held;
 use super::launder::segment_bytes;
+use super::planning::{PlanError, PlanUse, Planning};
 use super::press::Press;
 use super::probe::{self, Obstacle, UserMode};
-use super::record::{Record, Recorder};
 use super::shelves::Shelves;
 use super::space::{CHUNK_BYTES, GRANULE_BYTES, GRANULES, Refused, Space};
 use super::sync::{Lock, Signal};
@@ -84,16 +84,13 @@ pub enum BuildError {
          memory; lock single vectors instead (mlock), or raise the limit above what is needed"
     )]
     Locked,
-    /// The file that is to hold what is touched cannot be had.
-    #[error(
-        "{} cannot be written (OS error {errno}); name another file in PLIMSOLL_PLAN=learn:FILE",
-        path.display()
-    )]
-    Trace {
-        /// The file.
-        path: PathBuf,
-        /// The error number.
-        errno: i32,
+    /// The plan that is to be followed or made cannot be had.
+    #[error("no plan: {}: {why}", wanted.path().display())]
+    Plan {
+        /// What was asked for.
+        wanted: PlanUse,
+        /// Why not.
+        why: PlanError,
     },
     /// Neither a folder nor a backend was named.
     #[error("the pager has nowhere to write: name a spill folder on a disk")]
@@ -135,7 +132,7 @@ pub struct PagerBuilder {
     packed_limit_bytes: Option<usize>,
     workers: usize,
     fail_fast: Option<FailFast>,
-    learn: Option<PathBuf>,
+    plan: Option<PlanUse>,
 }
 
 impl std::fmt::Debug for PagerBuilder {
@@ -234,11 +231,10 @@ impl PagerBuilder {
         self
     }
 
-    /// Writes what the run touches to a file, for `plimsoll trace`: addresses within the range, and
-    /// never data. A file that is there is replaced.
+    /// Goes by a plan, or learns one: addresses within the range, and never data.
     #[must_use]
-    pub fn learn(mut self, path: &Path) -> Self {
-        self.learn = Some(path.to_owned());
+    pub fn plan(mut self, plan: PlanUse) -> Self {
+        self.plan = Some(plan);
         self
     }
 
@@ -264,7 +260,7 @@ impl PagerBuilder {
             packed_limit_bytes: None,
             workers: WORKERS,
             fail_fast: None,
-            learn: None,
+            plan: None,
         }
     }
 
@@ -305,7 +301,7 @@ impl PagerBuilder {
             backend.reserve(segments[0])?;
             core.slots.segment_reserved();
         }
-        let recorder = recorder(self.learn.as_deref(), &mut core)?;
+        let planning = planning(self.plan, &mut core)?;
         core.held = Held::told_to(following.as_ref().map(|following| following.account.clone()));
         let key = match self.encryption {
             Encryption::Off => None,
@@ -337,7 +333,7 @@ impl PagerBuilder {
             key,
             hash_seed,
             fail_fast: self.fail_fast,
-            recorder,
+            planning,
         };
         Ok(Pager::start(Arc::new(engine), self.workers, door)?)
     }
@@ -372,12 +368,13 @@ impl PagerBuilder {
     }
 }
 
-/// What writes down what is touched, if that is wanted.
-fn recorder(learn: Option<&Path>, core: &mut Core) -> Result<Option<Recorder>, BuildError> {
-    let Some(path) = learn else { return Ok(None) };
-    core.record = Record::on()?;
-    let refused = |errno| BuildError::Trace { path: path.to_owned(), errno };
-    Ok(Some(Recorder::create(path, core.budget).map_err(refused)?))
+/// What is done about a plan, if one is wanted.
+fn planning(wanted: Option<PlanUse>, core: &mut Core) -> Result<Option<Planning>, BuildError> {
+    let Some(wanted) = wanted else { return Ok(None) };
+    match Planning::start(&wanted, core) {
+        Ok(planning) => Ok(Some(planning)),
+        Err(why) => Err(BuildError::Plan { wanted, why }),
+    }
 }
 
 /// The extents of a spill file.

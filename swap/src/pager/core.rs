@@ -41,6 +41,7 @@ use super::in_hand::InHand;
 use super::policy::{Mode, Policy};
 use super::queues::{DataQueue, DataQueues, End, Framed, Waiting};
 use super::record::Record;
+use super::replay::Replay;
 use super::reversed::Reversed;
 use super::shelves::Shelves;
 use super::slots::Slots;
@@ -97,6 +98,8 @@ pub(crate) struct Core {
     pub(crate) looked: Looked,
     /// What the run touches, if that is wanted.
     pub(crate) record: Record,
+    /// What an earlier run wanted, if that is known.
+    pub(crate) replay: Replay,
 }
 
 impl Core {
@@ -127,6 +130,7 @@ impl Core {
             policy: Policy::default(),
             looked: Looked::default(),
             record: Record::default(),
+            replay: Replay::new()?,
         };
         debug_assert!(core.frames.len() > core.chunks.len(), "one frame must always be left");
         Ok(core)
@@ -311,21 +315,30 @@ impl Core {
         for granule in (0..GRANULES).filter(|granule| mask & 1 << granule != 0) {
             let distance = u64::from((self.evictions as u32).wrapping_sub(left_at[granule]));
             self.counters.refault(1, distance);
+            // What a queue would still have.
+            let wasted = self.replay.is_on() && distance < self.budget / 2;
+            self.counters.plan_waste += u64::from(wasted);
             self.policy.refault(1, distance, self.budget);
         }
+    }
+
+    /// Notes that somebody came to granules of a chunk.
+    pub(crate) fn touched(&mut self, chunk: ChunkId, mask: Mask, seen: Seen, write: bool) {
+        self.record.touch(chunk, mask, seen, write);
+        self.replay.touched(chunk.index(), mask, self.budget);
     }
 
     /// Notes that somebody came for what was read ahead, which is in data now.
     pub(crate) fn came_ahead(&mut self, chunk: ChunkId, mask: Mask) {
         self.counters.read_ahead_used += u64::from(mask.count_ones());
-        self.record.touch(chunk, mask, Seen::Ahead, false);
+        self.touched(chunk, mask, Seen::Ahead, false);
         self.note_refault(chunk, mask);
         self.streamed(chunk);
     }
 
     /// Lets a chunk that was streamed in pass through, if that is the policy.
     pub(crate) fn streamed(&mut self, chunk: ChunkId) {
-        let passes = self.policy.passes_through();
+        let passes = self.policy.passes_through() && !self.replay.is_on();
         self.chunk(chunk).passes = u32::from(passes);
         if passes {
             self.enlist(DataQueue::Passing, chunk, End::Last);

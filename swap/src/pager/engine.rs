@@ -24,9 +24,9 @@ use super::crew::{Crew, Lead};
 use super::following::Following;
 use super::held::Where;
 use super::ids::{ChunkId, FrameId};
+use super::planning::Planning;
 use super::press::Press;
 use super::queues::{Framed, Waiting};
-use super::record::Recorder;
 use super::space::{ALL, Mask, Space};
 use super::sync::{Guard, Lock, Signal};
 use super::tables::Table;
@@ -74,8 +74,8 @@ pub(crate) struct Engine {
     pub(crate) key: Option<Key>,
     pub(crate) hash_seed: u64,
     pub(crate) fail_fast: Option<FailFast>,
-    /// Where what is touched is written to, if that is wanted.
-    pub(crate) recorder: Option<Recorder>,
+    /// What is done about a plan, if one is wanted.
+    pub(crate) planning: Option<Planning>,
 }
 
 /// What came of an attempt to evict.
@@ -105,10 +105,10 @@ impl Engine {
         if core.record.is_on() { core.budget / 4 * 3 } else { core.budget / 8 }
     }
 
-    /// Writes what was recorded, if anything was.
-    pub(crate) fn save_record(&self) {
-        if let Some(recorder) = &self.recorder {
-            recorder.save(|words| self.core.lock().record.take(words));
+    /// Writes what was recorded, and sees to the plan.
+    pub(crate) fn tend_plan(&self) {
+        if let Some(planning) = &self.planning {
+            planning.tend(&self.core);
         }
     }
 
@@ -137,6 +137,7 @@ impl Engine {
             }
         }
         let target = Self::limbo_target(&core);
+        core.keep_soon_wanted();
         let limbo = core.limbo.front(Waiting::Limbo);
         let ahead = core.limbo.front(Waiting::Ahead);
         let due = if core.held.at(Where::Limbo) > target {

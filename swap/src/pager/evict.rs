@@ -15,14 +15,17 @@
 use super::core::{CHUNK, Core};
 use super::engine::{Engine, Evicted, GRACE_NS};
 use super::held::Where;
-use super::ids::ChunkId;
-use super::queues::{DataQueue, End};
+use super::ids::{ChunkId, Id};
+use super::queues::{DataQueue, End, Waiting};
 use super::space::{ALL, GRANULE_BYTES, Mask};
 use super::state::{Event, State};
 use super::sys::{now_ns, say};
 
 /// Pinned chunks passed over in one look.
 const PINNED_MAX: u32 = 32;
+
+/// Chunks of limbo that are kept for one that leaves, at most.
+const KEPT_MAX: u32 = 4;
 
 /// How often what is fixed is looked at again: unlocking is told nobody.
 const LOOK_AT_FIXED_NS: u64 = 100_000_000;
@@ -31,9 +34,9 @@ const LOOK_AT_FIXED_NS: u64 = 100_000_000;
 const FIXED_TRIES: u32 = 8;
 
 impl Engine {
-    /// Moves what is resident of `chunk` to its frame. Returns whether anything was.
-    pub(crate) fn evict(&self, core: &mut Core, chunk: ChunkId) -> bool {
-        let resident = core.chunk(chunk).mask(&[State::Resident]);
+    /// Moves what is resident of `mask` of a chunk to its frame. Returns whether anything was.
+    pub(crate) fn evict(&self, core: &mut Core, chunk: ChunkId, mask: Mask) -> bool {
+        let resident = core.chunk(chunk).mask(&[State::Resident]) & mask;
         if resident == 0 {
             return false;
         }
@@ -81,14 +84,22 @@ impl Engine {
     /// Evicts the oldest that can be.
     pub(crate) fn evict_oldest(&self, core: &mut Core) -> Evicted {
         core.look_at_fixed();
-        for _ in 0..PINNED_MAX {
+        for passed in 0..PINNED_MAX {
             let Some(chunk) = core.victim() else { return Evicted::Nothing };
             let entry = core.chunk(chunk);
             let live = entry.mask(&[State::Resident]) & !entry.dead != 0;
             if live && now_ns() < entry.entered_ns + GRACE_NS {
                 return Evicted::TooYoung;
             }
-            if self.evict(core, chunk) {
+            let resident = entry.mask(&[State::Resident]);
+            let leaving = core.leaving(chunk, resident, passed);
+            let some = self.evict(core, chunk, leaving);
+            let is_queued = !matches!(core.queues.queue_of(chunk), None | Some(DataQueue::Fixed));
+            if leaving != resident && is_queued {
+                // The rest is wanted soon.
+                core.enlist(DataQueue::Resident, chunk, End::Last);
+            }
+            if some {
                 return Evicted::Some;
             }
         }
@@ -115,6 +126,32 @@ impl Engine {
 }
 
 impl Core {
+    /// Which granules of a chunk in data may leave, after so many chunks were passed over.
+    fn leaving(&mut self, chunk: ChunkId, resident: Mask, passed: u32) -> Mask {
+        let entry = &self.chunks[chunk.index()];
+        if entry.fixed != 0 {
+            // All of it is tried, to see what still is.
+            return resident;
+        }
+        let (whole, dead) = (entry.huge == 1, resident & entry.dead);
+        dead | self.replay.leaving(chunk.index(), resident, whole, passed)
+    }
+
+    /// Sends to the end of limbo what the plan wants soon, so that it is written last.
+    pub(crate) fn keep_soon_wanted(&mut self) {
+        if !self.replay.is_on() {
+            return;
+        }
+        for _ in 0..KEPT_MAX {
+            let Some(chunk) = self.limbo.front(Waiting::Limbo) else { return };
+            let mask = self.chunk(chunk).mask(&[State::Limbo]);
+            if !self.replay.is_soon(chunk.index(), mask) {
+                return;
+            }
+            self.limbo.push_back(Waiting::Limbo, chunk);
+        }
+    }
+
     /// Granules that may be held: the budget, and more where what is fixed leaves too little of it.
     fn allowed(&self) -> u64 {
         if self.in_fixed == 0 {

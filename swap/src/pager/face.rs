@@ -31,7 +31,7 @@ use super::held::Where;
 use super::ids::{ChunkId, Id};
 use super::queues::{DataQueue, End};
 use super::reversed::Reversed;
-use super::space::{CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, Refused, run};
+use super::space::{ALL, CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, Refused, run};
 use super::state::State;
 use super::sys;
 use super::tables::Mapping;
@@ -58,6 +58,9 @@ pub struct PagerStats {
     pub read_ahead_bytes: u64,
     pub read_ahead_used_bytes: u64,
     pub rows_ahead_bytes: u64,
+    pub planned_bytes: u64,
+    pub unplanned_bytes: u64,
+    pub plan_waste_bytes: u64,
     pub zero_filled_bytes: u64,
     pub written_bytes: u64,
     pub clean_bytes: u64,
@@ -166,7 +169,7 @@ impl Pager {
         self.each_chunk(start, bytes, Edge::Inside, |core, chunk, mask| {
             if core.chunk(chunk).mask(&[State::Resident]) & mask != 0 {
                 core.enlist(DataQueue::Resident, chunk, End::First);
-                self.engine.evict(core, chunk);
+                self.engine.evict(core, chunk, ALL);
             }
         });
         self.engine.work.raise();
@@ -200,7 +203,10 @@ impl Pager {
     pub unsafe fn dead(&self, start: NonNull<u8>, bytes: usize) {
         if bytes >= CHUNK_BYTES {
             self.arrays(start, bytes, Reversed::gone);
-            self.note(start, |granule| TraceEvent::Freed { granule, bytes: bytes as u64 });
+            self.block(start, |core, granule| {
+                core.record.note(TraceEvent::Freed { granule, bytes: bytes as u64 });
+                core.replay.freed(granule);
+            });
         }
         self.each_chunk(start, bytes, Edge::Inside, |core, chunk, mask| {
             core.chunk(chunk).dead |= mask;
@@ -254,18 +260,22 @@ impl Pager {
         self.arrays(start, bytes, Reversed::placed);
     }
 
-    /// Notes that a block spans a range from now on, where the run is recorded.
+    /// Notes that a block spans a range from now on.
     pub(crate) fn placed(&self, start: NonNull<u8>, bytes: usize) {
         if bytes >= CHUNK_BYTES {
-            self.note(start, |granule| TraceEvent::Placed { granule, bytes: bytes as u64 });
+            self.block(start, |core, granule| {
+                core.record.note(TraceEvent::Placed { granule, bytes: bytes as u64 });
+                core.replay.placed(granule, bytes as u64);
+            });
         }
     }
 
-    fn note(&self, start: NonNull<u8>, event: impl FnOnce(u64) -> TraceEvent) {
+    /// Tells of a block, where somebody wants to know.
+    fn block(&self, start: NonNull<u8>, tell: impl FnOnce(&mut Core, u64)) {
         let offset = start.as_ptr().addr().wrapping_sub(self.engine.space.data().start());
-        if self.engine.recorder.is_some() && offset < self.range_bytes() && self.is_here() {
+        if self.engine.planning.is_some() && offset < self.range_bytes() && self.is_here() {
             let _quiet = sys::Quiet::new();
-            self.engine.core.lock().record.note(event((offset / GRANULE_BYTES) as u64));
+            tell(&mut self.engine.core.lock(), (offset / GRANULE_BYTES) as u64);
         }
     }
 
@@ -333,6 +343,9 @@ impl Pager {
             read_ahead_bytes: bytes(counters.read_ahead),
             read_ahead_used_bytes: bytes(counters.read_ahead_used),
             rows_ahead_bytes: bytes(counters.rows_ahead),
+            planned_bytes: bytes(core.replay.planned()),
+            unplanned_bytes: bytes(core.replay.unplanned()),
+            plan_waste_bytes: bytes(counters.plan_waste),
             zero_filled_bytes: bytes(counters.zero_filled),
             written_bytes: bytes(counters.written),
             clean_bytes: bytes(counters.clean),
@@ -396,7 +409,7 @@ impl Drop for Pager {
             // SAFETY: of `start_thread`, by `launch`; drained, so joined once.
             unsafe { sys::join_thread(thread) };
         }
-        self.engine.save_record();
+        self.engine.tend_plan();
     }
 }
 

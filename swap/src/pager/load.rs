@@ -36,7 +36,7 @@ use crate::seal::Sealed;
 const ROW_BYTES: usize = 8 << 10;
 
 /// What one load brings.
-struct Plan {
+struct Fetch {
     mask: Mask,
     /// Of these, what the file has.
     from_file: Mask,
@@ -88,9 +88,9 @@ impl Engine {
                 return;
             }
         }
-        let plan = self.plan(&mut core, demand.offset);
-        core.record.touch(chunk, plan.mask, Seen::Demand, demand.write == 1);
-        let mut core = self.bring(core, worker, chunk, &plan, Event::Loaded);
+        let fetch = self.fetch_for(&mut core, demand.offset);
+        core.touched(chunk, fetch.mask, Seen::Demand, demand.write == 1);
+        let mut core = self.bring(core, worker, chunk, &fetch, Event::Loaded);
         core.counters.stalled_ns += now_ns().saturating_sub(demand.since_ns);
         drop(core);
         self.follow_limit_closely(worker);
@@ -103,7 +103,7 @@ impl Engine {
     }
 
     /// What to bring for a fault at a granule that is in no memory.
-    fn plan(&self, core: &mut Core, offset: usize) -> Plan {
+    fn fetch_for(&self, core: &mut Core, offset: usize) -> Fetch {
         let (chunk, granule) = Core::place(offset);
         let entry = core.chunk(chunk);
         let absent = entry.mask(&[State::Zero, State::Disk, State::Packed]);
@@ -111,7 +111,7 @@ impl Engine {
         let (repeats, on_disk) = (away & entry.repeats, away & !entry.repeats);
         let part = |mask: Mask, whole: bool| {
             let (repeats, packed) = (mask & repeats, mask & packed);
-            Plan { mask, from_file: mask & on_disk, repeats, packed, whole }
+            Fetch { mask, from_file: mask & on_disk, repeats, packed, whole }
         };
         let may_be_whole = absent == ALL && entry.small == 0 && entry.frame.is_none();
         let may_be_whole = may_be_whole && Self::may_be_huge(core);
@@ -129,18 +129,18 @@ impl Engine {
         }
         let widest = (core.budget / 8).max(1);
         let granules = u64::from(window.granules).min(widest);
-        let plan = if may_be_whole && granules >= CHUNK {
+        let fetch = if may_be_whole && granules >= CHUNK {
             part(ALL, true)
         } else {
             let open = (absent >> granule).trailing_ones() as u64;
             part(run(granule, granules.min(open) as usize), false)
         };
-        let end = (GRANULES as u32 - plan.mask.leading_zeros()) as u64;
+        let end = (GRANULES as u32 - fetch.mask.leading_zeros()) as u64;
         let end = chunk.index() as u64 * CHUNK + end;
         let wide = granules >= CHUNK && end.is_multiple_of(CHUNK);
         let read_to = if wide { self.queue_ahead(core, end, at + granules) } else { end };
         core.streams.brought(window, read_to);
-        plan
+        fetch
     }
 
     /// Queues the chunks between two granules to be read ahead. Returns where that ends.
@@ -190,7 +190,7 @@ impl Engine {
         let limbo = core.chunk(chunk).mask(&[State::Limbo]) & ahead.mask;
         if enters == 1 && limbo != 0 {
             core.rescue(&self.space, chunk, limbo, now_ns());
-            core.record.touch(chunk, limbo, Seen::Row, false);
+            core.touched(chunk, limbo, Seen::Row, false);
         }
         let entry = core.chunk(chunk);
         let mask = entry.mask(&[State::Disk]) & ahead.mask;
@@ -213,34 +213,34 @@ impl Engine {
             }
             return;
         }
-        let plan = Plan { mask, from_file: mask & !repeats, repeats, packed: 0, whole };
+        let fetch = Fetch { mask, from_file: mask & !repeats, repeats, packed: 0, whole };
         if enters == 1 {
-            core.record.touch(chunk, mask, Seen::Row, false);
-            let mut core = self.bring(core, worker, chunk, &plan, Event::Loaded);
-            core.counters.rows_ahead += u64::from(plan.from_file.count_ones());
+            core.touched(chunk, mask, Seen::Row, false);
+            let mut core = self.bring(core, worker, chunk, &fetch, Event::Loaded);
+            core.counters.rows_ahead += u64::from(fetch.from_file.count_ones());
             return;
         }
-        let mut core = self.bring(core, worker, chunk, &plan, Event::LoadedAhead);
-        core.counters.read_ahead += u64::from(plan.from_file.count_ones());
+        let mut core = self.bring(core, worker, chunk, &fetch, Event::LoadedAhead);
+        core.counters.read_ahead += u64::from(fetch.from_file.count_ones());
     }
 
-    /// Reads or clears what `plan` says, and ends with `event`.
+    /// Reads or clears what `fetch` says, and ends with `event`.
     fn bring<'a>(
         &'a self,
         mut core: Guard<'a, Core>,
         worker: usize,
         chunk: ChunkId,
-        plan: &Plan,
+        fetch: &Fetch,
         event: Event,
     ) -> Guard<'a, Core> {
         let (hands, entry) = core.hands(chunk);
-        let mut loading = hands.begin_load(chunk, entry, plan.mask);
-        let goes_on = event == Event::Loaded && plan.mask.is_power_of_two();
-        let lent = if goes_on { core.lend_for(&self.space, chunk, plan.mask) } else { None };
+        let mut loading = hands.begin_load(chunk, entry, fetch.mask);
+        let goes_on = event == Event::Loaded && fetch.mask.is_power_of_two();
+        let lent = if goes_on { core.lend_for(&self.space, chunk, fetch.mask) } else { None };
         let (mut core, newborn) = match lent {
             Some(_) => (core, 0),
-            None if plan.whole => self.gain_huge(core, worker, chunk),
-            None => self.gain_small(core, worker, chunk, plan.mask),
+            None if fetch.whole => self.gain_huge(core, worker, chunk),
+            None => self.gain_small(core, worker, chunk, fetch.mask),
         };
         let seals = core.seals.get(chunk.index()).map(|seals| seals.0);
         let entry = core.chunk(chunk);
@@ -248,25 +248,25 @@ impl Engine {
         let Chunk { slot, hashes, lanes, places, .. } = *entry;
         drop(core);
         let source = Source { slot, hashes, places, seals, lanes };
-        self.fill(&mut loading, plan, newborn, &source);
+        self.fill(&mut loading, fetch, newborn, &source);
         let pages = loading.take_pages();
         let tries = match (event, lent) {
             (Event::Loaded, Some(lent)) => self.space.enter_one(&loading, lent),
-            (Event::Loaded, None) => self.space.enter(chunk, pages.frame(), plan.mask),
+            (Event::Loaded, None) => self.space.enter(chunk, pages.frame(), fetch.mask),
             _ => 0,
         };
-        let mut core = self.loaded(loading, pages, plan, event);
+        let mut core = self.loaded(loading, pages, fetch, event);
         core.counters.busy_retries += tries;
         core
     }
 
-    fn fill(&self, loading: &mut Loading, plan: &Plan, newborn: Mask, source: &Source) {
+    fn fill(&self, loading: &mut Loading, fetch: &Fetch, newborn: Mask, source: &Source) {
         let chunk = loading.chunk();
-        let elsewhere = plan.from_file | plan.repeats | plan.packed;
-        for (first, count) in runs(plan.mask & !elsewhere & !newborn) {
+        let elsewhere = fetch.from_file | fetch.repeats | fetch.packed;
+        for (first, count) in runs(fetch.mask & !elsewhere & !newborn) {
             loading.bytes(&self.space, first, count).fill(0);
         }
-        for (first, count) in runs(plan.repeats) {
+        for (first, count) in runs(fetch.repeats) {
             let bytes = loading.bytes(&self.space, first, count);
             let lanes = &source.lanes[first..first + count];
             for (bytes, [low, high]) in bytes.chunks_exact_mut(GRANULE_BYTES).zip(lanes) {
@@ -276,14 +276,14 @@ impl Engine {
                 }
             }
         }
-        for granule in runs(plan.packed).flat_map(|(first, count)| first..first + count) {
+        for granule in runs(fetch.packed).flat_map(|(first, count)| first..first + count) {
             let bytes = loading.bytes(&self.space, granule, 1);
             let Some(place) = source.places[granule] else {
                 die(format_args!("a packed granule has no place"))
             };
             self.unpack(place, bytes, source.hashes[granule]);
         }
-        for (first, count) in runs(plan.from_file) {
+        for (first, count) in runs(fetch.from_file) {
             let bytes = loading.bytes(&self.space, first, count);
             let Some(slot) = source.slot else { die(format_args!("what is read has no slot")) };
             let at = (slot.index() * CHUNK_BYTES + first * GRANULE_BYTES) as u64;
@@ -318,7 +318,7 @@ impl Engine {
         &'a self,
         loading: Loading,
         pages: Pages,
-        plan: &Plan,
+        fetch: &Fetch,
         event: Event,
     ) -> Guard<'a, Core> {
         let count = |mask: Mask| u64::from(mask.count_ones());
@@ -326,31 +326,31 @@ impl Engine {
         let mut core = self.core.lock();
         let (hands, entry) = core.hands(chunk);
         hands.end_load(loading, entry, event);
-        core.unshelve(&self.space, chunk, plan.packed);
-        let elsewhere = plan.from_file | plan.repeats | plan.packed;
-        core.counters.zero_filled += count(plan.mask & !elsewhere);
-        core.counters.unpacked += count(plan.packed);
-        core.counters.loaded += count(plan.from_file);
+        core.unshelve(&self.space, chunk, fetch.packed);
+        let elsewhere = fetch.from_file | fetch.repeats | fetch.packed;
+        core.counters.zero_filled += count(fetch.mask & !elsewhere);
+        core.counters.unpacked += count(fetch.packed);
+        core.counters.loaded += count(fetch.from_file);
         core.counters.loads += 1;
         if event == Event::Loaded {
             let is_new = core.queues.queue_of(chunk).is_none();
             match pages.lent() {
                 Some(lent) => core.take_back(lent),
-                None => core.mapped(pages.frame(), plan.mask),
+                None => core.mapped(pages.frame(), fetch.mask),
             }
             let entry = core.chunk(chunk);
-            entry.huge = u32::from(plan.whole);
-            entry.wanted &= !plan.mask;
-            core.held.pass(Where::InFlight, Where::Data, count(plan.mask));
-            core.entered(chunk, count(plan.mask), now_ns());
-            core.note_refault(chunk, plan.from_file);
-            if plan.whole || is_new && plan.from_file != 0 {
+            entry.huge = u32::from(fetch.whole);
+            entry.wanted &= !fetch.mask;
+            core.held.pass(Where::InFlight, Where::Data, count(fetch.mask));
+            core.entered(chunk, count(fetch.mask), now_ns());
+            core.note_refault(chunk, fetch.from_file);
+            if fetch.whole || is_new && fetch.from_file != 0 {
                 core.streamed(chunk);
             }
         } else {
-            core.held.pass(Where::InFlight, Where::Ahead, count(plan.mask));
+            core.held.pass(Where::InFlight, Where::Ahead, count(fetch.mask));
             core.relist(chunk);
-            let wanted = core.chunk(chunk).wanted & plan.mask;
+            let wanted = core.chunk(chunk).wanted & fetch.mask;
             if wanted != 0 {
                 let before = core.chunk(chunk).mask(&[State::Ahead]);
                 core.rescue(&self.space, chunk, wanted, now_ns());

@@ -45,6 +45,7 @@
 //! held. docs/pager-internals.md has the details.
 
 mod advised;
+mod blocks;
 mod builder;
 mod core;
 mod crew;
@@ -63,12 +64,16 @@ mod load;
 mod moves;
 mod packed;
 mod paged;
+mod plan;
+mod planning;
 mod policy;
 mod press;
 mod probe;
 mod process;
+mod proofs;
 mod queues;
 mod record;
+mod replay;
 mod reversed;
 mod shelves;
 mod simulate;
@@ -101,6 +106,8 @@ mod tests_kernel;
 #[cfg(test)]
 mod tests_packed;
 #[cfg(test)]
+mod tests_plan;
+#[cfg(test)]
 mod tests_rows;
 #[cfg(test)]
 mod tests_trace;
@@ -109,6 +116,7 @@ pub use builder::{BuildError, PagerBuilder};
 pub use face::{Pager, PagerStats};
 pub use hints::{cold, process, will_need};
 pub use paged::Paged;
+pub use planning::{PlanError, PlanUse};
 pub use probe::{Obstacle, Probe, UserMode, probe};
 pub use simulate::{Eviction, Moves, Played};
 pub use space::{CHUNK_BYTES, GRANULE_BYTES};

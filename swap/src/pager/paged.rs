@@ -18,7 +18,7 @@
 //! | `PLIMSOLL_SPILL_QUOTA` | the most the file may take: `100GiB`; no bound without it |
 //! | `PLIMSOLL_PACKED_LIMIT` | the most memory for packed granules: `256MiB`, `0` for none |
 //! | `PLIMSOLL_ENCRYPT_SPILL` | not `0`: the file holds ciphertext only |
-//! | `PLIMSOLL_PLAN` | `learn:FILE`: what the run touches is written to a file |
+//! | `PLIMSOLL_PLAN` | `learn:FILE`, `FILE`, `auto:FOLDER`: see planning.rs |
 //! | `PLIMSOLL_FAIL_FAST` | not `0`: end the process when it does little but wait for pages |
 //!
 //! Invariant: which of the two it is, is decided once, by the first `reserve`.
@@ -39,9 +39,10 @@ use plimsoll_arena::process::{
 };
 use plimsoll_arena::{Moved, PageSource, Pages, PlainPages, Pressure, StaticSource, half_range};
 
-use super::builder::PagerBuilder;
+use super::builder::{BuildError, PagerBuilder};
 use super::face::Pager;
 use super::hints;
+use super::planning::PlanUse;
 use super::space::{CHUNK_BYTES, GRANULE_BYTES};
 use super::sys::{stay_loaded, with_stack};
 use super::thrash::FailFast;
@@ -94,7 +95,7 @@ impl Paged {
     /// Makes the pager, with the largest range that the kernel allows.
     fn start(
         &self,
-        asked: &Asked,
+        asked: &mut Asked,
         bytes: usize,
         least_bytes: usize,
     ) -> Option<(NonNull<u8>, usize)> {
@@ -118,6 +119,11 @@ impl Paged {
                 Ok(pager) => break pager,
                 Err(why) => why,
             };
+            if matches!(why, BuildError::Plan { .. }) {
+                say(format_args!("PLIMSOLL_PLAN has no effect: {why}"));
+                asked.plan = None;
+                continue;
+            }
             match half_range(bytes, least_bytes).filter(|_| why.is_lack_of_room()) {
                 Some(half) => bytes = half,
                 None => {
@@ -146,7 +152,7 @@ struct Asked {
     quota_bytes: Option<u64>,
     packed_limit_bytes: Option<usize>,
     encryption: Encryption,
-    learn: Option<&'static Path>,
+    plan: Option<PlanUse>,
     fail_fast: Option<FailFast>,
 }
 
@@ -159,7 +165,7 @@ impl Asked {
             quota_bytes: size_variable("PLIMSOLL_SPILL_QUOTA").filter(|quota| *quota > 0),
             packed_limit_bytes: packed_limit.map(|bytes| bytes as usize),
             encryption: if encrypted { Encryption::On } else { Encryption::Off },
-            learn: variable("PLIMSOLL_PLAN").and_then(learnt),
+            plan: variable("PLIMSOLL_PLAN").and_then(plan_use),
             fail_fast: is_on("PLIMSOLL_FAIL_FAST").then(FailFast::default),
         }
     }
@@ -173,8 +179,8 @@ impl Asked {
         if let Some(limit) = self.packed_limit_bytes {
             builder = builder.packed_limit_bytes(limit);
         }
-        if let Some(path) = self.learn {
-            builder = builder.learn(path);
+        if let Some(plan) = &self.plan {
+            builder = builder.plan(plan.clone());
         }
         match self.fail_fast {
             Some(fail_fast) => builder.fail_fast(fail_fast),
@@ -183,13 +189,19 @@ impl Asked {
     }
 }
 
-/// The file of `learn:FILE`.
-fn learnt(word: &'static [u8]) -> Option<&'static Path> {
-    let path = word.strip_prefix(b"learn:").filter(|path| !path.is_empty());
-    if path.is_none() {
-        say(format_args!("PLIMSOLL_PLAN has no effect: it is learn:FILE"));
+/// What `PLIMSOLL_PLAN` asks for.
+fn plan_use(word: &'static [u8]) -> Option<PlanUse> {
+    let path = |bytes: &'static [u8]| std::ffi::OsStr::from_bytes(bytes).into();
+    let wanted = match (word.strip_prefix(b"learn:"), word.strip_prefix(b"auto:")) {
+        (Some(file), _) => PlanUse::Learn(path(file)),
+        (_, Some(folder)) => PlanUse::Auto(path(folder)),
+        _ => PlanUse::Follow(path(word)),
+    };
+    if wanted.path().as_os_str().is_empty() {
+        say(format_args!("PLIMSOLL_PLAN has no effect: it is FILE, learn:FILE or auto:FOLDER"));
+        return None;
     }
-    Some(Path::new(std::ffi::OsStr::from_bytes(path?)))
+    Some(wanted)
 }
 
 impl StaticSource for Paged {
@@ -203,8 +215,8 @@ unsafe impl PageSource for Paged {
         let limit = Some(process().limit_bytes()).filter(|bytes| *bytes != usize::MAX);
         let folder = variable(SPILL_DIR_VARIABLE);
         if let (Some(_), Some(folder)) = (limit, folder) {
-            let asked = Asked::from_environment(folder);
-            if let Some(range) = self.start(&asked, bytes, least_bytes) {
+            let mut asked = Asked::from_environment(folder);
+            if let Some(range) = self.start(&mut asked, bytes, least_bytes) {
                 return Ok(range);
             }
         }

@@ -8,17 +8,15 @@
 //! therefore limbo, where a touch is seen and costs a move: the trace has what a run with a quarter
 //! of the budget would miss.
 //!
-//! Where events come faster than they are written, they are lost and counted. A file that cannot be
-//! written ends the recording, and nothing else.
+//! Where events come faster than they are written, they are lost and counted. A file that is full,
+//! or cannot be written, ends the recording, and nothing else.
 //!
 //! Must never: allocate once the file is open, wait for the file under the lock, or note what is in
 //! a page.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use plimsoll_arena::os::OsError;
 
@@ -28,6 +26,9 @@ use super::space::{Mask, runs};
 use super::sys::say;
 use super::tables::Ring;
 use super::trace::{EVENT_WORDS, FRAME_BYTES, FRAME_WORDS, Seen, TraceEvent, header, seal_frame};
+
+/// The longest file that is written: 16 million touches.
+pub(crate) const FILE_BYTES_MAX: u64 = 128 << 20;
 
 /// Words that wait to be written, at most: 256 KiB.
 const WORDS: usize = 1 << 15;
@@ -90,42 +91,44 @@ impl Record {
 #[derive(Debug)]
 pub(crate) struct Recorder {
     file: File,
-    /// A worker writes to it.
-    busy: AtomicBool,
-    broken: AtomicBool,
+    /// Bytes that still may be written.
+    room: AtomicU64,
 }
 
 impl Recorder {
-    /// One with a new file, which its owner alone may read. The error is the system's number.
-    pub(crate) fn create(path: &Path, budget: u64) -> Result<Self, i32> {
-        let how = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-        let made = how.and_then(|mut file| {
-            // One that was there keeps its mode.
-            file.set_permissions(Permissions::from_mode(0o600))?;
-            file.write_all(&header(budget))?;
-            Ok(file)
-        });
-        let file = made.map_err(|why| why.raw_os_error().unwrap_or(0))?;
-        Ok(Self { file, busy: AtomicBool::new(false), broken: AtomicBool::new(false) })
+    /// One that writes to a new file.
+    pub(crate) fn to(mut file: File, budget: u64) -> std::io::Result<Self> {
+        let header = header(budget);
+        file.write_all(&header)?;
+        Ok(Self { file, room: AtomicU64::new(FILE_BYTES_MAX - header.len() as u64) })
     }
 
-    /// Writes what waits; `take` gives the words of one frame. A worker's, without the lock.
-    pub(crate) fn save(&self, take: impl Fn(&mut [u64; FRAME_WORDS]) -> (usize, u32)) {
-        // Acquire, and release below: frames are written one after the other.
-        if self.busy.swap(true, Ordering::Acquire) {
-            return;
-        }
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Writes what waits; `take` gives the words of one frame. Returns whether there will be more:
+    /// not where the file is full, or cannot be written. One worker's at a time, without the lock.
+    pub(crate) fn save(&self, take: impl Fn(&mut [u64; FRAME_WORDS]) -> (usize, u32)) -> bool {
         let (mut words, mut frame) = ([0; FRAME_WORDS], [0; FRAME_BYTES]);
         loop {
             let (count, lost) = take(&mut words);
-            if count == 0 || self.broken.load(Ordering::Relaxed) {
-                break;
+            if count == 0 {
+                return true;
             }
-            if (&self.file).write_all(seal_frame(&words[..count], lost, &mut frame)).is_err() {
-                self.broken.store(true, Ordering::Relaxed);
+            let bytes = seal_frame(&words[..count], lost, &mut frame);
+            let room = self.room.load(Ordering::Relaxed);
+            let Some(room) = room.checked_sub(bytes.len() as u64) else {
+                say(format_args!(
+                    "the trace of touches is {FILE_BYTES_MAX} bytes long, and ends here"
+                ));
+                return false;
+            };
+            self.room.store(room, Ordering::Relaxed);
+            if (&self.file).write_all(bytes).is_err() {
                 say(format_args!("the trace of touches cannot be written, and ends here"));
+                return false;
             }
         }
-        self.busy.store(false, Ordering::Release);
     }
 }

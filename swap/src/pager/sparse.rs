@@ -60,7 +60,7 @@ impl Engine {
         core.chunk(chunk).huge = 0;
         core.chunk(chunk).wanted &= !mask;
         core.counters.zero_filled += 1;
-        core.record.touch(chunk, mask, Seen::Demand, false);
+        core.touched(chunk, mask, Seen::Demand, false);
         core.entered(chunk, 1, now_ns());
         true
     }

@@ -78,6 +78,9 @@ impl Drop for Mapping {
 pub(crate) unsafe trait ZeroValid {}
 
 // SAFETY: an integer.
+unsafe impl ZeroValid for u8 {}
+
+// SAFETY: an integer.
 unsafe impl ZeroValid for u32 {}
 
 // SAFETY: two integers.

@@ -19,7 +19,8 @@ fn a_recorded_run_says_what_it_touched_and_nothing_of_what_was_there() {
     std::fs::write(&path, "old").expect("a file");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("its mode");
     let builder = Pager::builder().range_bytes(32 * MIB).budget_bytes(8 * MIB);
-    let builder = builder.folder(&folder).ram_disk(RamDisk::Accept).learn(&path);
+    let builder =
+        builder.folder(&folder).ram_disk(RamDisk::Accept).plan(PlanUse::Learn(path.clone()));
     let Some(pager) = built(builder) else { return };
     let words = words(&pager);
     let granules = words.len() / GRANULE_WORDS;
@@ -52,7 +53,8 @@ fn a_recorded_run_says_what_it_touched_and_nothing_of_what_was_there() {
         bytes.as_chunks::<8>().0.iter().all(|word| !secret.contains(&u64::from_le_bytes(*word)))
     );
     let played = Played::new(&trace);
-    let [least, most] = [Eviction::Best, Eviction::Queue].map(|how| played.moves(128, how).read);
+    let [least, most] =
+        [Eviction::Best, Eviction::Queue].map(|how| played.moves(128, how).expect("pages").read);
     // What is read fits into the budget: who knows the future may keep all of it.
     assert!(least <= most && 0 < most, "{least} and {most} granules read");
 }

@@ -36,6 +36,7 @@ pub(crate) struct Counters {
     pub(crate) read_ahead: u64,
     pub(crate) read_ahead_used: u64,
     pub(crate) rows_ahead: u64,
+    pub(crate) plan_waste: u64,
     pub(crate) zero_filled: u64,
     pub(crate) written: u64,
     pub(crate) clean: u64,

@@ -108,8 +108,7 @@ impl TraceEvent {
         }
     }
 
-    fn decode(words: &mut impl Iterator<Item = u64>) -> Option<Self> {
-        let word = words.next()?;
+    fn decode(word: u64, mut next: impl FnMut() -> Option<u64>) -> Option<Self> {
         Some(match word & 3 {
             TOUCH => Self::Touch {
                 granule: word >> 11,
@@ -122,8 +121,8 @@ impl TraceEvent {
                 },
                 write: word >> 4 & 1 == 1,
             },
-            PLACED => Self::Placed { granule: word >> 2, bytes: words.next()? },
-            FREED => Self::Freed { granule: word >> 2, bytes: words.next()? },
+            PLACED => Self::Placed { granule: word >> 2, bytes: next()? },
+            FREED => Self::Freed { granule: word >> 2, bytes: next()? },
             _ => return None,
         })
     }
@@ -204,7 +203,32 @@ impl Trace {
     ///
     /// [`TraceFault`] where the header is not one of a trace. Damage behind it ends the trace.
     pub fn parse(bytes: &[u8]) -> Result<Self, TraceFault> {
-        let header = bytes.first_chunk::<HEADER_BYTES>().ok_or(TraceFault::Header)?;
+        let mut events = Events::of(bytes)?;
+        let list = events.by_ref().collect();
+        let (lost, cut) = (events.lost, events.cut);
+        Ok(Self { budget_granules: events.budget_granules, events: list, lost, cut })
+    }
+}
+
+/// The events of a file, one after the other; they end where it is damaged. Allocates nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Events<'a> {
+    pub(crate) budget_granules: u64,
+    /// Words that were lost, in the frames so far.
+    pub(crate) lost: u64,
+    /// The file ended in the middle, or was damaged.
+    pub(crate) cut: bool,
+    /// Words of this frame.
+    words: &'a [[u8; 8]],
+    /// Frames after this one.
+    rest: &'a [u8],
+}
+
+impl<'a> Events<'a> {
+    /// Those of the bytes of a file.
+    pub(crate) fn of(bytes: &'a [u8]) -> Result<Self, TraceFault> {
+        let (header, rest) = bytes.split_first_chunk().ok_or(TraceFault::Header)?;
+        let header: &[u8; HEADER_BYTES] = header;
         let sum = checksum(&header[..24]).to_le_bytes();
         if header[..8] != MAGIC || header[24..] != sum {
             return Err(TraceFault::Header);
@@ -216,43 +240,58 @@ impl Trace {
         if granule_bytes as usize != GRANULE_BYTES {
             return Err(TraceFault::Granules { bytes: granule_bytes });
         }
-        let budget = u64::from(number(header, 16)) | u64::from(number(header, 20)) << 32;
-        let mut trace = Self { budget_granules: budget, ..Self::default() };
-        let mut rest = &bytes[HEADER_BYTES..];
-        let mut words = Vec::new();
-        while !rest.is_empty() {
-            let Some(after) = trace.frame(rest, &mut words) else {
-                trace.cut = true;
-                break;
-            };
-            rest = after;
-        }
-        let mut words = words.into_iter().peekable();
-        while words.peek().is_some() {
-            match TraceEvent::decode(&mut words) {
-                Some(event) => trace.events.push(event),
-                None => trace.cut = true,
-            }
-        }
-        Ok(trace)
+        let budget_granules = u64::from(number(header, 16)) | u64::from(number(header, 20)) << 32;
+        Ok(Self { budget_granules, lost: 0, cut: false, words: &[], rest })
     }
 
-    /// Takes the words of the first frame, and returns what is behind it.
-    fn frame<'a>(&mut self, bytes: &'a [u8], words: &mut Vec<u64>) -> Option<&'a [u8]> {
-        let (header, rest) = bytes.split_first_chunk::<FRAME_HEADER_BYTES>()?;
-        let count = number(header, 0) as usize;
-        let sum = u64::from(number(header, 8)) | u64::from(number(header, 12)) << 32;
-        if count > FRAME_WORDS {
-            return None;
+    fn word(&mut self) -> Option<u64> {
+        while self.words.is_empty() && !self.rest.is_empty() {
+            let Some(TraceFrame { words, lost, rest }) = frame(self.rest) else {
+                (self.cut, self.rest) = (true, &[]);
+                return None;
+            };
+            self.lost += u64::from(lost);
+            (self.words, self.rest) = (words, rest);
         }
-        let (body, rest) = rest.split_at_checked(count * 8)?;
-        if frame_sum(&header[..8], body) != sum {
-            return None;
-        }
-        self.lost += u64::from(number(header, 4));
-        words.extend(body.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)));
-        Some(rest)
+        let (word, words) = self.words.split_first()?;
+        self.words = words;
+        Some(u64::from_le_bytes(*word))
     }
+}
+
+impl Iterator for Events<'_> {
+    type Item = TraceEvent;
+
+    fn next(&mut self) -> Option<TraceEvent> {
+        let first = self.word()?;
+        let event = TraceEvent::decode(first, || self.word());
+        if event.is_none() {
+            (self.cut, self.words, self.rest) = (true, &[], &[]);
+        }
+        event
+    }
+}
+
+/// The first frame of some bytes.
+struct TraceFrame<'a> {
+    words: &'a [[u8; 8]],
+    /// Words that were lost before these.
+    lost: u32,
+    /// What is behind it.
+    rest: &'a [u8],
+}
+
+/// The first frame, unless it is cut or damaged.
+fn frame(bytes: &[u8]) -> Option<TraceFrame<'_>> {
+    let (header, rest) = bytes.split_first_chunk::<FRAME_HEADER_BYTES>()?;
+    let count = number(header, 0) as usize;
+    let sum = u64::from(number(header, 8)) | u64::from(number(header, 12)) << 32;
+    if count > FRAME_WORDS {
+        return None;
+    }
+    let (body, rest) = rest.split_at_checked(count * 8)?;
+    let frame = TraceFrame { words: body.as_chunks().0, lost: number(header, 4), rest };
+    (frame_sum(&header[..8], body) == sum).then_some(frame)
 }
 
 fn number<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {

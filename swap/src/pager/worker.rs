@@ -97,7 +97,7 @@ impl Engine {
             } else if !self.background(start.number, start.workers) {
                 self.work.wait(seen, tick);
                 self.follow_limit_closely(start.number);
-                self.save_record();
+                self.tend_plan();
             }
             // Whoever serves one demand after the other is never idle, which is when it matters.
             watch.look(self);
@@ -180,7 +180,7 @@ impl Engine {
         let count = u64::from(mask.count_ones());
         if state == State::Limbo {
             core.counters.rescued += count;
-            core.record.touch(chunk, mask, Seen::Limbo, intent == Intent::Write);
+            core.touched(chunk, mask, Seen::Limbo, intent == Intent::Write);
             return;
         }
         core.came_ahead(chunk, mask);
@@ -272,7 +272,7 @@ impl Watch {
         self.looked_ns = now;
         engine.look_after_crew();
         engine.tell_fixed();
-        engine.save_record();
+        engine.tend_plan();
         if self.end.is_some() || engine.following.is_some() {
             self.look_at_stalls(engine);
         }

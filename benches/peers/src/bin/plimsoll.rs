@@ -34,7 +34,8 @@ fn more() -> String {
     format!(
         " written_bytes={} read_bytes={} pager_faults={} stalled_seconds={:.3} refault_share={:.3} \
          rescued_bytes={} clean_bytes={} rows_ahead_bytes={} read_ahead_bytes={} \
-         read_ahead_used_bytes={} loads={} pinned={} overdrafts={}{}",
+         read_ahead_used_bytes={} planned_bytes={} unplanned_bytes={} plan_waste_bytes={} \
+         loads={} pinned={} overdrafts={}{}",
         stats.written_bytes,
         stats.read_bytes,
         stats.faults,
@@ -45,6 +46,9 @@ fn more() -> String {
         stats.rows_ahead_bytes,
         stats.read_ahead_bytes,
         stats.read_ahead_used_bytes,
+        stats.planned_bytes,
+        stats.unplanned_bytes,
+        stats.plan_waste_bytes,
         stats.loads,
         stats.pinned,
         stats.overdrafts,

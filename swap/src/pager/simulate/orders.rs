@@ -1,7 +1,7 @@
-//! Who leaves: the oldest, as the pager does it, or who is wanted last.
+//! Who leaves: the oldest, as the pager does it with or without a plan, or who is wanted last.
 //!
 //! ```text
-//!   touched(granule, next) --> queue | chunks, limbo, circles | heap by next --> victim
+//!   touched(granule, next) --> queue | chunks, limbo, circles or a plan | heap by next --> victim
 //! ```
 //!
 //! An order hands out granules that are in memory, or were: the caller passes over the latter.
@@ -11,15 +11,20 @@
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 use crate::pager::policy::{Mode, Policy as Vote};
+use crate::pager::replay::Replay;
 use crate::pager::space::{GRANULES, Mask, run, runs};
 
 /// Which granule leaves.
 pub(super) trait LeaveOrder {
     /// Somebody came to a granule, which is in memory now, and is wanted again at `next`.
     fn touched(&mut self, granule: u32, next: u64, was_there: bool, was_in_file: bool);
-    /// A granule that is in memory is wanted at `next` instead.
-    fn renewed(&mut self, granule: u32, next: u64) {
-        _ = (granule, next);
+    /// A block spans a range.
+    fn placed(&mut self, granule: u64, bytes: u64) {
+        _ = (granule, bytes);
+    }
+    /// A block that begins at a granule is gone.
+    fn freed(&mut self, granule: u64) {
+        _ = granule;
     }
     /// Its contents are dead.
     fn dead(&mut self, granule: u32);
@@ -55,10 +60,6 @@ pub(super) struct LastWanted {
 
 impl LeaveOrder for LastWanted {
     fn touched(&mut self, granule: u32, next: u64, _: bool, _: bool) {
-        self.renewed(granule, next);
-    }
-
-    fn renewed(&mut self, granule: u32, next: u64) {
         self.next.insert(granule, next);
         self.heap.push((next, granule));
     }
@@ -87,9 +88,10 @@ impl LeaveOrder for LastWanted {
 }
 
 /// Chunks in data and in limbo, as core.rs, evict.rs and launder.rs do it.
-pub(super) struct AsPresent {
+pub(super) struct AsPager {
     budget: u64,
     vote: Vote,
+    replay: Replay,
     chunks: Vec<PlayedChunk>,
     /// Chunks in order of arrival, with the number of the arrival; the latest counts.
     stays: VecDeque<(u32, u64)>,
@@ -113,11 +115,12 @@ struct PlayedChunk {
     is_passing: bool,
 }
 
-impl AsPresent {
-    pub(super) fn new(granules: usize, budget: u64) -> Self {
+impl AsPager {
+    pub(super) fn new(granules: usize, budget: u64, replay: Replay) -> Self {
         Self {
             budget,
             vote: Vote::default(),
+            replay,
             chunks: vec![PlayedChunk::default(); granules / GRANULES + 1],
             stays: VecDeque::new(),
             passes: VecDeque::new(),
@@ -145,8 +148,10 @@ impl AsPresent {
         queue.push_back((chunk, self.arrivals));
     }
 
-    /// The oldest chunk of data goes to limbo. Returns whether there was one.
+    /// The oldest chunk of data goes to limbo, or what of one is not wanted for long. Returns
+    /// whether there was one.
     fn evict(&mut self) -> bool {
+        let mut passed = 0;
         let enough = match self.vote.mode() {
             Mode::Circles => Vote::transit(self.budget),
             Mode::Queue => 0,
@@ -161,16 +166,23 @@ impl AsPresent {
                 if !current || entry.data == 0 {
                     continue;
                 }
-                let left = std::mem::take(&mut entry.data);
+                let left = self.replay.leaving(chunk as usize, entry.data, false, passed);
+                passed += 1;
+                entry.data &= !left;
                 self.in_passing -= if from_passing { u64::from(left.count_ones()) } else { 0 };
                 self.in_limbo += u64::from(left.count_ones());
-                if entry.limbo == 0 {
+                if left != 0 && entry.limbo == 0 {
                     self.arrivals += 1;
                     entry.entered_limbo = self.arrivals;
                     self.limbo.push_back((chunk, self.arrivals));
                 }
                 entry.limbo |= left;
-                return true;
+                if entry.data != 0 {
+                    self.enlist(chunk);
+                }
+                if left != 0 {
+                    return true;
+                }
             }
         }
         false
@@ -197,13 +209,14 @@ impl AsPresent {
     }
 }
 
-impl LeaveOrder for AsPresent {
+impl LeaveOrder for AsPager {
     fn touched(&mut self, granule: u32, _: u64, was_there: bool, was_in_file: bool) {
         let (chunk, bit) = (granule / GRANULES as u32, run(granule as usize % GRANULES, 1));
-        let entry = &mut self.chunks[chunk as usize];
-        if entry.data & bit != 0 {
+        if self.chunks[chunk as usize].data & bit != 0 {
             return;
         }
+        self.replay.touched(chunk as usize, bit, self.budget);
+        let entry = &mut self.chunks[chunk as usize];
         if entry.is_passing {
             self.in_passing += 1;
         }
@@ -219,10 +232,18 @@ impl LeaveOrder for AsPresent {
             self.vote.refault(1, distance, self.budget);
             let is_new = entry.data == bit;
             if is_new {
-                entry.passes = self.vote.passes_through();
+                entry.passes = self.vote.passes_through() && !self.replay.is_on();
             }
         }
         self.enlist(chunk);
+    }
+
+    fn placed(&mut self, granule: u64, bytes: u64) {
+        self.replay.placed(granule, bytes);
+    }
+
+    fn freed(&mut self, granule: u64) {
+        self.replay.freed(granule);
     }
 
     fn dead(&mut self, granule: u32) {
