@@ -3,6 +3,7 @@
 //! ```text
 //!   in core     T seconds, P bytes              ours, glibc
 //!   L = P/2     ours: seconds / T, VmHWM <= L, samples <= L, the same proof; a second one
+//!               ours by the plan of an earlier run, and that run   beside ours without one
 //!               glibc in a cgroup of L bytes, swap on disk   lost after 10 T
 //!                                             swap on zram   total = cgroup + zram's memory
 //!               the same with a smaller cgroup, so that the total is L, where there is one
@@ -108,10 +109,60 @@ impl Limit<'_> {
         disk: disk::Rate,
     ) -> Option<Run> {
         let (case, limit) = (self.case.clone(), self.bytes as f64);
+        let run = self.median_run(core, rounds, PROOFS, None)?;
+        let time = (run.first_seconds, core.first_seconds, "in-core");
+        match target {
+            Some(target) => self.table.judged(&format!("{case} what=time"), "s", time, target),
+            None => self.table.figure(&format!("{case} what=time"), "s", time.0, time.1, time.2),
+        }
+        let second = (run.last_seconds, core.first_seconds, "in-core");
+        self.table.figure(&format!("{case} what=time-2nd"), "s", second.0, second.1, second.2);
+        self.table.judged(
+            &format!("{case} what=peak"),
+            "bytes",
+            (run.peak_bytes, limit, "limit"),
+            1.0,
+        );
+        self.gap(&run, core, disk);
+        self.planned(core, &run, rounds);
+        Some(run)
+    }
+
+    /// The same by the plan of an earlier run under this limit, beside the run without one.
+    fn planned(&mut self, core: &Run, free: &Run, rounds: usize) -> Option<()> {
+        let path = self.children.folder.join("peers.plan").display().to_string();
+        let learnt = self.median_run(core, 1, 1, Some(&format!("learn:{path}")))?;
+        let run = self.median_run(core, rounds, PROOFS, Some(&path))?;
+        let _ = std::fs::remove_file(&path);
+        let read = |run: &Run| run.number("read_bytes").unwrap_or(f64::NAN);
+        for (what, unit, ours, peer) in [
+            ("time-learning", "s", learnt.first_seconds, free.first_seconds),
+            ("time-planned", "s", run.first_seconds, free.first_seconds),
+            ("time-2nd-planned", "s", run.last_seconds, free.last_seconds),
+            ("read-planned", "bytes", read(&run), read(free)),
+        ] {
+            let case = format!("{} what={what}", self.case);
+            self.table.figure(&case, unit, ours, peer, "no-plan");
+        }
+        Some(())
+    }
+
+    /// Runs of ours under the limit, which they have to keep, with the proof that is right: the one
+    /// with the median time. `None` if one is lost.
+    fn median_run(
+        &mut self,
+        core: &Run,
+        rounds: usize,
+        proofs: usize,
+        plan: Option<&str>,
+    ) -> Option<Run> {
+        let (case, limit) = (self.case.clone(), self.bytes as f64);
         let (bytes, spill) = (self.bytes.to_string(), self.children.folder.display().to_string());
-        let variables = [("PLIMSOLL_LIMIT", bytes.as_str()), ("PLIMSOLL_SPILL_DIR", &spill)];
-        let words = self.children.words(OURS, self.what.0, self.what.1, PROOFS);
-        let deadline = self.deadline_seconds * PROOFS as f64;
+        let limits = [("PLIMSOLL_LIMIT", bytes.as_str()), ("PLIMSOLL_SPILL_DIR", &spill)];
+        let mut variables = limits.to_vec();
+        variables.extend(plan.map(|plan| ("PLIMSOLL_PLAN", plan)));
+        let words = self.children.words(OURS, self.what.0, self.what.1, proofs);
+        let deadline = self.deadline_seconds * proofs as f64;
         let mut runs = Vec::new();
         for _ in 0..rounds {
             let Some(run) = self.children.run(&words, &variables, deadline) else {
@@ -129,22 +180,7 @@ impl Limit<'_> {
             runs.push(run);
         }
         runs.sort_by(|a, b| a.first_seconds.total_cmp(&b.first_seconds));
-        let run = runs.swap_remove(runs.len() / 2);
-        let time = (run.first_seconds, core.first_seconds, "in-core");
-        match target {
-            Some(target) => self.table.judged(&format!("{case} what=time"), "s", time, target),
-            None => self.table.figure(&format!("{case} what=time"), "s", time.0, time.1, time.2),
-        }
-        let second = (run.last_seconds, core.first_seconds, "in-core");
-        self.table.figure(&format!("{case} what=time-2nd"), "s", second.0, second.1, second.2);
-        self.table.judged(
-            &format!("{case} what=peak"),
-            "bytes",
-            (run.peak_bytes, limit, "limit"),
-            1.0,
-        );
-        self.gap(&run, core, disk);
-        Some(run)
+        Some(runs.swap_remove(runs.len() / 2))
     }
 
     /// What it took beside the time in core and that of the bytes moved, one after the other.
