@@ -15,7 +15,7 @@
 
 use plimsoll_arena::os::OsError;
 
-use super::proofs::LARGE_BYTES;
+use super::proofs::{LARGE_BYTES, Proofs};
 use super::space::GRANULE_BYTES;
 use super::tables::{Table, ZeroValid};
 
@@ -57,6 +57,11 @@ impl LiveBlock {
         self.planned = 0;
     }
 
+    /// Its bytes, if it is large.
+    fn large(&self) -> u64 {
+        if self.name.bytes >= LARGE_BYTES { self.name.bytes } else { 0 }
+    }
+
     fn past(&self) -> u64 {
         u64::from(self.first) + u64::from(self.granules)
     }
@@ -77,11 +82,15 @@ pub(crate) struct Blocks {
     live: Table<LiveBlock>,
     len: usize,
     sizes: Table<SizeCount>,
+    /// Bytes of large ones in use.
+    large_bytes: u64,
+    proofs: Proofs,
 }
 
 impl Blocks {
     pub(crate) fn new() -> Result<Self, OsError> {
-        Ok(Self { live: Table::new(LIVE_MAX)?, len: 0, sizes: Table::new(SIZES_MAX)? })
+        let (live, sizes) = (Table::new(LIVE_MAX)?, Table::new(SIZES_MAX)?);
+        Ok(Self { live, len: 0, sizes, large_bytes: 0, proofs: Proofs::new() })
     }
 
     /// A block spans these bytes from a granule on, from now on. Returns it, if there was room.
@@ -91,15 +100,19 @@ impl Blocks {
         let nth = self.count(bytes)?;
         let past = granule + u64::from(granules);
         let at = self.live().partition_point(|block| block.past() <= granule);
+        // What it lies over is gone, whether somebody said so or not: it may be what it was before
+        // it became longer.
         let over = self.live()[at..].partition_point(|block| u64::from(block.first) < past);
+        self.large_bytes -= self.live()[at..at + over].iter().map(LiveBlock::large).sum::<u64>();
+        self.proofs.came(bytes, self.large_bytes);
         if over == 0 && self.len == LIVE_MAX {
             return None;
         }
-        // What it lies over is gone, whether somebody said so or not.
         self.live.copy_within(at + over..self.len, at + 1);
         self.len = self.len + 1 - over;
         let name = BlockName { bytes, nth };
         self.live[at] = LiveBlock { first, granules, name, planned: 0 };
+        self.large_bytes += self.live[at].large();
         Some(&mut self.live[at])
     }
 
@@ -107,6 +120,8 @@ impl Blocks {
     pub(crate) fn freed(&mut self, granule: u64) {
         let found = self.live().binary_search_by_key(&granule, |block| u64::from(block.first));
         if let Ok(at) = found {
+            self.large_bytes -= self.live[at].large();
+            self.proofs.went(self.large_bytes);
             self.live.copy_within(at + 1..self.len, at);
             self.len -= 1;
         }
@@ -120,9 +135,9 @@ impl Blocks {
         &mut self.live[..self.len]
     }
 
-    /// Bytes of large blocks in use.
-    pub(crate) fn large_bytes(&self) -> u64 {
-        self.live().iter().map(|block| block.name.bytes).filter(|bytes| *bytes >= LARGE_BYTES).sum()
+    /// What they tell of proofs.
+    pub(crate) fn proofs(&self) -> &Proofs {
+        &self.proofs
     }
 
     /// The place of a granule in a plan.

@@ -231,7 +231,8 @@ impl PagerBuilder {
         self
     }
 
-    /// Goes by a plan, or learns one: addresses within the range, and never data.
+    /// Goes by a plan, or learns one: addresses within the range, and never data. Its blocks are
+    /// those of the global allocator; a pager that is used directly has none.
     #[must_use]
     pub fn plan(mut self, plan: PlanUse) -> Self {
         self.plan = Some(plan);

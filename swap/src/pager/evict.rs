@@ -21,10 +21,10 @@ use super::space::{ALL, GRANULE_BYTES, Mask};
 use super::state::{Event, State};
 use super::sys::{now_ns, say};
 
-/// Pinned chunks passed over in one look.
+/// Chunks passed over in one look, pinned or wanted soon.
 const PINNED_MAX: u32 = 32;
 
-/// Chunks of limbo that are kept for one that leaves, at most.
+/// Chunks of limbo that are kept in one look for room, at most.
 const KEPT_MAX: u32 = 4;
 
 /// How often what is fixed is looked at again: unlocking is told nobody.
@@ -69,8 +69,8 @@ impl Engine {
         }
         if left != resident {
             // The rest is pinned, or fixed: later.
-            let all_fixed = left | refused == resident;
-            core.counters.pinned += u64::from(!all_fixed);
+            core.counters.pinned += u64::from(left | refused != resident);
+            let all_fixed = core.chunk(chunk).mask(&[State::Resident]) == refused;
             core.enlist(
                 if all_fixed { DataQueue::Fixed } else { DataQueue::Resident },
                 chunk,
@@ -134,7 +134,8 @@ impl Core {
             return resident;
         }
         let (whole, dead) = (entry.huge == 1, resident & entry.dead);
-        dead | self.replay.leaving(chunk.index(), resident, whole, passed)
+        let leaving = self.replay.leaving(chunk.index(), resident, whole, passed);
+        if whole && dead != resident { leaving } else { leaving | dead }
     }
 
     /// Sends to the end of limbo what the plan wants soon, so that it is written last.

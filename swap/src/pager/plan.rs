@@ -17,19 +17,12 @@
 use plimsoll_arena::os::OsError;
 
 use super::blocks::{BlockName, Blocks};
-use super::proofs::Proofs;
 use super::space::GRANULE_BYTES;
 use super::tables::{Table, ZeroValid};
 use super::trace::TraceEvent;
 
-/// Places that a plan may have, 1 TiB of blocks; later blocks are not planned.
-const PLACES_MAX: u64 = 1 << 24;
-
-/// Blocks that a plan may have; later ones are not planned.
+/// Blocks that a plan may have; it ends before later ones.
 const BLOCKS_MAX: usize = 1 << 16;
-
-/// Touches that a plan may have; later ones are not planned.
-const TOUCHES_MAX: u32 = 1 << 26;
 
 /// When a granule is wanted that nobody wants again, or of which nothing is known.
 pub(crate) const NEVER: u32 = u32::MAX;
@@ -38,8 +31,9 @@ pub(crate) const NEVER: u32 = u32::MAX;
 #[derive(Clone, Copy)]
 struct PlannedBlock {
     bytes: u64,
-    /// Its first place.
+    /// Its first place, and how many it has: none where there was no room.
     place: u32,
+    granules: u32,
     /// When it came.
     came: u32,
 }
@@ -60,9 +54,12 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// The plan of a run's first proof. `events` gives all its events, each time it is asked.
+    /// The plan of a run's first proof. `events` gives all its events, each time it is asked. What
+    /// is behind the first `most` touches, or in blocks behind the first `most` granules of blocks,
+    /// is not planned.
     pub(crate) fn of<E: Iterator<Item = TraceEvent>>(
         events: impl Fn() -> E,
+        most: u32,
     ) -> Result<Self, OsError> {
         let count = first_proof(events())?;
         let events = || events().take(count);
@@ -70,11 +67,12 @@ impl Plan {
         let mut plan = Self { blocks, starts: Table::new(0)?, times: Table::new(0)?, end: 0 };
         let mut places = 0;
         for (block, bytes) in plan.blocks.iter_mut().zip(sizes(events())) {
-            *block = PlannedBlock { bytes, place: places, came: 0 };
-            places += granules_of(bytes, places);
+            let granules = granules_of(bytes, places, most);
+            *block = PlannedBlock { bytes, place: places, granules, came: 0 };
+            places += granules;
         }
         plan.starts = Table::new(places as usize + 1)?;
-        plan.each_touch(events(), |plan, place, time| {
+        plan.each_touch(events(), most, |plan, place, time| {
             plan.starts[place + 1] += 1;
             plan.end = time;
         })?;
@@ -83,7 +81,7 @@ impl Plan {
         }
         plan.times = Table::new(plan.starts[places as usize] as usize)?;
         let mut filled = Table::<u32>::new(places as usize)?;
-        plan.each_touch(events(), |plan, place, time| {
+        plan.each_touch(events(), most, |plan, place, time| {
             plan.times[(plan.starts[place] + filled[place]) as usize] = time;
             filled[place] += 1;
         })?;
@@ -95,6 +93,7 @@ impl Plan {
     fn each_touch(
         &mut self,
         events: impl Iterator<Item = TraceEvent>,
+        most: u32,
         mut each: impl FnMut(&mut Self, usize, u32),
     ) -> Result<(), OsError> {
         let (mut live, mut time, mut count) = (Blocks::new()?, 0, 0);
@@ -106,7 +105,7 @@ impl Plan {
                     block.came = time;
                     count += 1;
                     if let Some(live) = live
-                        && granules_of(bytes, block.place) > 0
+                        && block.granules > 0
                     {
                         live.plan_at(block.place);
                     }
@@ -114,7 +113,7 @@ impl Plan {
                 TraceEvent::Freed { granule, .. } => live.freed(granule),
                 TraceEvent::Touch { granule, granules, .. } => {
                     for granule in granule..granule + u64::from(granules) {
-                        if time == TOUCHES_MAX {
+                        if time == most {
                             return Ok(());
                         }
                         time += 1;
@@ -139,7 +138,7 @@ impl Plan {
         let of_size = &self.blocks[first..];
         let count = of_size.partition_point(|block| block.bytes == name.bytes);
         let block = of_size[..count].get((name.nth as usize).checked_rem(count)?)?;
-        (granules_of(block.bytes, block.place) > 0).then_some((block.place, block.came))
+        (block.granules > 0).then_some((block.place, block.came))
     }
 
     /// When a place is touched, ascending.
@@ -170,22 +169,19 @@ impl Plan {
     }
 }
 
-/// How many events a run's first proof has.
+/// How many events a run's first proof has, or what of it has no more blocks than a plan may.
 fn first_proof(events: impl Iterator<Item = TraceEvent>) -> Result<usize, OsError> {
-    let (mut blocks, mut proofs, mut count) = (Blocks::new()?, Proofs::new(), 0);
+    let (mut blocks, mut placed, mut count) = (Blocks::new()?, 0, 0);
     for event in events {
         match event {
             TraceEvent::Placed { granule, bytes } => {
-                proofs.came(bytes, blocks.large_bytes());
                 blocks.placed(granule, bytes);
+                placed += 1;
             }
-            TraceEvent::Freed { granule, .. } => {
-                blocks.freed(granule);
-                proofs.went(blocks.large_bytes());
-            }
+            TraceEvent::Freed { granule, .. } => blocks.freed(granule),
             TraceEvent::Touch { .. } => {}
         }
-        if proofs.has_next() {
+        if blocks.proofs().has_next() || placed > BLOCKS_MAX {
             break;
         }
         count += 1;
@@ -202,8 +198,8 @@ fn sizes(events: impl Iterator<Item = TraceEvent>) -> impl Iterator<Item = u64> 
     sizes.take(BLOCKS_MAX)
 }
 
-/// How many places a block has that begins at `place`: none where there is no room.
-fn granules_of(bytes: u64, place: u32) -> u32 {
+/// How many places a block has that begins at `place`, of `most`: none where there is no room.
+fn granules_of(bytes: u64, place: u32, most: u32) -> u32 {
     let granules = bytes.div_ceil(GRANULE_BYTES as u64);
-    if u64::from(place) + granules <= PLACES_MAX { granules as u32 } else { 0 }
+    if u64::from(place) + granules <= u64::from(most) { granules as u32 } else { 0 }
 }

@@ -8,22 +8,23 @@
 //!                recorded: its next proof goes by what was recorded, and so do later runs
 //! ```
 //!
-//! A run's shape is the size of the first large block that it asks for. Its plan is a file without
-//! a name while it is written, and gets one when the first proof is over. A plan that a run strays
-//! from for good is removed, so that a later run learns anew.
+//! A run's shape is the size of the first large block that it asks for. Its record is a file
+//! without a name, until the first proof is over. A plan that a run strays from for good is
+//! removed, so that a later run learns anew. A run that never seems to end a proof is not recorded
+//! for ever.
 //!
 //! Workers do this when they look around: threads of the program only note what blocks come and go.
 //!
-//! Must never: allocate but in tables of its own once the run has begun, or follow a link.
+//! Must never: allocate but in tables of its own once the run has begun, or in a folder follow a
+//! link, or remove what it has not read itself.
 
 use std::ffi::CStr;
 use std::fmt;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
@@ -36,10 +37,18 @@ use super::core::Core;
 use super::plan::Plan;
 use super::record::{FILE_BYTES_MAX, Record, Recorder};
 use super::replay::Course;
+use super::space::GRANULE_BYTES;
 use super::sync::Lock;
 use super::sys::say;
 use super::tables::Table;
 use super::trace::{Events, TraceFault};
+
+/// A plan may take one part in so many of what the pager may hold, and this at least.
+const PLAN_SHARE: u64 = 32;
+const PLAN_BYTES_MIN: u64 = 4 << 20;
+
+/// A run that has no shape is recorded up to this length.
+const SHAPELESS_BYTES_MAX: u64 = 16 << 20;
 
 /// Where a run's plan comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,10 +85,14 @@ pub enum PlanError {
     #[error(transparent)]
     Trace(#[from] TraceFault),
     /// It is too long to be kept in memory.
-    #[error("{bytes} bytes are too many for a plan; at most {FILE_BYTES_MAX} are read")]
+    #[error(
+        "{bytes} bytes are too many for a plan under this limit; at most {most_bytes} are read"
+    )]
     TooLong {
         /// Its length.
         bytes: u64,
+        /// A share of what the pager may hold.
+        most_bytes: u64,
     },
     /// The kernel refuses memory for it.
     #[error(transparent)]
@@ -98,29 +111,56 @@ impl From<Errno> for PlanError {
     }
 }
 
-/// Reads what a file says as a plan.
-fn read(file: &File) -> Result<Plan, PlanError> {
+/// Which file it is, whatever its name is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    fn of(file: &File) -> std::io::Result<Self> {
+        let about = file.metadata()?;
+        Ok(Self { device: about.dev(), inode: about.ino() })
+    }
+}
+
+/// Reads what a file says as a plan, under a budget of so many granules: it may take a 32nd of
+/// them, as a file and as a plan.
+fn read(file: &File, budget: u64) -> Result<Plan, PlanError> {
     let about = file.metadata()?;
     let bytes = about.len();
     if !about.is_file() {
         return Err(PlanError::Io { errno: libc::EINVAL });
     }
-    if bytes > FILE_BYTES_MAX {
-        return Err(PlanError::TooLong { bytes });
+    let share = budget * GRANULE_BYTES as u64 / PLAN_SHARE;
+    let most_bytes = FILE_BYTES_MAX.min(share.max(PLAN_BYTES_MIN));
+    if bytes > most_bytes {
+        return Err(PlanError::TooLong { bytes, most_bytes });
     }
     let mut text = Table::<u8>::new(bytes as usize)?;
     file.read_exact_at(&mut text, 0)?;
     let events = Events::of(&text)?;
-    Ok(Plan::of(|| events.clone())?)
+    Ok(Plan::of(|| events.clone(), (most_bytes / 8) as u32)?)
 }
 
 /// What is done about a plan while the run goes on.
 pub(crate) struct Planning {
     recorder: Option<Recorder>,
     folder: Option<OwnedFd>,
-    /// A [`Stage`], which the one who is `busy` changes.
-    stage: AtomicU32,
-    busy: AtomicBool,
+    state: Lock<PlanState>,
+}
+
+/// What changes while the run goes on.
+#[derive(Clone, Copy, Debug)]
+struct PlanState {
+    stage: Stage,
+    /// Somebody sees to it.
+    is_busy: bool,
+    /// The file in the folder that was read, or named.
+    known: Option<FileId>,
+    /// Bytes of the record when it was named.
+    named_at: u64,
 }
 
 /// How far a run is with its plan.
@@ -152,7 +192,9 @@ impl Planning {
                 file.set_permissions(Permissions::from_mode(0o600))?;
                 recorder = Some(Recorder::to(file, core.budget)?);
             }
-            PlanUse::Follow(path) => core.replay.follow(read(&options.open(path)?)?),
+            PlanUse::Follow(path) => {
+                core.replay.follow(read(&options.open(path)?, core.budget)?);
+            }
             PlanUse::Auto(path) => {
                 folder = Some(options.open(path)?.into());
                 let file =
@@ -164,111 +206,144 @@ impl Planning {
         if recorder.is_some() {
             core.record = Record::on()?;
         }
-        let stage = AtomicU32::new(stage as u32);
-        Ok(Self { recorder, folder, stage, busy: AtomicBool::new(false) })
-    }
-
-    fn stage(&self) -> Stage {
-        let stages = [Stage::Shapeless, Stage::Learning, Stage::Named, Stage::Settled, Stage::Over];
-        stages[self.stage.load(Ordering::Relaxed) as usize]
-    }
-
-    fn set_stage(&self, stage: Stage) {
-        self.stage.store(stage as u32, Ordering::Relaxed);
+        let state = PlanState { stage, is_busy: false, known: None, named_at: 0 };
+        Ok(Self { recorder, folder, state: Lock::new(state) })
     }
 
     /// Gives the record of a run the name of its shape, unless another run was faster.
-    fn name(&self, file: &File, shape: u64) {
-        if let Some(folder) = &self.folder {
-            let source = text(format_args!("/proc/self/fd/{}", file.as_raw_fd()));
-            let name = shape_name(shape);
-            let follow = AtFlags::AT_SYMLINK_FOLLOW;
-            if let Err(why) = linkat(AT_FDCWD, of(&source), folder, of(&name), follow)
-                && why != Errno::EEXIST
-            {
+    fn name(&self, file: &File, shape: u64) -> Option<FileId> {
+        let folder = self.folder.as_ref()?;
+        let source = text(format_args!("/proc/self/fd/{}", file.as_raw_fd()));
+        let (name, follow) = (shape_name(shape), AtFlags::AT_SYMLINK_FOLLOW);
+        match linkat(AT_FDCWD, of(&source), folder, of(&name), follow) {
+            Ok(()) => FileId::of(file).ok(),
+            Err(Errno::EEXIST) => None,
+            Err(why) => {
                 say(format_args!(
                     "the plan cannot be kept for later runs: OS error {}",
                     why as i32
                 ));
+                None
             }
         }
     }
 
-    /// The plan in the folder for a shape.
-    fn find(&self, shape: u64) -> Result<Plan, PlanError> {
-        let Some(folder) = &self.folder else { return Err(Errno::ENOENT.into()) };
+    /// The file of the plan in the folder for a shape.
+    fn find(&self, shape: u64) -> Result<File, Errno> {
+        let Some(folder) = &self.folder else { return Err(Errno::ENOENT) };
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        read(&openat(folder, of(&shape_name(shape)), flags, Mode::empty())?.into())
+        Ok(openat(folder, of(&shape_name(shape)), flags, Mode::empty())?.into())
     }
 
-    /// Removes the plan in the folder for a shape.
-    fn remove(&self, shape: u64) {
-        if let Some(folder) = &self.folder {
-            // Another run may have done so.
+    /// Removes the plan in the folder for a shape, if it still is the file that was known.
+    fn remove(&self, shape: u64, known: Option<FileId>) {
+        let Some(folder) = &self.folder else { return };
+        let found = self.find(shape).ok().and_then(|file| FileId::of(&file).ok());
+        if known.is_some() && found == known {
+            // Another run may have done so just now.
             _ = unlinkat(folder, of(&shape_name(shape)), UnlinkatFlags::NoRemoveDir);
         }
     }
 
     /// Writes what was recorded, and does what is due. One worker does it at a time.
     pub(crate) fn tend(&self, core: &Lock<Core>) {
-        // Acquire, and release below: what one did is seen by the next.
-        if self.busy.swap(true, Ordering::Acquire) {
-            return;
-        }
+        let mut state = {
+            let mut state = self.state.lock();
+            if std::mem::replace(&mut state.is_busy, true) {
+                return;
+            }
+            *state
+        };
         if let Some(recorder) = &self.recorder
             && !recorder.save(|words| core.lock().record.take(words))
         {
-            core.lock().record = Record::default();
+            // It is no plan of a proof.
+            state.stage = Stage::Settled;
+            stop_recording(core);
         }
-        self.see_to(core);
-        self.busy.store(false, Ordering::Release);
+        self.see_to(core, &mut state);
+        state.is_busy = false;
+        *self.state.lock() = state;
     }
 
-    fn see_to(&self, core: &Lock<Core>) {
-        let (proofs, course) = {
+    fn see_to(&self, core: &Lock<Core>, state: &mut PlanState) {
+        let (proofs, course, budget) = {
             let core = core.lock();
-            (*core.replay.proofs(), core.replay.course())
+            (*core.replay.proofs(), core.replay.course(), core.budget)
         };
-        match (self.stage(), proofs.shape(), &self.recorder) {
-            (Stage::Shapeless, Some(shape), _) => match self.find(shape) {
-                Ok(plan) => self.follow(core, plan),
-                Err(why) => {
-                    if why != Errno::ENOENT.into() {
-                        // It is damaged, or none of ours.
-                        self.remove(shape);
-                    }
-                    self.set_stage(Stage::Learning);
-                }
-            },
+        let written = self.recorder.as_ref().map_or(0, Recorder::bytes);
+        match (state.stage, proofs.shape(), &self.recorder) {
+            (Stage::Shapeless, Some(shape), _) => self.look_for(core, shape, budget, state),
+            (Stage::Shapeless, None, _) if written > SHAPELESS_BYTES_MAX => {
+                state.stage = Stage::Settled;
+                stop_recording(core);
+            }
             (Stage::Learning, Some(shape), Some(recorder)) if proofs.is_over() => {
-                self.name(recorder.file(), shape);
-                self.set_stage(Stage::Named);
+                state.known = self.name(recorder.file(), shape);
+                (state.stage, state.named_at) = (Stage::Named, written);
             }
             (Stage::Named, _, Some(recorder)) if proofs.has_next() => {
-                match read(recorder.file()) {
-                    Ok(plan) => self.follow(core, plan),
+                match read(recorder.file(), budget) {
+                    Ok(plan) => follow(core, plan),
                     Err(why) => say(format_args!("the next proof has no plan: {why}")),
                 }
-                self.set_stage(Stage::Settled);
+                state.stage = Stage::Settled;
+                stop_recording(core);
+            }
+            // What comes after the proof is none, or none like it.
+            (Stage::Named, ..) if written > state.named_at * 2 => {
+                state.stage = Stage::Settled;
+                stop_recording(core);
             }
             (Stage::Settled, shape, _) if course == Course::Left => {
                 say(format_args!("the run does not do what its plan says, and goes on without it"));
+                let left = core.lock().replay.take_left();
+                drop(left);
                 if let Some(shape) = shape {
-                    self.remove(shape);
+                    self.remove(shape, state.known);
                 }
-                self.set_stage(Stage::Over);
+                state.stage = Stage::Over;
             }
             _ => {}
         }
     }
 
-    /// The run goes by a plan from now on, and is recorded no more.
-    fn follow(&self, core: &Lock<Core>, plan: Plan) {
-        let mut core = core.lock();
-        core.record = Record::default();
-        core.replay.follow(plan);
-        self.set_stage(Stage::Settled);
+    /// Goes by the plan in the folder for a shape, or learns one.
+    fn look_for(&self, core: &Lock<Core>, shape: u64, budget: u64, state: &mut PlanState) {
+        state.stage = Stage::Learning;
+        let file = match self.find(shape) {
+            Ok(file) => file,
+            Err(Errno::ENOENT) => return,
+            Err(why) => {
+                say(format_args!("the plan in the folder cannot be read: OS error {}", why as i32));
+                return;
+            }
+        };
+        state.known = FileId::of(&file).ok();
+        match read(&file, budget) {
+            Ok(plan) => {
+                follow(core, plan);
+                stop_recording(core);
+                state.stage = Stage::Settled;
+            }
+            Err(why @ PlanError::Trace(_)) => {
+                say(format_args!("the plan in the folder is removed: {why}"));
+                self.remove(shape, state.known);
+            }
+            Err(why) => say(format_args!("the plan in the folder cannot be read: {why}")),
+        }
     }
+}
+
+/// The run goes by a plan from now on.
+fn follow(core: &Lock<Core>, plan: Plan) {
+    core.lock().replay.follow(plan);
+}
+
+/// The run is recorded no more, and runs as fast as it can.
+fn stop_recording(core: &Lock<Core>) {
+    let record = std::mem::take(&mut core.lock().record);
+    drop(record);
 }
 
 /// The longest name, with the zero that ends it.

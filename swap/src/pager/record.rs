@@ -107,6 +107,11 @@ impl Recorder {
         &self.file
     }
 
+    /// Bytes that were written.
+    pub(crate) fn bytes(&self) -> u64 {
+        FILE_BYTES_MAX - self.room.load(Ordering::Relaxed)
+    }
+
     /// Writes what waits; `take` gives the words of one frame. Returns whether there will be more:
     /// not where the file is full, or cannot be written. One worker's at a time, without the lock.
     pub(crate) fn save(&self, take: impl Fn(&mut [u64; FRAME_WORDS]) -> (usize, u32)) -> bool {

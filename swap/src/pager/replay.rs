@@ -15,9 +15,9 @@
 //! The horizon moves by itself: it comes nearer while chunks are passed over, and goes further when
 //! one leaves. So a few are looked at for each that leaves, whatever the clock says.
 //!
-//! Where touches are not where the plan has them, the run goes on as without one: at the latest
-//! when as much was touched as the budget holds. When it is back on its way, the plan counts again;
-//! if it is not for long, the plan is left.
+//! Where touches are not where the plan has them, the run goes on as without one: where none is, at
+//! the latest when as much was touched as the budget holds. When it is back on its way, the plan
+//! counts again; if it is not for long, the plan is left.
 //!
 //! Must never: be needed. A wrong plan costs time, never bytes. Pure: no system call, no clock.
 
@@ -49,8 +49,8 @@ const STRETCHES: u64 = 4;
 
 /// The mark is what share of the touches was where the plan has them, an average of the latest few
 /// stretches. It begins at a half; this is the least with which the plan counts. Where nothing is
-/// as planned, it takes four stretches to get there.
-const MARK_MIN: f32 = 0.2;
+/// as planned, it takes two stretches to get there, and four after the best.
+const MARK_MIN: f32 = 0.35;
 
 /// Stretches with too low a mark, one after the other, until a plan is left.
 const ASTRAY_MAX: u32 = 64;
@@ -85,7 +85,6 @@ pub(crate) struct Replay {
     plan: Option<Plan>,
     course: Course,
     blocks: Blocks,
-    proofs: Proofs,
     /// The latest large block that came.
     latest_large: Option<BlockName>,
     votes: Table<u32>,
@@ -114,7 +113,6 @@ impl Replay {
             plan: None,
             course: Course::Free,
             blocks: Blocks::new()?,
-            proofs: Proofs::new(),
             latest_large: None,
             votes: Table::new(PARTS)?,
             now: 0,
@@ -150,6 +148,11 @@ impl Replay {
         self.unplanned + self.stretch.touches - self.stretch.near
     }
 
+    /// Takes a plan that was left, for whoever drops it.
+    pub(crate) fn take_left(&mut self) -> Option<Plan> {
+        if self.course == Course::Left { self.plan.take() } else { None }
+    }
+
     /// Goes by a plan from now on. A plan that was left is not taken up again.
     pub(crate) fn follow(&mut self, plan: Plan) {
         if self.course != Course::Free {
@@ -168,7 +171,6 @@ impl Replay {
 
     /// A block spans a range from now on.
     pub(crate) fn placed(&mut self, granule: u64, bytes: u64) {
-        self.proofs.came(bytes, self.blocks.large_bytes());
         let Some(block) = self.blocks.placed(granule, bytes) else { return };
         let planned = self.plan.as_ref().and_then(|plan| plan.block(block.name));
         if let Some((place, _)) = planned {
@@ -183,7 +185,6 @@ impl Replay {
     /// A block that begins at a granule is gone.
     pub(crate) fn freed(&mut self, granule: u64) {
         self.blocks.freed(granule);
-        self.proofs.went(self.blocks.large_bytes());
     }
 
     /// Sets the clock to where the plan has a block.
@@ -194,12 +195,12 @@ impl Replay {
     }
 
     pub(crate) fn proofs(&self) -> &Proofs {
-        &self.proofs
+        self.blocks.proofs()
     }
 
     /// Somebody came to granules of a chunk, under a budget.
     pub(crate) fn touched(&mut self, chunk: usize, mask: Mask, budget: u64) {
-        let Some(plan) = &self.plan else { return };
+        let Some(plan) = self.plan.as_ref().filter(|_| self.course != Course::Left) else { return };
         let (behind, ahead) = (bound(budget * 2 / 3), bound(budget * 7 / 4));
         // The median is that of the past.
         let near = bound(budget / 16).max(MEDIAN_OF as u32);
@@ -277,7 +278,7 @@ impl Replay {
         }
         (self.course, self.astray) = (Course::Astray, self.astray + 1);
         if self.astray >= ASTRAY_MAX {
-            (self.course, self.plan) = (Course::Left, None);
+            self.course = Course::Left;
         }
     }
 
@@ -295,6 +296,12 @@ impl Replay {
         far
     }
 
+    /// Whether the plan may know anything of some granules of a chunk.
+    fn has_places(&self, chunk: usize, mask: Mask) -> bool {
+        let mut granules = (0..GRANULES).filter(|granule| mask & 1 << granule != 0);
+        granules.any(|granule| self.blocks.place((chunk * GRANULES + granule) as u64).is_some())
+    }
+
     /// Whether most of some granules of a chunk are wanted before the horizon.
     pub(crate) fn is_soon(&self, chunk: usize, mask: Mask) -> bool {
         self.far(chunk, mask).count_ones() * 2 < mask.count_ones()
@@ -309,6 +316,7 @@ impl Replay {
         };
         let far = match (passed < PASSED_MAX, whole) {
             (false, _) => mask,
+            (true, _) if !self.has_places(chunk, mask) => return mask,
             (true, false) => self.far(chunk, mask),
             (true, true) if self.is_soon(chunk, mask) => 0,
             (true, true) => mask,

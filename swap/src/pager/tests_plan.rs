@@ -127,6 +127,8 @@ fn threads_that_swap_their_order_get_their_bytes() {
     for threads in [2, 1] {
         let pager = pager_by(Some(PlanUse::Follow(path.clone()))).expect("a pager, as before");
         prove(&pager, &rounds, threads, true);
+        let stats = pager.stats();
+        assert!(stats.planned_bytes + stats.unplanned_bytes > 0, "the plan is looked at");
     }
 }
 
@@ -268,7 +270,7 @@ fn drive(plan: Plan, events: &[TraceEvent], budget: u64) -> Option<u64> {
 }
 
 fn plan_of(events: &[TraceEvent]) -> Plan {
-    Plan::of(|| events.iter().copied()).expect("pages")
+    Plan::of(|| events.iter().copied(), 1 << 20).expect("pages")
 }
 
 #[test]
@@ -338,7 +340,7 @@ fn a_plan_that_was_cut_anywhere_is_a_plan_of_the_beginning() {
     let bytes = file(&run);
     for end in 0..bytes.len() {
         if let Ok(events) = Events::of(&bytes[..end]) {
-            let plan = Plan::of(|| events.clone()).expect("pages");
+            let plan = Plan::of(|| events.clone(), 1 << 16).expect("pages");
             assert!(plan.end() <= 300);
             drive(plan, &run, 40);
         }
@@ -366,7 +368,7 @@ fn ten_thousand_damaged_plans_are_no_more_than_bad_advice() {
             bytes
         };
         let Ok(events) = Events::of(&bytes) else { continue };
-        drive(Plan::of(|| events.clone()).expect("pages"), &run, 40);
+        drive(Plan::of(|| events.clone(), 1 << 16).expect("pages"), &run, 40);
     }
 }
 

@@ -9,8 +9,9 @@
 //!   planned   as the pager does it with the trace of another run as its plan
 //! ```
 //!
-//! The pager's own policy and its own clock of a plan are played, not likenesses of them. Only a
-//! touch of what is not in data is told them, as in a run.
+//! The pager's own vote and its own clock of a plan are played, not likenesses of them. Only a
+//! touch of what is not in data is told them, as in a run. Huge pages are not played, nor what
+//! stays in limbo since it is wanted soon.
 //!
 //! What a trace does not have: touches of what was in data, which a recording makes rare
 //! (record.rs), and writes behind the first touch. So bytes written are at least what is counted
@@ -29,6 +30,9 @@ use super::plan::Plan;
 use super::replay::Replay;
 use super::space::GRANULE_BYTES;
 use super::trace::{Trace, TraceEvent};
+
+/// Granules of a range, 4 TiB. A trace has none behind, unless it is damaged on purpose.
+const GRANULES_MAX: u32 = 1 << 26;
 
 /// Never again.
 const NEVER: u64 = u64::MAX;
@@ -89,7 +93,8 @@ impl Played {
             match *event {
                 TraceEvent::Touch { granule, granules, write, .. } => {
                     for granule in granule..granule + u64::from(granules) {
-                        let Ok(granule) = u32::try_from(granule) else { continue };
+                        let known = u32::try_from(granule).ok().filter(|at| *at < GRANULES_MAX);
+                        let Some(granule) = known else { continue };
                         steps.push(Step::Touch { granule, write, next: NEVER });
                         most = most.max(granule);
                         touched += 1;
@@ -146,7 +151,7 @@ impl Played {
     /// The kernel refuses memory for tables.
     pub fn moves_planned(&self, budget: u64, plan: &Trace) -> Result<Moves, OsError> {
         let mut replay = Replay::new()?;
-        replay.follow(Plan::of(|| plan.events.iter().copied())?);
+        replay.follow(Plan::of(|| plan.events.iter().copied(), GRANULES_MAX)?);
         Ok(self.play_pager(budget.max(1), replay))
     }
 
