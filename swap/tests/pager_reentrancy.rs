@@ -11,7 +11,8 @@
 //! in until it is there, and none inside of that.
 //!
 //! A call is seen where the program gets to, so the program is to get everywhere: it is run with
-//! and without encryption, and each part of it says which paths it is for.
+//! encryption, and with a plan that is learnt, used, left and removed; each part of it says which
+//! paths it is for.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -24,6 +25,7 @@ use plimsoll_arena::process::skipped;
 use plimsoll_swap::pager::{FailFast, Paged, Pager, cold, probe, will_need};
 
 const CHILD: &str = "PLIMSOLL_REENTRANCY_CHILD";
+const PLAN: &str = "PLIMSOLL_PLAN";
 const MIB: usize = 1 << 20;
 const THREADS: usize = 4;
 
@@ -268,6 +270,30 @@ fn least_budget() {
     assert!(thrash.refaulted_bytes > 0 && !thrash.stalled.is_zero(), "{thrash:?}");
 }
 
+/// Proofs in a vector that comes and goes, until one goes by what was learnt from the first. What
+/// comes after them is not as planned, so the plan is left, too.
+fn proofs_by_a_plan() {
+    if std::env::var_os(PLAN).is_none() {
+        return;
+    }
+    let pager = ALLOC.0.pages().pager();
+    for proof in 0.. {
+        let vector: Vec<usize> = (0..12 * MIB).map(|place| word(place, proof)).collect();
+        for round in 0..4 {
+            check(&vector, proof);
+            for at in 0..1000 {
+                let place = (at * 7919 + round) * 8192 % vector.len();
+                assert_eq!(vector[place], word(place, proof));
+            }
+        }
+        let stats = pager.or_else(|| ALLOC.0.pages().pager()).expect("a pager").stats();
+        if stats.planned_bytes + stats.unplanned_bytes > 0 {
+            return;
+        }
+        assert!(proof < 50, "no plan: {stats:?}");
+    }
+}
+
 /// Goes everywhere. Does nothing in an ordinary run.
 #[test]
 fn program() {
@@ -276,6 +302,7 @@ fn program() {
     }
     // SAFETY: no preconditions; nobody handles the signal, so it ends the process.
     unsafe { libc::alarm(SECONDS_MAX) };
+    proofs_by_a_plan();
     let all: Vec<Vec<usize>> = std::thread::scope(|scope| {
         let grow = |thread| scope.spawn(move || grow_and_spill(thread));
         let threads: Vec<_> = (0..THREADS).map(grow).collect();
@@ -308,29 +335,35 @@ fn program() {
     println!("went through");
 }
 
-fn goes_through(encrypt: &str) {
+/// Runs the program. Returns what it said on standard error, if there can be a pager.
+fn goes_through(variable: (&str, &str)) -> Option<String> {
     if let Err(why) = probe().door {
         skipped("pager_reentrancy", why);
-        return;
+        return None;
     }
     let mut command = Command::new(std::env::current_exe().expect("this binary"));
     command.args(["--exact", "program", "--nocapture"]).env(CHILD, "1");
     command.env("PLIMSOLL_LIMIT", "64MiB").env("PLIMSOLL_SPILL_DIR", "/var/tmp");
-    command.env("PLIMSOLL_ENCRYPT_SPILL", encrypt);
+    command.env(variable.0, variable.1);
     let output = command.output().expect("a child");
     let text = String::from_utf8_lossy(&output.stderr);
     let said = String::from_utf8_lossy(&output.stdout);
     let passed = output.status.success() && said.contains("went through");
     // It is killed by SIGALRM when it hangs.
     assert!(passed, "the program ended with {}:\n{said}{text}", output.status);
+    Some(text.into_owned())
 }
 
 #[test]
 fn neither_the_allocator_nor_a_pagers_thread_calls_the_allocator() {
-    goes_through("0");
+    let folder = tempfile::tempdir().expect("a folder");
+    let auto = format!("auto:{}", folder.path().display());
+    let Some(said) = goes_through((PLAN, &auto)) else { return };
+    assert!(said.contains("does not do what its plan says"), "{said}");
+    assert_eq!(folder.path().read_dir().expect("the folder").count(), 0, "a plan that is left");
 }
 
 #[test]
 fn nor_where_the_file_is_encrypted() {
-    goes_through("1");
+    _ = goes_through(("PLIMSOLL_ENCRYPT_SPILL", "1"));
 }

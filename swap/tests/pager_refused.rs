@@ -139,12 +139,44 @@ fn a_spill_folder_without_a_limit_is_said_once_and_does_nothing() {
 #[test]
 fn empty_variables_are_none() {
     let mut command = command("64MiB", &[]);
-    for name in ["SPILL_QUOTA", "PACKED_LIMIT", "FAIL_FAST", "ENCRYPT_SPILL"] {
+    for name in ["SPILL_QUOTA", "PACKED_LIMIT", "FAIL_FAST", "ENCRYPT_SPILL", "PLAN"] {
         command.env(format!("PLIMSOLL_{name}"), "");
     }
     let (printed, said) = output(command);
     assert!(!has_pager() || printed.contains("a pager"), "{printed}");
     assert!(!said.contains("PLIMSOLL_"), "{said}");
+}
+
+#[test]
+fn a_plan_that_cannot_be_had_is_said_once_and_the_program_is_paged_without() {
+    if !has_pager() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(path("odd"), "no plan").expect("a file");
+    for (asked, why) in [
+        ("learn:".to_owned(), "it is FILE, learn:FILE or auto:FOLDER"),
+        ("auto:".to_owned(), "it is FILE, learn:FILE or auto:FOLDER"),
+        (path("none"), "none: OS error 2"),
+        (path("odd"), "odd: this is no trace of touches"),
+        (path(""), "OS error 22"),
+        (format!("learn:{}", path("none/run")), "none/run: OS error 2"),
+        (format!("auto:{}", path("none")), "none: OS error 2"),
+    ] {
+        let mut command = command("64MiB", &[]);
+        command.env("PLIMSOLL_PLAN", &asked);
+        let (printed, said) = output(command);
+        assert!(printed.contains("a pager"), "{asked}: {printed}{said}");
+        assert_eq!(said.matches("PLIMSOLL_PLAN has no effect").count(), 1, "{asked}: {said}");
+        assert!(said.contains(why), "{asked}: {said}");
+    }
+    for asked in [format!("learn:{}", path("run")), format!("auto:{}", path("")), path("run")] {
+        let mut command = command("64MiB", &[]);
+        command.env("PLIMSOLL_PLAN", &asked);
+        let (printed, said) = output(command);
+        assert!(printed.contains("a pager") && !said.contains("plimsoll: "), "{asked}: {said}");
+    }
 }
 
 /// The same command where the kernel's limit on a resource is `bytes`.

@@ -132,6 +132,8 @@ impl Paged {
                 }
             }
         };
+        // It owns memory, which is given back before there is a pager.
+        asked.plan = None;
         stay_loaded();
         let base = pager.base();
         let pager: &'static Pager = Box::leak(Box::new(pager));
