@@ -4,11 +4,15 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use nix::libc;
+use plimsoll_arena::process::skipped;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::ids::{ChunkId, Id};
 use super::plan::{NEVER, Plan};
+use super::queues::DataQueue;
 use super::replay::{Course, PASSED_MAX, Replay};
 use super::space::{ALL, GRANULES, Mask};
 use super::tests::{GRANULE_WORDS, built, check, pattern, seed, words};
@@ -211,6 +215,39 @@ fn a_folder_of_plans_is_filled_used_and_rid_of_what_is_wrong() {
     wait_until("a plan in the place of what was none", || {
         std::fs::read(&plan).is_ok_and(|bytes| Trace::parse(&bytes).is_ok())
     });
+}
+
+#[test]
+fn a_chunk_of_which_a_part_is_locked_goes_on_leaving() {
+    let Some(pager) = pager_by(None) else { return };
+    let words = words(&pager);
+    for i in (0..GRANULES * GRANULE_WORDS).step_by(512) {
+        words[i].store(pattern(i, 1), Relaxed);
+    }
+    let (chunk, locked) = (ChunkId::of(0), 0x0000_0fff);
+    let bytes = 12 * GRANULE_BYTES;
+    // SAFETY: the first granules of the range, which stays mapped.
+    let refused = unsafe { libc::mlock(pager.base().as_ptr().cast(), bytes) } != 0;
+    if refused {
+        return skipped("a_chunk_of_which_a_part_is_locked_goes_on_leaving", "mlock is refused");
+    }
+    let engine = pager.engine();
+    let queue = {
+        let mut core = engine.core.lock();
+        assert!(!engine.evict(&mut core, chunk, locked), "locked pages do not move");
+        core.queues.queue_of(chunk)
+    };
+    assert_eq!(queue, Some(DataQueue::Resident), "the rest may leave any time");
+    let queue = {
+        let mut core = engine.core.lock();
+        assert!(engine.evict(&mut core, chunk, ALL), "the rest leaves");
+        core.queues.queue_of(chunk)
+    };
+    assert_eq!(queue, Some(DataQueue::Fixed), "and nothing else can");
+    for i in (0..GRANULES * GRANULE_WORDS).step_by(512) {
+        assert_eq!(words[i].load(Relaxed), pattern(i, 1));
+    }
+    check(&pager);
 }
 
 /// A file of events.
