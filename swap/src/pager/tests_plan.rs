@@ -1,6 +1,6 @@
 //! Runs by a plan, a right one or any other: the bytes are right, and a wrong plan is soon left.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use plimsoll_arena::process::skipped;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use tempfile::TempDir;
 
 use super::ids::{ChunkId, Id};
 use super::plan::{NEVER, Plan};
@@ -87,11 +88,21 @@ fn prove(pager: &Pager, rounds: &[Vec<usize>], threads: usize, swapped: bool) {
     unsafe { pager.dead(pager.base(), VECTOR) };
 }
 
-/// Records such a proof in a file, and says what was read.
-fn learn(path: &Path, rounds: &[Vec<usize>], threads: usize) -> bool {
-    let Some(pager) = pager_by(Some(PlanUse::Learn(path.to_owned()))) else { return false };
-    prove(&pager, rounds, threads, false);
-    true
+/// A proof that was recorded.
+struct Learnt {
+    path: PathBuf,
+    rounds: Vec<Vec<usize>>,
+    /// Goes with its files.
+    folder: TempDir,
+}
+
+/// Records a proof of so many rounds, if there can be a pager.
+fn learn(count: u64, threads: usize) -> Option<Learnt> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, rounds) = (folder.path().join("run.trace"), rounds(count));
+    let pager = pager_by(Some(PlanUse::Learn(path.clone())))?;
+    prove(&pager, &rounds, threads, false);
+    Some(Learnt { path, rounds, folder })
 }
 
 fn course(pager: &Pager) -> Course {
@@ -100,11 +111,7 @@ fn course(pager: &Pager) -> Course {
 
 #[test]
 fn a_run_by_the_plan_of_an_equal_one_reads_less() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (path, rounds) = (folder.path().join("run.trace"), rounds(8));
-    if !learn(&path, &rounds, 1) {
-        return;
-    }
+    let Some(Learnt { path, rounds, folder: _folder }) = learn(8, 1) else { return };
     let read = |plan: Option<PlanUse>| {
         let pager = pager_by(plan).expect("a pager, as before");
         // The second proof of a process goes by the same plan.
@@ -123,11 +130,7 @@ fn a_run_by_the_plan_of_an_equal_one_reads_less() {
 
 #[test]
 fn threads_that_swap_their_order_get_their_bytes() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (path, rounds) = (folder.path().join("run.trace"), rounds(4));
-    if !learn(&path, &rounds, 2) {
-        return;
-    }
+    let Some(Learnt { path, rounds, folder: _folder }) = learn(4, 2) else { return };
     for threads in [2, 1] {
         let pager = pager_by(Some(PlanUse::Follow(path.clone()))).expect("a pager, as before");
         prove(&pager, &rounds, threads, true);
@@ -138,11 +141,7 @@ fn threads_that_swap_their_order_get_their_bytes() {
 
 #[test]
 fn a_damaged_plan_costs_no_byte() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (path, rounds) = (folder.path().join("run.trace"), rounds(3));
-    if !learn(&path, &rounds, 1) {
-        return;
-    }
+    let Some(Learnt { path, rounds, folder }) = learn(3, 1) else { return };
     let whole = std::fs::read(&path).expect("a trace");
     let mut rng = ChaCha8Rng::seed_from_u64(seed());
     for _ in 0..8 {
