@@ -9,7 +9,8 @@
 //! had at its start beside that: stacks and variables. `anonymous_bytes` is what is resident of
 //! both.
 //!
-//! Seconds are of the proofs alone. `peak_bytes` is VmHWM: of the whole process, input and key
+//! Seconds are of the proofs alone, and so is `cpu_seconds`: what all threads of this process took of
+//! processors, in the program and in the kernel. `peak_bytes` is VmHWM: of the whole process, input and key
 //! included, which is what a limit has to hold. Verifying comes after the line's figures were read.
 
 use crate::provers::{Prover, Task};
@@ -51,6 +52,18 @@ fn faults() -> (u64, u64) {
     (field(7).unwrap_or(0), field(9).unwrap_or(0))
 }
 
+/// Seconds of processors that all threads of this process took so far.
+fn cpu_seconds() -> f64 {
+    // SAFETY: zeros are a valid rusage, which getrusage fills.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
+        usage
+    };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
 /// Does what the command line says: `PROVER LOG_SIZE PROOFS FOLDER`, or with 0 proofs only makes
 /// the files that the prover reads.
 ///
@@ -74,11 +87,13 @@ pub fn child(hooks: &Hooks) {
     }
     let mut task = Task::load(prover, log_size, Path::new(folder));
     let mut seconds = Vec::with_capacity(proofs);
+    let cpu_before = cpu_seconds();
     for _ in 0..proofs {
         let started = Instant::now();
         (hooks.phase)(&mut || task.prove());
         seconds.push(format!("{:.4}", started.elapsed().as_secs_f64()));
     }
+    let cpu_seconds = cpu_seconds() - cpu_before;
     let peak_bytes = status_bytes("VmHWM");
     let (minor, major) = faults();
     if let Some(reclaim) = hooks.reclaim {
@@ -90,7 +105,7 @@ pub fn child(hooks: &Hooks) {
     let more = hooks.more.map_or_else(String::new, |more| more());
     let hash = task.verified_hash();
     println!(
-        "seconds={} peak_bytes={peak_bytes} resident_bytes={resident_bytes} \
+        "seconds={} cpu_seconds={cpu_seconds:.3} peak_bytes={peak_bytes} resident_bytes={resident_bytes} \
          anonymous_bytes={anonymous_bytes} in_use_bytes={in_use_bytes} minor_faults={minor} \
          major_faults={major} hash={hash}{more}",
         seconds.join(","),

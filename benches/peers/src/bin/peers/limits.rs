@@ -7,7 +7,8 @@
 //!               glibc in a cgroup of L bytes, swap on disk   lost after 10 T
 //!                                             swap on zram   total = cgroup + zram's memory
 //!               the same with a smaller cgroup, so that the total is L, where there is one
-//!   gap         T + (written + read) / disk   beside the seconds of ours
+//!   gap         the longer of T + (processors ours - processors in core) / how many there are
+//!               and (written + read) / disk   beside the seconds of ours
 //! ```
 
 use crate::Work;
@@ -183,23 +184,27 @@ impl Limit<'_> {
         Some(runs.swap_remove(runs.len() / 2))
     }
 
-    /// What it took beside the time in core and that of the bytes moved, one after the other.
+    /// What it took beside what bounds it: computing and what paging takes of the processors, or the
+    /// bytes moved. All are of all proofs of the run.
     fn gap(&self, run: &Run, core: &Run, disk: disk::Rate) {
         let number = |name| run.number(name).unwrap_or(f64::NAN);
         let (written, read) = (number("written_bytes"), number("read_bytes"));
         let moving = written / disk.write + read / disk.read;
-        // Bytes are of all proofs.
-        let ideal = core.first_seconds * PROOFS as f64 + moving;
-        self.table.figure(
+        let (proofs, threads) = (PROOFS as f64, rayon::current_num_threads() as f64);
+        let computing = core.first_seconds * proofs;
+        let cpu = |run: &Run| run.number("cpu_seconds").unwrap_or(f64::NAN);
+        let paging = (cpu(run) - cpu(core) * proofs) / threads;
+        // Not `max`, which takes what is no number for the smaller.
+        let bound = if computing + paging < moving { moving } else { computing + paging };
+        self.table.explained(
             &format!("{} what=gap", self.case),
             "s",
-            run.total_seconds,
-            ideal,
-            "ideal",
+            (run.total_seconds, bound, "bound"),
+            &format!(" computing={computing:.3} paging={paging:.3} disk={moving:.3}"),
         );
         println!(
-            "# {}: written {written:.3e} B, read {read:.3e} B, {moving:.2} s of the disk; stalled \
-             {:.2} s of threads in {:.0} faults; wanted again {:.2} of what left",
+            "# {}: written {written:.3e} B, read {read:.3e} B; stalled {:.2} s of threads in {:.0} \
+             faults; wanted again {:.2} of what left",
             self.case,
             number("stalled_seconds"),
             number("pager_faults"),
