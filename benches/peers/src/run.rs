@@ -9,9 +9,10 @@
 //! had at its start beside that: stacks and variables. `anonymous_bytes` is what is resident of
 //! both.
 //!
-//! Seconds are of the proofs alone, and so is `cpu_seconds`: what all threads of this process took of
-//! processors, in the program and in the kernel. `peak_bytes` is VmHWM: of the whole process, input and key
-//! included, which is what a limit has to hold. Verifying comes after the line's figures were read.
+//! Seconds are of the proofs alone, and so is `cpu_seconds`: what all threads of this process took
+//! of processors, in the program and in the kernel. `peak_bytes` is VmHWM: of the whole process,
+//! input and key included, which is what a limit has to hold. Verifying comes after the line's
+//! figures were read.
 
 use crate::provers::{Prover, Task};
 use std::path::Path;
@@ -105,9 +106,9 @@ pub fn child(hooks: &Hooks) {
     let more = hooks.more.map_or_else(String::new, |more| more());
     let hash = task.verified_hash();
     println!(
-        "seconds={} cpu_seconds={cpu_seconds:.3} peak_bytes={peak_bytes} resident_bytes={resident_bytes} \
-         anonymous_bytes={anonymous_bytes} in_use_bytes={in_use_bytes} minor_faults={minor} \
-         major_faults={major} hash={hash}{more}",
+        "seconds={} cpu_seconds={cpu_seconds:.3} peak_bytes={peak_bytes} \
+         resident_bytes={resident_bytes} anonymous_bytes={anonymous_bytes} \
+         in_use_bytes={in_use_bytes} minor_faults={minor} major_faults={major} hash={hash}{more}",
         seconds.join(","),
     );
 }

@@ -150,9 +150,9 @@ impl Pager {
                     continue;
                 }
                 State::Writing | State::Loading | State::Clearing => {}
-                State::Disk | State::Packed if core.chunk(chunk).queued & bit != 0 => {}
+                State::Disk | State::Packed if core.chunk(chunk).queued() & bit != 0 => {}
                 State::Disk | State::Packed => {
-                    core.chunk(chunk).queued |= bit;
+                    core.chunk(chunk).queue(granule);
                     if !core.demands.push(Demand { offset: first, since_ns: now_ns(), write: 0 }) {
                         die(format_args!("more than 65536 threads wait for pages"));
                     }

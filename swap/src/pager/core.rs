@@ -34,6 +34,7 @@
 use plimsoll_arena::os::OsError;
 
 use super::entry::{Ahead, Chunk, Demand, Frame, Seals};
+use super::fixed::FixedGranules;
 use super::following::Looked;
 use super::held::{Held, Where};
 use super::ids::{ChunkId, FrameId, Id};
@@ -81,16 +82,13 @@ pub(crate) struct Core {
     /// All that is held, by place.
     pub(crate) held: Held,
     /// In granules, here and below.
-    pub(crate) budget: u64,
+    budget: u64,
     /// Of those in data, the ones that the kernel does not move.
-    pub(crate) in_fixed: u64,
-    /// When chunks of these were last tried again, and whether anybody was told.
-    pub(crate) fixed_looked_ns: u64,
-    pub(crate) fixed_told: bool,
+    pub(crate) fixed: FixedGranules,
     /// Of the granules that are queued to be brought, those that go into data.
-    pub(crate) rows_coming: u64,
+    rows_coming: u64,
     /// Granules ever sent to the file, as a clock of pressure.
-    pub(crate) evictions: u64,
+    evictions: u64,
     /// What workers have.
     pub(crate) in_hand: InHand,
     pub(crate) counters: Counters,
@@ -120,9 +118,7 @@ impl Core {
             frames_used: 0,
             held: Held::default(),
             budget,
-            in_fixed: 0,
-            fixed_looked_ns: 0,
-            fixed_told: false,
+            fixed: FixedGranules::default(),
             rows_coming: 0,
             evictions: 0,
             in_hand: InHand::default(),
@@ -136,12 +132,39 @@ impl Core {
         Ok(core)
     }
 
+    /// Granules that may be held.
+    pub(crate) fn budget(&self) -> u64 {
+        self.budget
+    }
+
+    /// Sets how many granules may be held, and returns how many might be before.
+    pub(crate) fn set_budget(&mut self, granules: u64) -> u64 {
+        std::mem::replace(&mut self.budget, granules)
+    }
+
+    /// Granules ever sent to the file.
+    pub(crate) fn evictions(&self) -> u64 {
+        self.evictions
+    }
+
+    /// Granules that are queued to be brought into data.
+    pub(crate) fn rows_coming(&self) -> u64 {
+        self.rows_coming
+    }
+
+    /// Granules have left memory, `filed` of them for the file or a shelf.
+    pub(crate) fn gone(&mut self, chunk: ChunkId, mask: Mask, filed: u64) {
+        let evictions = self.evictions;
+        self.chunk(chunk).gone(mask, evictions);
+        self.evictions += filed;
+    }
+
     /// Queues granules that somebody will soon ask for. A full queue forgets them: faults will ask.
     pub(crate) fn expect(&mut self, ahead: Ahead) {
         let Some(chunk) = ahead.chunk else { return };
-        let coming = self.chunk(chunk).coming;
+        let coming = self.chunk(chunk).coming();
         if ahead.mask & !coming != 0 && self.aheads.push(ahead) {
-            self.chunk(chunk).coming |= ahead.mask;
+            self.chunk(chunk).comes(ahead.mask);
             self.rows_coming += ahead.rows();
         }
     }
@@ -151,7 +174,7 @@ impl Core {
         let ahead = self.aheads.pop()?;
         let chunk = ahead.chunk?;
         self.rows_coming -= ahead.rows();
-        self.chunk(chunk).coming &= !ahead.mask;
+        self.chunk(chunk).came(ahead.mask);
         Some((chunk, ahead))
     }
 
@@ -245,7 +268,7 @@ impl Core {
         self.mapped(frame, mask);
         let entry = self.chunk(chunk);
         entry.huge = u32::from(huge);
-        entry.wanted &= !mask;
+        entry.served(mask);
         self.chunk(chunk).step(mask, event);
         self.entered(chunk, u64::from(mask.count_ones()), now_ns);
     }
@@ -270,8 +293,7 @@ impl Core {
         if mask & !busy == ALL {
             entry.touches = 0;
         }
-        entry.copies &= !(mask & !busy);
-        entry.repeats &= !(mask & !busy);
+        entry.forget(mask & !busy);
         self.unshelve(space, chunk, mask & !busy);
         let entry = self.chunk(chunk);
         if resident != 0 {
@@ -301,7 +323,7 @@ impl Core {
     pub(crate) fn free_slot(&mut self, chunk: ChunkId) {
         let entry = self.chunk(chunk);
         let in_use = entry.mask(&[State::Writing, State::Clearing]) != 0;
-        if entry.copies == 0
+        if entry.copies() == 0
             && !in_use
             && let Some(slot) = entry.slot.take()
         {
@@ -311,9 +333,8 @@ impl Core {
 
     /// Notes that granules that were in the file are wanted again.
     pub(crate) fn note_refault(&mut self, chunk: ChunkId, mask: Mask) {
-        let left_at = self.chunk(chunk).left_at;
         for granule in (0..GRANULES).filter(|granule| mask & 1 << granule != 0) {
-            let distance = u64::from((self.evictions as u32).wrapping_sub(left_at[granule]));
+            let distance = self.chunks[chunk.index()].distance(granule, self.evictions);
             self.counters.refault(1, distance);
             // What a queue would still have.
             let wasted = self.replay.is_on() && distance < self.budget / 2;

@@ -94,7 +94,7 @@ impl Engine {
     }
 
     pub(crate) fn may_be_huge(core: &Core) -> bool {
-        core.budget >= HUGE_BUDGET
+        core.budget() >= HUGE_BUDGET
     }
 
     /// Limbo is an eighth of the budget: long enough that what is in use comes back by itself,
@@ -102,7 +102,7 @@ impl Engine {
     ///
     /// A run that is recorded keeps most in limbo: what is in data is touched unseen.
     pub(crate) fn limbo_target(core: &Core) -> u64 {
-        if core.record.is_on() { core.budget / 4 * 3 } else { core.budget / 8 }
+        if core.record.is_on() { core.budget() / 4 * 3 } else { core.budget() / 8 }
     }
 
     /// Writes what was recorded, and sees to the plan.
@@ -114,7 +114,7 @@ impl Engine {
 
     /// Granules that should be ready for use, so that a fault need not wait for a write.
     pub(crate) fn reserve_target(core: &Core) -> u64 {
-        (core.budget / 32).min(16 * CHUNK)
+        (core.budget() / 32).min(16 * CHUNK)
     }
 
     /// Does one step towards more free pages, as a worker or for a thread of the program. Returns

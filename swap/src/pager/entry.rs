@@ -27,19 +27,19 @@ pub(crate) struct Chunk {
     /// Changed by [`Chunk::step`] alone.
     states: [State; GRANULES],
     /// A thread waits for it.
-    pub(crate) wanted: Mask,
+    wanted: Mask,
     /// A demand for it is queued.
-    pub(crate) queued: Mask,
+    queued: Mask,
     /// Somebody will soon ask for it, which is queued.
-    pub(crate) coming: Mask,
+    coming: Mask,
     /// Its contents may be lost.
-    pub(crate) dead: Mask,
+    dead: Mask,
     /// It is in data, and the kernel did not move it when it was to leave.
-    pub(crate) fixed: Mask,
+    fixed: Mask,
     /// The slot holds it as of `hashes`.
-    pub(crate) copies: Mask,
+    copies: Mask,
     /// It is `lanes`, over and over, and in no file.
-    pub(crate) repeats: Mask,
+    repeats: Mask,
     pub(crate) frame: Option<FrameId>,
     /// Of the file.
     pub(crate) slot: Option<SlotId>,
@@ -55,8 +55,8 @@ pub(crate) struct Chunk {
     pub(crate) entered_ns: u64,
     /// Where they are packed, if they are.
     pub(crate) places: [Option<ShelfPlace>; GRANULES],
-    /// `Core::evictions` when they last went to the file; the low bits tell enough.
-    pub(crate) left_at: [u32; GRANULES],
+    /// How many had ever left when they last did; the low bits tell enough.
+    left_at: [u32; GRANULES],
     pub(crate) hashes: [u128; GRANULES],
     pub(crate) lanes: [Filler; GRANULES],
 }
@@ -90,6 +90,120 @@ impl Chunk {
     pub(crate) fn its_frame(&self) -> FrameId {
         let Some(frame) = self.frame else { die(format_args!("a granule in limbo has no frame")) };
         frame
+    }
+
+    /// Granules that threads wait for.
+    pub(crate) fn wanted(&self) -> Mask {
+        self.wanted
+    }
+
+    /// Granules for which a demand is queued.
+    pub(crate) fn queued(&self) -> Mask {
+        self.queued
+    }
+
+    /// Granules that somebody will soon ask for, which is queued.
+    pub(crate) fn coming(&self) -> Mask {
+        self.coming
+    }
+
+    /// Granules whose contents may be lost.
+    pub(crate) fn dead(&self) -> Mask {
+        self.dead
+    }
+
+    /// Granules in data that the kernel did not move when they were to leave.
+    pub(crate) fn fixed(&self) -> Mask {
+        self.fixed
+    }
+
+    /// Granules that the slot holds as of `hashes`.
+    pub(crate) fn copies(&self) -> Mask {
+        self.copies
+    }
+
+    /// Granules that are `lanes`, over and over, and in no file.
+    pub(crate) fn repeats(&self) -> Mask {
+        self.repeats
+    }
+
+    /// A thread waits for a granule, until it is [`Chunk::served`].
+    pub(crate) fn want(&mut self, granule: usize) {
+        self.wanted |= 1 << granule;
+    }
+
+    /// Who waited for granules has them.
+    pub(crate) fn served(&mut self, mask: Mask) {
+        self.wanted &= !mask;
+    }
+
+    /// A demand for a granule goes into the queue. Returns whether none was in it.
+    pub(crate) fn queue(&mut self, granule: usize) -> bool {
+        let is_new = self.queued & 1 << granule == 0;
+        self.queued |= 1 << granule;
+        is_new
+    }
+
+    /// A demand for a granule has left the queue.
+    pub(crate) fn unqueue(&mut self, granule: usize) {
+        self.queued &= !(1 << granule);
+    }
+
+    /// Granules are queued to be brought, until they [`Chunk::came`].
+    pub(crate) fn comes(&mut self, mask: Mask) {
+        self.coming |= mask;
+    }
+
+    /// Granules have left the queue of what is to be brought.
+    pub(crate) fn came(&mut self, mask: Mask) {
+        self.coming &= !mask;
+    }
+
+    /// The contents of granules may be lost, until [`Chunk::set_live`].
+    pub(crate) fn set_dead(&mut self, mask: Mask) {
+        self.dead |= mask;
+    }
+
+    /// Granules are in use again. Returns those of them that were dead.
+    pub(crate) fn set_live(&mut self, mask: Mask) -> Mask {
+        let dead = self.dead & mask;
+        self.dead &= !mask;
+        dead
+    }
+
+    /// Notes which of its granules the kernel does not move. Returns those that were so before.
+    pub(crate) fn set_fixed(&mut self, refused: Mask) -> Mask {
+        std::mem::replace(&mut self.fixed, refused)
+    }
+
+    /// The slot will no longer hold granules as they are.
+    pub(crate) fn set_stale(&mut self, mask: Mask) {
+        self.copies &= !mask;
+    }
+
+    /// What is known of the contents of granules is void: they are dead.
+    pub(crate) fn forget(&mut self, mask: Mask) {
+        self.copies &= !mask;
+        self.repeats &= !mask;
+    }
+
+    /// Of the granules of `mask`, those of `written` were written to the slot, those of `repeats`
+    /// repeat, and those of `packed` are packed. The slot's copy of the last two is an old one.
+    pub(crate) fn note(&mut self, mask: Mask, written: Mask, repeats: Mask, packed: Mask) {
+        self.copies = (self.copies | written) & !(repeats | packed);
+        self.repeats = self.repeats & !mask | repeats;
+    }
+
+    /// Granules have left memory, after `evictions` others.
+    pub(crate) fn gone(&mut self, mask: Mask, evictions: u64) {
+        for (first, count) in runs(mask) {
+            self.left_at[first..first + count].fill(evictions as u32);
+        }
+    }
+
+    /// How many others left memory from when a granule did until `evictions` had.
+    pub(crate) fn distance(&self, granule: usize, evictions: u64) -> u64 {
+        u64::from((evictions as u32).wrapping_sub(self.left_at[granule]))
     }
 
     /// Moves every granule of `mask` by `event`.

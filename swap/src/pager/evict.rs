@@ -6,13 +6,10 @@
 //!                  -> locked, protected            fixed: a queue of its own, tried now and then
 //! ```
 //!
-//! What is fixed counts as held and never leaves, until the program unlocks it. The rest then has
-//! a quarter of the budget at least, whatever the limit is: a program that locks more than its
-//! limit would otherwise move two pages back and forth for good. That is said once.
-//!
-//! Invariant: `in_fixed` = granules in data that were refused when they were last to leave.
+//! Invariant: `Core::fixed` counts the granules in data that were refused when they were last to
+//! leave, which are the fixed ones of all chunks.
 
-use super::core::{CHUNK, Core};
+use super::core::Core;
 use super::engine::{Engine, Evicted, GRACE_NS};
 use super::held::Where;
 use super::ids::{ChunkId, Id};
@@ -27,10 +24,7 @@ const PINNED_MAX: u32 = 32;
 /// Chunks of limbo that are kept in one look for room, at most.
 const KEPT_MAX: u32 = 4;
 
-/// How often what is fixed is looked at again: unlocking is told nobody.
-const LOOK_AT_FIXED_NS: u64 = 100_000_000;
-
-/// Fixed chunks that are then tried again, each with 33 system calls.
+/// Fixed chunks that are tried again at a time, each with 33 system calls.
 const FIXED_TRIES: u32 = 8;
 
 impl Engine {
@@ -60,7 +54,7 @@ impl Engine {
             core.held.pass(Where::Data, Where::Limbo, count);
             core.relist(chunk);
             core.left(chunk, count);
-            let dead = left & core.chunk(chunk).dead;
+            let dead = left & core.chunk(chunk).dead();
             if dead != 0 {
                 // Their pages are of use to others as they are.
                 core.counters.dead += u64::from(dead.count_ones());
@@ -87,7 +81,7 @@ impl Engine {
         for passed in 0..PINNED_MAX {
             let Some(chunk) = core.victim() else { return Evicted::Nothing };
             let entry = core.chunk(chunk);
-            let live = entry.mask(&[State::Resident]) & !entry.dead != 0;
+            let live = entry.mask(&[State::Resident]) & !entry.dead() != 0;
             if live && now_ns() < entry.entered_ns + GRACE_NS {
                 return Evicted::TooYoung;
             }
@@ -110,11 +104,10 @@ impl Engine {
     pub(crate) fn tell_fixed(&self) {
         let granules = {
             let mut core = self.core.lock();
-            if core.in_fixed == 0 || core.fixed_told {
-                return;
+            match core.fixed.tell() {
+                Some(granules) => granules,
+                None => return,
             }
-            core.fixed_told = true;
-            core.in_fixed
         };
         say(format_args!(
             "{} bytes of paged memory, or more, are locked or protected (mlock, mprotect) or \
@@ -129,11 +122,11 @@ impl Core {
     /// Which granules of a chunk in data may leave, after so many chunks were passed over.
     fn leaving(&mut self, chunk: ChunkId, resident: Mask, passed: u32) -> Mask {
         let entry = &self.chunks[chunk.index()];
-        if entry.fixed != 0 {
+        if entry.fixed() != 0 {
             // All of it is tried, to see what still is.
             return resident;
         }
-        let (whole, dead) = (entry.huge == 1, resident & entry.dead);
+        let (whole, dead) = (entry.huge == 1, resident & entry.dead());
         let leaving = self.replay.leaving(chunk.index(), resident, whole, passed);
         if whole && dead != resident { leaving } else { leaving | dead }
     }
@@ -155,10 +148,7 @@ impl Core {
 
     /// Granules that may be held: the budget, and more where what is fixed leaves too little of it.
     fn allowed(&self) -> u64 {
-        if self.in_fixed == 0 {
-            return self.budget;
-        }
-        self.budget.max(self.in_fixed + (self.budget / 4).max(CHUNK))
+        self.fixed.allowed(self.budget())
     }
 
     /// Granules that may be made resident.
@@ -178,29 +168,26 @@ impl Core {
 
     /// Whether waiting for memory is in vain: what cannot leave is fixed, and nobody is at work.
     pub(crate) fn is_stuck(&self) -> bool {
-        self.in_fixed > 0 && !self.others_work()
+        self.fixed.granules() > 0 && !self.others_work()
     }
 
     /// Notes which granules of a chunk the kernel has refused to move, of all that are in data.
     fn note_fixed(&mut self, chunk: ChunkId, refused: Mask) {
-        let before = std::mem::replace(&mut self.chunk(chunk).fixed, refused);
-        self.in_fixed += u64::from(refused.count_ones());
-        self.in_fixed -= u64::from(before.count_ones());
+        let before = self.chunk(chunk).set_fixed(refused);
+        self.fixed.count(before, refused);
     }
 
     /// Granules have left data, whatever they were.
     pub(crate) fn unfix(&mut self, chunk: ChunkId, mask: Mask) {
-        let fixed = self.chunk(chunk).fixed;
+        let fixed = self.chunk(chunk).fixed();
         self.note_fixed(chunk, fixed & !mask);
     }
 
     /// Lets the fixed chunks that were tried longest ago be tried again.
     fn look_at_fixed(&mut self) {
-        let now = now_ns();
-        if self.in_fixed == 0 || now < self.fixed_looked_ns + LOOK_AT_FIXED_NS {
+        if !self.fixed.is_time(now_ns()) {
             return;
         }
-        self.fixed_looked_ns = now;
         for _ in 0..FIXED_TRIES {
             let Some(chunk) = self.queues.front(DataQueue::Fixed) else { return };
             self.enlist(DataQueue::Resident, chunk, End::First);

@@ -146,8 +146,7 @@ impl Pager {
         let _quiet = sys::Quiet::new();
         let (before, over) = {
             let mut core = self.engine.core.lock();
-            let before = std::mem::replace(&mut core.budget, granules);
-            (before, core.over())
+            (core.set_budget(granules), core.over())
         };
         if over > 0 {
             self.engine.keep_to_budget(None);
@@ -209,10 +208,10 @@ impl Pager {
             });
         }
         self.each_chunk(start, bytes, Edge::Inside, |core, chunk, mask| {
-            core.chunk(chunk).dead |= mask;
+            core.chunk(chunk).set_dead(mask);
             let entry = core.chunk(chunk);
             let resident = entry.mask(&[State::Resident]);
-            if resident != 0 && resident & !entry.dead == 0 {
+            if resident != 0 && resident & !entry.dead() == 0 {
                 // The next to go: it costs nothing.
                 core.enlist(DataQueue::Resident, chunk, End::First);
             }
@@ -225,9 +224,8 @@ impl Pager {
     /// Says that a range is in use again; what of it was dropped reads as zero.
     pub fn live(&self, start: NonNull<u8>, bytes: usize) {
         self.each_chunk(start, bytes, Edge::Around, |core, chunk, mask| {
-            let dead = std::mem::replace(&mut core.chunk(chunk).dead, 0);
-            core.chunk(chunk).dead = dead & !mask;
-            if dead & mask != 0 && core.chunk(chunk).mask(&[State::Resident]) != 0 {
+            let was_dead = core.chunk(chunk).set_live(mask) != 0;
+            if was_dead && core.chunk(chunk).mask(&[State::Resident]) != 0 {
                 core.enlist(DataQueue::Resident, chunk, End::Last);
             }
         });
@@ -329,7 +327,7 @@ impl Pager {
         let bytes = |granules: u64| granules * GRANULE_BYTES as u64;
         let counters = core.counters;
         PagerStats {
-            budget_bytes: bytes(core.budget),
+            budget_bytes: bytes(core.budget()),
             held_bytes: bytes(core.held.total()),
             held_bytes_peak: bytes(core.held.peak()),
             data_bytes: bytes(core.held.at(Where::Data)),
@@ -358,7 +356,7 @@ impl Pager {
             packed_now_bytes: bytes(core.shelves.granules),
             shelf_bytes: bytes(core.held.at(Where::Shelf)),
             dead_bytes: bytes(counters.dead),
-            fixed_bytes: bytes(core.in_fixed),
+            fixed_bytes: bytes(core.fixed.granules()),
             overdrafts: counters.overdrafts,
             pinned: counters.pinned,
             busy_retries: counters.busy_retries,
@@ -387,7 +385,7 @@ impl Pager {
         }
         let _quiet = sys::Quiet::new();
         let core = self.engine.core.lock();
-        core.counters.report(core.evictions, core.budget)
+        core.counters.report(core.evictions(), core.budget())
     }
 
     pub(super) fn engine(&self) -> &Engine {

@@ -89,12 +89,11 @@ impl Engine {
         let frame = entry.its_frame();
         let ahead = entry.mask(&[State::Ahead]);
         let limbo = entry.mask(&[State::Limbo]);
-        let dead = limbo & entry.dead;
+        let dead = limbo & entry.dead();
         let mask = limbo & !dead;
         entry.step(ahead, Event::Drop);
         entry.step(dead, Event::Discard);
-        entry.copies &= !dead;
-        entry.repeats &= !dead;
+        entry.forget(dead);
         core.counters.dead += u64::from(dead.count_ones());
         core.limbo.remove(chunk);
         let count = |mask: Mask| u64::from(mask.count_ones());
@@ -113,7 +112,7 @@ impl Engine {
             return core;
         };
         let packer = worker.filter(|_| self.may_pack(&core));
-        let (copies, hashes) = (core.chunk(chunk).copies, core.chunk(chunk).hashes);
+        let (copies, hashes) = (core.chunk(chunk).copies(), core.chunk(chunk).hashes);
         drop(core);
         let mut found = self.compare(&mut writing, copies, &hashes);
         if let Some(worker) = packer {
@@ -194,7 +193,7 @@ impl Engine {
         loop {
             let entry = core.chunk(chunk);
             if let Some(slot) = entry.slot {
-                entry.copies &= !mask;
+                entry.set_stale(mask);
                 return slot;
             }
             match core.slots.take() {
@@ -240,7 +239,7 @@ impl Engine {
         loop {
             let mut core = self.core.lock();
             let huge = core.frame(frame).huge == 1;
-            let wanted = core.chunk(chunk).wanted & mask;
+            let wanted = core.chunk(chunk).wanted() & mask;
             let wanted = if huge && wanted != 0 { mask } else { wanted };
             if wanted & sealed == 0 {
                 return (core, wanted);
@@ -259,20 +258,16 @@ impl Engine {
         let (chunk, frame, mask) = (writing.chunk(), writing.frame(), writing.mask());
         let (mut core, wanted) = self.wanted(&mut writing, found);
         core.note(chunk, mask, found);
-        let evictions = core.evictions;
         let entry = core.chunk(chunk);
-        let dead = mask & entry.dead & !wanted;
+        let dead = mask & entry.dead() & !wanted;
         let zero = (found.zero | dead) & !wanted;
         let gone = mask & !wanted;
         let packed = found.packed & gone & !dead;
-        entry.copies &= !dead;
-        entry.repeats &= !dead;
+        entry.forget(dead);
         entry.step(zero, Event::WrittenZero);
         entry.step(packed, Event::WrittenPacked);
         entry.step(gone & !zero & !packed, Event::Written);
-        for (first, count) in runs(gone) {
-            entry.left_at[first..first + count].fill(evictions as u32);
-        }
+        core.gone(chunk, gone, u64::from((gone & !zero).count_ones()));
         if wanted != 0 {
             core.map(&self.space, chunk, frame, wanted, Event::WrittenWanted, now_ns());
             core.held.pass(Where::InFlight, Where::Data, u64::from(wanted.count_ones()));
@@ -280,7 +275,6 @@ impl Engine {
         core.unshelve(&self.space, chunk, found.packed & !packed);
         let count = |mask: Mask| u64::from(mask.count_ones());
         core.held.pass(Where::InFlight, Where::Spare, count(gone));
-        core.evictions += count(gone & !zero);
         core.counters.written += count(found.dirty);
         core.counters.found_zero += count(found.zero);
         core.counters.repeating += count(found.repeats);
@@ -315,9 +309,7 @@ impl Core {
                 entry.lanes[granule] = found.lanes[granule];
             }
         }
-        // The file's copy of what repeats or is packed is an old one.
-        entry.copies = (entry.copies | found.dirty) & !(found.repeats | found.packed);
-        entry.repeats = entry.repeats & !mask | found.repeats;
+        entry.note(mask, found.dirty, found.repeats, found.packed);
         if let Some(seals) = self.seals.get_mut(chunk.index()) {
             for granule in 0..GRANULES {
                 if found.dirty & 1 << granule != 0 {
@@ -330,7 +322,7 @@ impl Core {
     /// The chunk that is to be evicted next.
     pub(crate) fn victim(&mut self) -> Option<ChunkId> {
         let enough = match self.policy.mode() {
-            Mode::Circles => Policy::transit(self.budget),
+            Mode::Circles => Policy::transit(self.budget()),
             Mode::Queue => 0,
         };
         let (stays, passes) =

@@ -63,7 +63,7 @@ impl Engine {
         let mut core = self.core.lock();
         let (chunk, granule) = Core::place(demand.offset);
         let entry = core.chunk(chunk);
-        entry.queued &= !(1 << granule);
+        entry.unqueue(granule);
         match answer(entry.state(granule)) {
             Answer::Load => {}
             Answer::Rescue => {
@@ -71,7 +71,7 @@ impl Engine {
                 return;
             }
             Answer::Wait => {
-                entry.wanted |= 1 << granule;
+                entry.want(granule);
                 return;
             }
             Answer::Wake => {
@@ -84,7 +84,7 @@ impl Engine {
             // Else its own shelf might be what there is no room beside.
             core = self.clear(core, worker, chunk, granule);
             let entry = core.chunk(chunk);
-            if entry.queued & 1 << granule != 0 || answer(entry.state(granule)) != Answer::Load {
+            if entry.queued() & 1 << granule != 0 || answer(entry.state(granule)) != Answer::Load {
                 return;
             }
         }
@@ -108,7 +108,7 @@ impl Engine {
         let entry = core.chunk(chunk);
         let absent = entry.mask(&[State::Zero, State::Disk, State::Packed]);
         let (away, packed) = (entry.mask(&[State::Disk]), entry.mask(&[State::Packed]));
-        let (repeats, on_disk) = (away & entry.repeats, away & !entry.repeats);
+        let (repeats, on_disk) = (away & entry.repeats(), away & !entry.repeats());
         let part = |mask: Mask, whole: bool| {
             let (repeats, packed) = (mask & repeats, mask & packed);
             Fetch { mask, from_file: mask & on_disk, repeats, packed, whole }
@@ -118,16 +118,16 @@ impl Engine {
         if on_disk | packed == 0 && may_be_whole {
             return part(ALL, true);
         }
-        let missing = core.chunk(chunk).coming & 1 << granule == 0;
+        let missing = core.chunk(chunk).coming() & 1 << granule == 0;
         let in_order = self.read_rows_on(core, offset, missing);
         let at = chunk.index() as u64 * CHUNK + granule as u64;
-        let most = Streams::widest(core.budget);
+        let most = Streams::widest(core.budget());
         let window = core.streams.fault(at, most);
         if in_order && window.granules < GRANULES as u32 / 2 {
             // Two neighbours may be a row that reaches into the second; more are a stream.
             return part(1 << granule, false);
         }
-        let widest = (core.budget / 8).max(1);
+        let widest = (core.budget() / 8).max(1);
         let granules = u64::from(window.granules).min(widest);
         let fetch = if may_be_whole && granules >= CHUNK {
             part(ALL, true)
@@ -170,7 +170,7 @@ impl Engine {
             if away == 0 {
                 continue;
             }
-            if queued > core.budget / 32 || core.rows_coming > core.budget / 8 {
+            if queued > core.budget() / 32 || core.rows_coming() > core.budget() / 8 {
                 break;
             }
             core.expect(Ahead { chunk: Some(chunk), mask, enters: u32::from(!stays) });
@@ -194,7 +194,7 @@ impl Engine {
         }
         let entry = core.chunk(chunk);
         let mask = entry.mask(&[State::Disk]) & ahead.mask;
-        let repeats = mask & entry.repeats;
+        let repeats = mask & entry.repeats();
         let whole = mask == ALL && entry.frame.is_none() && entry.small == 0;
         let whole = whole && Self::may_be_huge(&core);
         let fits = if whole {
@@ -340,7 +340,7 @@ impl Engine {
             }
             let entry = core.chunk(chunk);
             entry.huge = u32::from(fetch.whole);
-            entry.wanted &= !fetch.mask;
+            entry.served(fetch.mask);
             core.held.pass(Where::InFlight, Where::Data, count(fetch.mask));
             core.entered(chunk, count(fetch.mask), now_ns());
             core.note_refault(chunk, fetch.from_file);
@@ -350,7 +350,7 @@ impl Engine {
         } else {
             core.held.pass(Where::InFlight, Where::Ahead, count(fetch.mask));
             core.relist(chunk);
-            let wanted = core.chunk(chunk).wanted & fetch.mask;
+            let wanted = core.chunk(chunk).wanted() & fetch.mask;
             if wanted != 0 {
                 let before = core.chunk(chunk).mask(&[State::Ahead]);
                 core.rescue(&self.space, chunk, wanted, now_ns());

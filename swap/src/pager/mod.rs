@@ -53,6 +53,7 @@ mod engine;
 mod entry;
 mod evict;
 mod face;
+mod fixed;
 mod following;
 mod frames;
 mod held;

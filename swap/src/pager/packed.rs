@@ -46,7 +46,7 @@ const CLEAR_MAX: usize = 16;
 impl Engine {
     /// Shelves there may be for packing more.
     fn shelves_max(&self, core: &Core) -> u64 {
-        (core.budget / 8).min(self.shelves_max)
+        (core.budget() / 8).min(self.shelves_max)
     }
 
     /// Whether shelves take so much of the budget that some must be cleared.
@@ -61,7 +61,7 @@ impl Engine {
 
     /// What may be set aside for shelves.
     fn aside_max(core: &Core) -> u64 {
-        (core.budget / 64).min(ASIDE_MAX)
+        (core.budget() / 64).min(ASIDE_MAX)
     }
 
     /// Packs what of a chunk's dirty granules can be and has room; the rest stays dirty.
@@ -231,16 +231,15 @@ impl Engine {
         }
         let (hands, entry) = core.hands(chunk);
         hands.end_clear(clearing, entry);
-        entry.copies |= bit;
-        let (wanted, dead) = (entry.wanted & bit != 0, entry.dead & bit != 0);
-        entry.wanted &= !bit;
-        let queued = entry.queued & bit != 0;
-        entry.queued |= if wanted { bit } else { 0 };
+        entry.note(bit, bit, 0, 0);
+        let (wanted, dead) = (entry.wanted() & bit != 0, entry.dead() & bit != 0);
+        entry.served(bit);
+        let asks = wanted && entry.queue(granule);
         core.unshelve(&self.space, chunk, bit);
         if dead {
             core.discard(&self.space, chunk, bit);
         }
-        if wanted && !queued {
+        if asks {
             let offset = chunk.index() * CHUNK_BYTES + granule * GRANULE_BYTES;
             if !core.demands.push(Demand { offset, since_ns: now_ns(), write: 0 }) {
                 die(format_args!("more than 65536 threads wait for pages"));

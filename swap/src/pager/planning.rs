@@ -190,16 +190,16 @@ impl Planning {
                     options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
                 // One that was there keeps its mode.
                 file.set_permissions(Permissions::from_mode(0o600))?;
-                recorder = Some(Recorder::to(file, core.budget)?);
+                recorder = Some(Recorder::to(file, core.budget())?);
             }
             PlanUse::Follow(path) => {
-                core.replay.follow(read(&options.open(path)?, core.budget)?);
+                core.replay.follow(read(&options.open(path)?, core.budget())?);
             }
             PlanUse::Auto(path) => {
                 folder = Some(options.open(path)?.into());
                 let file =
                     options.write(true).mode(0o600).custom_flags(libc::O_TMPFILE).open(path)?;
-                recorder = Some(Recorder::to(file, core.budget)?);
+                recorder = Some(Recorder::to(file, core.budget())?);
                 stage = Stage::Shapeless;
             }
         }
@@ -269,7 +269,7 @@ impl Planning {
     fn see_to(&self, core: &Lock<Core>, state: &mut PlanState) {
         let (proofs, course, budget) = {
             let core = core.lock();
-            (*core.replay.proofs(), core.replay.course(), core.budget)
+            (*core.replay.proofs(), core.replay.course(), core.budget())
         };
         let written = self.recorder.as_ref().map_or(0, Recorder::bytes);
         match (state.stage, proofs.shape(), &self.recorder) {

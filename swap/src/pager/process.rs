@@ -31,7 +31,8 @@ impl Engine {
         let Some(following) = &self.following else { return 0 };
         following.account.look();
         let mut core = self.core.lock();
-        core.budget = following.budget(&mut core.looked);
+        let budget = following.budget(&mut core.looked);
+        core.set_budget(budget);
         core.over()
     }
 }

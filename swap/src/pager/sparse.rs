@@ -44,7 +44,7 @@ impl Engine {
             return false;
         }
         let at = chunk.index() as u64 * CHUNK + granule as u64;
-        let widest = Streams::widest(core.budget);
+        let widest = Streams::widest(core.budget());
         if core.streams.continues(at, widest) {
             return false;
         }
@@ -58,7 +58,7 @@ impl Engine {
         core.held.born(1);
         core.chunk(chunk).step(mask, Event::Loaded);
         core.chunk(chunk).huge = 0;
-        core.chunk(chunk).wanted &= !mask;
+        core.chunk(chunk).served(mask);
         core.counters.zero_filled += 1;
         core.touched(chunk, mask, Seen::Demand, false);
         core.entered(chunk, 1, now_ns());

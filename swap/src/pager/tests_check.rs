@@ -33,8 +33,8 @@ impl Engine {
             assert_eq!(framed, waiting > 0, "{chunk:?} and its frame");
             assert_eq!(core.queues.queue_of(chunk).is_some(), resident > 0);
             assert_eq!(core.limbo.list_of(chunk), list);
-            assert_eq!(entry.fixed & !entry.mask(&[State::Resident]), 0, "{chunk:?} is fixed");
-            fixed += count(entry.fixed);
+            assert_eq!(entry.fixed() & !entry.mask(&[State::Resident]), 0, "{chunk:?} is fixed");
+            fixed += count(entry.fixed());
             ahead += count(entry.mask(&[State::Ahead]));
             data += resident;
             let passes = core.queues.queue_of(chunk) == Some(DataQueue::Passing);
@@ -46,7 +46,7 @@ impl Engine {
             present += count(core.frames[frame].present);
         }
         assert_eq!((data, passing), (core.held.at(Where::Data), core.queues.passing()));
-        assert_eq!(fixed, core.in_fixed);
+        assert_eq!(fixed, core.fixed.granules());
         let framed = [Where::Limbo, Where::Ahead].map(|place| core.held.at(place));
         assert_eq!([limbo - ahead, ahead], framed);
         assert_eq!(present, limbo + core.held.at(Where::Spare));

@@ -151,16 +151,16 @@ impl Engine {
                 self.wake(chunk, granule);
             }
             Answer::Wait => {
-                core.chunk(chunk).wanted |= 1 << granule;
+                core.chunk(chunk).want(granule);
                 if !self.read_rows_on(&mut core, offset, false) {
                     self.read_on(&mut core, offset);
                 }
             }
             Answer::Rescue => self.rescue(&mut core, offset, intent),
-            Answer::Load if core.chunk(chunk).queued & 1 << granule != 0 => {}
+            Answer::Load if core.chunk(chunk).queued() & 1 << granule != 0 => {}
             Answer::Load if self.give_page(&mut core, offset) => {}
             Answer::Load => {
-                core.chunk(chunk).queued |= 1 << granule;
+                core.chunk(chunk).queue(granule);
                 let write = u32::from(intent == Intent::Write);
                 return Some(Demand { offset, since_ns: now_ns(), write });
             }
@@ -191,7 +191,7 @@ impl Engine {
 
     /// Reads on for a stream that has come to an offset.
     fn read_on(&self, core: &mut Core, offset: usize) {
-        let widest = Streams::widest(core.budget);
+        let widest = Streams::widest(core.budget());
         if let Some((from, to)) = core.streams.advance((offset / GRANULE_BYTES) as u64, widest) {
             self.queue_ahead(core, from, to);
         }
@@ -319,8 +319,8 @@ impl Engine {
     fn advice(&self) -> Advice {
         let limit = self.following.as_ref().map(|f| f.account.limit_bytes() as u64);
         let core = self.core.lock();
-        let thrash = core.counters.report(core.evictions, core.budget);
-        let budget_bytes = core.budget * GRANULE_BYTES as u64;
+        let thrash = core.counters.report(core.evictions(), core.budget());
+        let budget_bytes = core.budget() * GRANULE_BYTES as u64;
         Advice { thrash, budget_bytes, limit_bytes: limit }
     }
 }

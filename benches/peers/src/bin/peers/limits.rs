@@ -184,8 +184,8 @@ impl Limit<'_> {
         Some(runs.swap_remove(runs.len() / 2))
     }
 
-    /// What it took beside what bounds it: computing and what paging takes of the processors, or the
-    /// bytes moved. All are of all proofs of the run.
+    /// What it took beside what bounds it: computing and what paging takes of the processors, or
+    /// the bytes moved. All are of all proofs of the run.
     fn gap(&self, run: &Run, core: &Run, disk: disk::Rate) {
         let number = |name| run.number(name).unwrap_or(f64::NAN);
         let (written, read) = (number("written_bytes"), number("read_bytes"));
