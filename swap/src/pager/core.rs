@@ -87,7 +87,7 @@ pub(crate) struct Core {
     pub(crate) fixed: FixedGranules,
     /// Of the granules that are queued to be brought, those that go into data.
     rows_coming: u64,
-    /// Granules ever sent to the file, as a clock of pressure.
+    /// A clock of pressure: granules that ever left memory and were neither dead nor zero.
     evictions: u64,
     /// What workers have.
     pub(crate) in_hand: InHand,
@@ -142,7 +142,7 @@ impl Core {
         std::mem::replace(&mut self.budget, granules)
     }
 
-    /// Granules ever sent to the file.
+    /// The clock of pressure: granules that ever left memory and were neither dead nor zero.
     pub(crate) fn evictions(&self) -> u64 {
         self.evictions
     }
@@ -152,11 +152,11 @@ impl Core {
         self.rows_coming
     }
 
-    /// Granules have left memory, `filed` of them for the file or a shelf.
-    pub(crate) fn gone(&mut self, chunk: ChunkId, mask: Mask, filed: u64) {
+    /// Granules have left memory, `counted` of them neither dead nor zero.
+    pub(crate) fn gone(&mut self, chunk: ChunkId, mask: Mask, counted: u64) {
         let evictions = self.evictions;
         self.chunk(chunk).gone(mask, evictions);
-        self.evictions += filed;
+        self.evictions += counted;
     }
 
     /// Queues granules that somebody will soon ask for. A full queue forgets them: faults will ask.
@@ -164,7 +164,7 @@ impl Core {
         let Some(chunk) = ahead.chunk else { return };
         let coming = self.chunk(chunk).coming();
         if ahead.mask & !coming != 0 && self.aheads.push(ahead) {
-            self.chunk(chunk).comes(ahead.mask);
+            self.chunk(chunk).queue_ahead(ahead.mask);
             self.rows_coming += ahead.rows();
         }
     }
@@ -174,7 +174,7 @@ impl Core {
         let ahead = self.aheads.pop()?;
         let chunk = ahead.chunk?;
         self.rows_coming -= ahead.rows();
-        self.chunk(chunk).came(ahead.mask);
+        self.chunk(chunk).unqueue_ahead(ahead.mask);
         Some((chunk, ahead))
     }
 

@@ -55,7 +55,7 @@ pub(crate) struct Chunk {
     pub(crate) entered_ns: u64,
     /// Where they are packed, if they are.
     pub(crate) places: [Option<ShelfPlace>; GRANULES],
-    /// How many had ever left when they last did; the low bits tell enough.
+    /// `Core`'s clock of evictions when they last left memory; the low bits tell enough.
     left_at: [u32; GRANULES],
     pub(crate) hashes: [u128; GRANULES],
     pub(crate) lanes: [Filler; GRANULES],
@@ -127,12 +127,12 @@ impl Chunk {
         self.repeats
     }
 
-    /// A thread waits for a granule, until it is [`Chunk::served`].
+    /// A thread waits for a granule that a worker has, until it is [`Chunk::served`].
     pub(crate) fn want(&mut self, granule: usize) {
         self.wanted |= 1 << granule;
     }
 
-    /// Who waited for granules has them.
+    /// Nobody waits for granules any more: they are there, or a demand for them is queued.
     pub(crate) fn served(&mut self, mask: Mask) {
         self.wanted &= !mask;
     }
@@ -149,13 +149,13 @@ impl Chunk {
         self.queued &= !(1 << granule);
     }
 
-    /// Granules are queued to be brought, until they [`Chunk::came`].
-    pub(crate) fn comes(&mut self, mask: Mask) {
+    /// Granules are queued to be brought. `Core::expect` alone calls it, which counts them.
+    pub(crate) fn queue_ahead(&mut self, mask: Mask) {
         self.coming |= mask;
     }
 
-    /// Granules have left the queue of what is to be brought.
-    pub(crate) fn came(&mut self, mask: Mask) {
+    /// Granules have left that queue. `Core::next_expected` alone calls it.
+    pub(crate) fn unqueue_ahead(&mut self, mask: Mask) {
         self.coming &= !mask;
     }
 
@@ -171,37 +171,40 @@ impl Chunk {
         dead
     }
 
-    /// Notes which of its granules the kernel does not move. Returns those that were so before.
-    pub(crate) fn set_fixed(&mut self, refused: Mask) -> Mask {
+    /// Replaces the granules that the kernel does not move, and returns those that were so before.
+    /// `Core::note_fixed` alone calls it, which counts them.
+    pub(crate) fn replace_fixed(&mut self, refused: Mask) -> Mask {
         std::mem::replace(&mut self.fixed, refused)
     }
 
-    /// The slot will no longer hold granules as they are.
+    /// The slot's copies of granules are about to be overwritten.
     pub(crate) fn set_stale(&mut self, mask: Mask) {
         self.copies &= !mask;
     }
 
-    /// What is known of the contents of granules is void: they are dead.
+    /// Granules are dead: what the slot or the lanes say of their contents no longer counts.
     pub(crate) fn forget(&mut self, mask: Mask) {
         self.copies &= !mask;
         self.repeats &= !mask;
     }
 
     /// Of the granules of `mask`, those of `written` were written to the slot, those of `repeats`
-    /// repeat, and those of `packed` are packed. The slot's copy of the last two is an old one.
+    /// repeat, and those of `packed` are packed. The slot's copies of the last two are old ones;
+    /// those of the rest stay as good as they were.
     pub(crate) fn note(&mut self, mask: Mask, written: Mask, repeats: Mask, packed: Mask) {
         self.copies = (self.copies | written) & !(repeats | packed);
         self.repeats = self.repeats & !mask | repeats;
     }
 
-    /// Granules have left memory, after `evictions` others.
+    /// Granules leave memory when the clock of evictions shows so much. `Core::gone` alone calls
+    /// it.
     pub(crate) fn gone(&mut self, mask: Mask, evictions: u64) {
         for (first, count) in runs(mask) {
             self.left_at[first..first + count].fill(evictions as u32);
         }
     }
 
-    /// How many others left memory from when a granule did until `evictions` had.
+    /// How far the clock of evictions, which now shows so much, went since a granule left memory.
     pub(crate) fn distance(&self, granule: usize, evictions: u64) -> u64 {
         u64::from((evictions as u32).wrapping_sub(self.left_at[granule]))
     }

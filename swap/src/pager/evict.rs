@@ -6,8 +6,8 @@
 //!                  -> locked, protected            fixed: a queue of its own, tried now and then
 //! ```
 //!
-//! Invariant: `Core::fixed` counts the granules in data that were refused when they were last to
-//! leave, which are the fixed ones of all chunks.
+//! Invariant: `Core::fixed` counts the fixed granules of all chunks: those in data that the kernel
+//! refused to move when they were last to leave.
 
 use super::core::Core;
 use super::engine::{Engine, Evicted, GRACE_NS};
@@ -104,7 +104,7 @@ impl Engine {
     pub(crate) fn tell_fixed(&self) {
         let granules = {
             let mut core = self.core.lock();
-            match core.fixed.tell() {
+            match core.fixed.untold() {
                 Some(granules) => granules,
                 None => return,
             }
@@ -173,8 +173,8 @@ impl Core {
 
     /// Notes which granules of a chunk the kernel has refused to move, of all that are in data.
     fn note_fixed(&mut self, chunk: ChunkId, refused: Mask) {
-        let before = self.chunk(chunk).set_fixed(refused);
-        self.fixed.count(before, refused);
+        let before = self.chunk(chunk).replace_fixed(refused);
+        self.fixed.recount(before, refused);
     }
 
     /// Granules have left data, whatever they were.
@@ -185,7 +185,7 @@ impl Core {
 
     /// Lets the fixed chunks that were tried longest ago be tried again.
     fn look_at_fixed(&mut self) {
-        if !self.fixed.is_time(now_ns()) {
+        if !self.fixed.take_turn(now_ns()) {
             return;
         }
         for _ in 0..FIXED_TRIES {

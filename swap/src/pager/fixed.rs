@@ -1,19 +1,20 @@
 //! How much of data the kernel does not move, and what follows.
 //!
 //! ```text
-//!   budget        |-- fixed --|------------ the rest ------------|
-//!   what may be   |-- fixed, more than the budget --|-- a quarter of it --|
+//!   fixed up to 3/4   |---- fixed ----|------- the rest -------|           the budget in all
+//!   more than that    |------------- fixed -------------|-- a quarter --|  more than the budget
 //! ```
 //!
 //! What is locked or protected counts as held and never leaves, until the program unlocks it. The
-//! rest then has a quarter of the budget at least, whatever the limit is: a program that locks more
-//! than its limit would otherwise move two pages back and forth for good. That is said once.
+//! rest has a quarter of the budget, or 2 MiB if that is more, whatever is fixed: a program that
+//! locks more than its budget would otherwise move two pages back and forth for good. That
+//! something is fixed is said once.
 //!
 //! Imports numbers of the address space alone.
 
 use super::space::{GRANULES, Mask};
 
-/// How often what is fixed is looked at again: unlocking is told nobody.
+/// How often what is fixed is looked at again: nobody tells the pager of unlocking.
 const LOOK_NS: u64 = 100_000_000;
 
 /// Counts what is fixed.
@@ -31,7 +32,7 @@ impl FixedGranules {
     }
 
     /// Of a chunk, `after` is fixed instead of `before`.
-    pub(crate) fn count(&mut self, before: Mask, after: Mask) {
+    pub(crate) fn recount(&mut self, before: Mask, after: Mask) {
         self.granules += u64::from(after.count_ones());
         self.granules -= u64::from(before.count_ones());
     }
@@ -44,8 +45,8 @@ impl FixedGranules {
         }
     }
 
-    /// Whether what is fixed is to be tried again, which then counts as done.
-    pub(crate) fn is_time(&mut self, now_ns: u64) -> bool {
+    /// Whether what is fixed is to be tried again now. If so, the next time is a while away.
+    pub(crate) fn take_turn(&mut self, now_ns: u64) -> bool {
         let is_time = self.granules > 0 && now_ns >= self.looked_ns + LOOK_NS;
         if is_time {
             self.looked_ns = now_ns;
@@ -53,8 +54,8 @@ impl FixedGranules {
         is_time
     }
 
-    /// How much is fixed, the first time that anything is and nobody was told.
-    pub(crate) fn tell(&mut self) -> Option<u64> {
+    /// How much is fixed, if anything is and this is asked for the first time since.
+    pub(crate) fn untold(&mut self) -> Option<u64> {
         let tells = self.granules > 0 && !self.told;
         self.told |= tells;
         tells.then_some(self.granules)
