@@ -31,7 +31,7 @@ usage: scripts/ci.sh [JOB...]
             and say so)
   stolen    the tests while something else takes the processors, up to 80 ms at a time (root)
   peers     provers of others under every allocator, in core, under limits, and the smallest
-            limits (five hours; two with PLIMSOLL_BENCH_ROUNDS=1, which takes no medians; root)
+            limits (five hours; two with PLIMSOLL_BENCH_ROUNDS=1, single runs under limits; root)
   peers-quick  the same at sizes of seconds, in core, and the smallest limits
   fuzz      damaged keys, witnesses, frames, sizes and settings from new seeds, for two minutes
             ($PLIMSOLL_FUZZ_SECONDS)

@@ -14,8 +14,8 @@
 //! What is watched is looked at once more in a run of its own, since watching takes time.
 
 use crate::Work;
-use crate::child::{Bounds, Children, Ended, Lost, Run, SECONDS_MAX};
-use crate::in_core::OURS;
+use crate::child::{Bounds, Children, Ended, Lost, Run};
+use crate::in_core::{OURS, one_proof};
 use crate::table::Table;
 use plimsoll_peers::anatomy::WATCH_VARIABLE;
 use plimsoll_peers::provers::Prover;
@@ -37,8 +37,7 @@ const PARTS: [&str; 8] =
 pub(crate) fn measure(children: &Children, table: &mut Table, work: Work) {
     let Work { prover, size, .. } = work;
     let name = children.name(prover);
-    let words = children.words(OURS, prover, size, 1);
-    let Some(core) = children.run(&words, &[], SECONDS_MAX) else {
+    let Some(core) = one_proof(children, (prover, size), OURS, 1) else {
         return table.broken(&format!("{name}: no proof in core"));
     };
     let peak = core.peak_bytes as u64;

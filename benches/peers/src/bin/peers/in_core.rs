@@ -38,9 +38,29 @@ const FIFTH: [(&str, f64); 2] = [("glibc", 0.9), ("zk-alloc", 1.05)];
 /// What stays behind a reclaim point, at most so many times what is in use.
 const AFTER_RECLAIM: f64 = 1.05;
 
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+/// One proof in core: the run with the median time. One run comes first and is not counted: on a
+/// virtual machine it waits for memory that the host has yet to give.
+pub(crate) fn one_proof(
+    children: &Children,
+    (prover, size): (Prover, u32),
+    binary: &str,
+    rounds: usize,
+) -> Option<Run> {
+    let words = children.words(binary, prover, size, 1);
+    let run = || children.run(&words, &[], SECONDS_MAX);
+    let _ = run();
+    median_of((0..rounds).filter_map(|_| run()).collect())
+}
+
+/// The run with the median time, if there is one.
+pub(crate) fn median_of(mut runs: Vec<Run>) -> Option<Run> {
+    runs.sort_by(|a, b| a.first_seconds.total_cmp(&b.first_seconds));
+    (!runs.is_empty()).then(|| runs.swap_remove(runs.len() / 2))
 }
 
 /// The runs of one case: those of each allocator, in the order of [`ALLOCATORS`].

@@ -4,23 +4,31 @@
 //!   in core     T seconds, P bytes              ours, glibc
 //!   L = P/2     ours: seconds / T, VmHWM <= L, samples <= L, the same proof; a second one
 //!               ours by the plan of an earlier run, and that run   beside ours without one
-//!               glibc in a cgroup of L bytes, swap on disk   lost after 10 T
+//!               glibc in a cgroup of L bytes, swap on disk   lost after 10 times as long
 //!                                             swap on zram   total = cgroup + zram's memory
 //!               the same with a smaller cgroup, so that the total is L, where there is one
-//!   gap         the longer of T + (processors ours - processors in core) / how many there are
-//!               and (written + read) / disk   beside the seconds of ours
+//!   gap         seconds of both proofs of ours, beside the longer of
+//!                 2 T + (processor seconds of ours - twice those in core) / processors
+//!                 bytes written and read, each at the disk's speed
 //! ```
+//!
+//! The gap is what a run waits for while it is busy with neither. What paging takes of processors
+//! is that run's own: a pager that wastes them has a small gap and a long time.
 
 use crate::Work;
-use crate::child::{Children, Run, SECONDS_MAX};
-use crate::in_core::{OURS, median};
+use crate::child::{Children, Run};
+use crate::in_core::{OURS, median_of, one_proof};
 use crate::table::Table;
 use plimsoll_peers::disk;
 use plimsoll_peers::provers::Prover;
 use std::path::Path;
 
-/// A run that takes so many times what it took in core is lost.
-const LOST_FACTOR: f64 = 10.0;
+/// A run on the kernel's swap that takes so many times what it took in core is lost.
+const KERNEL_LOST_FACTOR: f64 = 10.0;
+
+/// The same for ours, of which no limit is left out: a native build takes 10 times as long under
+/// some, and 14 where it learns a plan.
+const LOST_FACTOR: f64 = 40.0;
 
 /// A limit: its name, `bytes = peak * .1 / .2`, and how many times slower than in core ours may be.
 const LIMITS: [(&str, u64, u64, Option<f64>); 4] =
@@ -38,29 +46,11 @@ const EQUAL_TOTAL_MIN: f64 = 0.1;
 
 const PAGE_BYTES: u64 = 4096;
 
-/// One proof in core: time and peak are medians, the rest is of the last run. One run comes before
-/// and is not counted: a virtual machine meets memory that its host has yet to give it.
-fn in_core(
-    children: &Children,
-    (prover, size): (Prover, u32),
-    binary: &str,
-    rounds: usize,
-) -> Option<Run> {
-    let words = children.words(binary, prover, size, 1);
-    let run = || children.run(&words, &[], SECONDS_MAX);
-    run()?;
-    let runs: Vec<Run> = (0..rounds).filter_map(|_| run()).collect();
-    let mut last = runs.last()?.clone();
-    last.first_seconds = median(runs.iter().map(|run| run.first_seconds).collect());
-    last.peak_bytes = median(runs.iter().map(|run| run.peak_bytes).collect());
-    Some(last)
-}
-
 pub(crate) fn measure(children: &Children, table: &mut Table, work: Work) {
     let Work { prover, size, rounds } = work;
     let name = children.name(prover);
     let what = (prover, size);
-    let cores = (in_core(children, what, OURS, rounds), in_core(children, what, "glibc", 1));
+    let cores = (one_proof(children, what, OURS, rounds), one_proof(children, what, "glibc", 1));
     let (Some(core), Some(glibc)) = cores else {
         return table.broken(&format!("{name}: no proof in core"));
     };
@@ -83,7 +73,7 @@ pub(crate) fn measure(children: &Children, table: &mut Table, work: Work) {
             what,
             bytes,
             // Of the whole process: input and verifying are slower under a limit too.
-            deadline_seconds: core.wall_seconds.max(glibc.wall_seconds) * LOST_FACTOR,
+            wall_seconds: core.wall_seconds.max(glibc.wall_seconds),
         };
         let Some(ours) = limit.ours(&core, rounds, target, disk) else { continue };
         if limit_name == KERNEL.0 {
@@ -99,7 +89,8 @@ struct Limit<'a> {
     case: String,
     what: (Prover, u32),
     bytes: u64,
-    deadline_seconds: f64,
+    /// Of a process that makes one proof in core.
+    wall_seconds: f64,
 }
 
 impl Limit<'_> {
@@ -165,7 +156,7 @@ impl Limit<'_> {
         let mut variables = limits.to_vec();
         variables.extend(plan.map(|plan| ("PLIMSOLL_PLAN", plan)));
         let words = self.children.words(OURS, self.what.0, self.what.1, proofs);
-        let deadline = self.deadline_seconds * proofs as f64;
+        let deadline = self.wall_seconds * LOST_FACTOR * proofs as f64;
         let mut runs = Vec::new();
         for _ in 0..rounds {
             let Some(run) = self.children.run(&words, &variables, deadline) else {
@@ -182,22 +173,22 @@ impl Limit<'_> {
             }
             runs.push(run);
         }
-        runs.sort_by(|a, b| a.first_seconds.total_cmp(&b.first_seconds));
-        Some(runs.swap_remove(runs.len() / 2))
+        median_of(runs)
     }
 
-    /// What it took beside what bounds it: computing and what paging takes of the processors, or
-    /// the bytes moved. All are of all proofs of the run.
+    /// What it took beside what bounds it; see the head of this file.
     fn gap(&self, run: &Run, core: &Run, disk: disk::Rate) {
         let number = |name| run.number(name).unwrap_or(f64::NAN);
         let (written, read) = (number("written_bytes"), number("read_bytes"));
         let moving = written / disk.write + read / disk.read;
-        let (proofs, threads) = (PROOFS as f64, rayon::current_num_threads() as f64);
+        let proofs = PROOFS as f64;
+        let processors = std::thread::available_parallelism().map_or(1, usize::from) as f64;
         let computing = core.first_seconds * proofs;
         let cpu = |run: &Run| run.number("cpu_seconds").unwrap_or(f64::NAN);
-        let paging = (cpu(run) - cpu(core) * proofs) / threads;
-        // Not `max`, which takes what is no number for the smaller.
-        let bound = if computing + paging < moving { moving } else { computing + paging };
+        let paging = (cpu(run) - cpu(core) * proofs) / processors;
+        let busy = computing + paging;
+        // Not `max`, which leaves out what is no number.
+        let bound = if busy.is_nan() || moving <= busy { busy } else { moving };
         self.table.explained(
             &format!("{} what=gap", self.case),
             "s",
@@ -269,7 +260,8 @@ impl Limit<'_> {
         let _ = std::fs::remove_file(&path);
         let folder = self.children.folder.display().to_string();
         let (script, report) = (script.display().to_string(), path.display().to_string());
-        let (bytes, seconds) = (bytes.to_string(), format!("{:.0}", self.deadline_seconds));
+        let (bytes, seconds) =
+            (bytes.to_string(), format!("{:.0}", self.wall_seconds * KERNEL_LOST_FACTOR));
         let mut words: Vec<String> = ["sh", &script, &bytes, "--swap", swap, "--swap-dir", &folder]
             .into_iter()
             .chain(["--report", &report, "--", "timeout", "-s", "KILL", &seconds])

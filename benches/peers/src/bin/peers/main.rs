@@ -5,7 +5,7 @@
 //! | variable | default | |
 //! |---|---|---|
 //! | PLIMSOLL_BENCH_FOLDER | /var/tmp | keys, spill files |
-//! | PLIMSOLL_BENCH_ROUNDS | 3, quick 1 | runs of each allocator; of one proof, thrice |
+//! | PLIMSOLL_BENCH_ROUNDS | 3, quick 1 | runs whose median counts; of one proof in core, thrice |
 //!
 //! `--limits` runs two proofs of ours in one process under 2/3, 1/2, 1/3 and 1/4 of its own peak in
 //! core instead, and at 1/2 glibc in a memory cgroup of that size with swap on disk and on zram
