@@ -17,7 +17,7 @@ use super::space::{GRANULES, Mask};
 /// How often what is fixed is looked at again: nobody tells the pager of unlocking.
 const LOOK_NS: u64 = 100_000_000;
 
-/// Counts what is fixed.
+/// Counts what is fixed, in granules.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct FixedGranules {
     granules: u64,
@@ -54,7 +54,7 @@ impl FixedGranules {
         is_time
     }
 
-    /// How much is fixed, if anything is and this is asked for the first time since.
+    /// How many granules are fixed, the first time that this is asked while any are.
     pub(crate) fn untold(&mut self) -> Option<u64> {
         let tells = self.granules > 0 && !self.told;
         self.told |= tells;

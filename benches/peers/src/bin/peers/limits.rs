@@ -26,8 +26,8 @@ use std::path::Path;
 /// A run on the kernel's swap that takes so many times what it took in core is lost.
 const KERNEL_LOST_FACTOR: f64 = 10.0;
 
-/// The same for ours, of which no limit is left out: a native build takes 10 times as long under
-/// some, and 14 where it learns a plan.
+/// The same for ours, of which no limit is left out: native builds take up to 16 times as long, and
+/// longer where they learn a plan.
 const LOST_FACTOR: f64 = 40.0;
 
 /// A limit: its name, `bytes = peak * .1 / .2`, and how many times slower than in core ours may be.
