@@ -7,9 +7,10 @@
 //!                          most of what never leaves memory      | what is left for what does
 //! ```
 //!
-//! Not ended is a run that takes 20 times its time in core, or that PLIMSOLL_FAIL_FAST ends because
-//! it does little but wait for pages. A limit that the allocator cannot keep is exceeded, not
-//! refused: VmHWM and samples say so, and the run is killed.
+//! Not ended is a run that takes 20 times its time in core. PLIMSOLL_FAIL_FAST is off: it would
+//! end a run that waits for pages nearly all the time, and a run at the smallest limit does that.
+//! A limit that the allocator cannot keep is exceeded, not refused: VmHWM and samples say so, and
+//! the run is killed.
 //!
 //! What is watched is looked at once more in a run of its own, since watching takes time.
 
@@ -112,11 +113,8 @@ impl Search<'_> {
     fn probe(&self, limit: u64, watch: Watch) -> Result<Run, Lost> {
         let watched = watch == Watch::On;
         let (bytes, spill) = (limit.to_string(), self.children.folder.display().to_string());
-        let mut variables = vec![
-            ("PLIMSOLL_LIMIT", bytes.as_str()),
-            ("PLIMSOLL_SPILL_DIR", &spill),
-            ("PLIMSOLL_FAIL_FAST", "1"),
-        ];
+        let mut variables =
+            vec![("PLIMSOLL_LIMIT", bytes.as_str()), ("PLIMSOLL_SPILL_DIR", &spill)];
         if watched {
             variables.push((WATCH_VARIABLE, "1"));
         }
