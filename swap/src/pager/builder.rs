@@ -1,4 +1,4 @@
-//! Making a pager: the numbers, what they must at least be, and why there may be none.
+//! Making a pager: the numbers, and what they must at least be.
 //!
 //! ```text
 //!   builder -> numbers checked -> userfaultfd -> spill file -> tables, ranges -> threads
@@ -15,9 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use nix::libc;
-use plimsoll_arena::os::OsError;
 use plimsoll_arena::process::AccountRef;
 
+use super::build_error::BuildError;
 use super::core::Core;
 use super::crew::{Crew, Lead, WORKERS_MAX};
 use super::engine::Engine;
@@ -25,11 +25,11 @@ use super::face::Pager;
 use super::following::Following;
 use super::held::Held;
 use super::launder::segment_bytes;
-use super::planning::{PlanError, PlanUse, Planning};
+use super::planning::{PlanUse, Planning};
 use super::press::Press;
 use super::probe::{self, Obstacle, UserMode};
 use super::shelves::Shelves;
-use super::space::{CHUNK_BYTES, GRANULE_BYTES, GRANULES, Refused, Space};
+use super::space::{CHUNK_BYTES, GRANULE_BYTES, GRANULES, Space};
 use super::sync::{Lock, Signal};
 use super::sys;
 use super::tables::Table;
@@ -43,80 +43,6 @@ use crate::store::Encryption;
 
 /// Threads: one that answers faults, and enough reads and writes at once for one disk.
 pub(super) const WORKERS: usize = 6;
-
-/// Why there is no pager.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// The kernel does not let us.
-    #[error(transparent)]
-    Obstacle(#[from] Obstacle),
-    /// The kernel refuses memory or addresses.
-    #[error(transparent)]
-    Os(#[from] OsError),
-    /// Another call failed.
-    #[error(
-        "{call} failed with OS error {errno} while the pager was made; look at the limits \
-             of the process (`ulimit -a`) and of its cgroup"
-    )]
-    Call {
-        /// The system call.
-        call: &'static str,
-        /// Its error number.
-        errno: i32,
-    },
-    /// The spill file cannot be had.
-    #[error(transparent)]
-    Spill(#[from] Error),
-    /// A number that makes no sense.
-    #[error("{what} is {bytes} bytes; it must be at least {least_bytes}")]
-    TooSmall {
-        /// range, budget or quota.
-        what: &'static str,
-        /// What was asked for.
-        bytes: u64,
-        /// The least there can be.
-        least_bytes: u64,
-    },
-    /// What the process maps is locked in memory.
-    #[error(
-        "the process locks what it maps (mlockall with MCL_FUTURE), so nothing of it can leave \
-         memory; lock single vectors instead (mlock), or raise the limit above what is needed"
-    )]
-    Locked,
-    /// The plan that is to be followed or made cannot be had.
-    #[error("no plan: {}: {why}", wanted.path().display())]
-    Plan {
-        /// What was asked for.
-        wanted: PlanUse,
-        /// Why not.
-        why: PlanError,
-    },
-    /// Neither a folder nor a backend was named.
-    #[error("the pager has nowhere to write: name a spill folder on a disk")]
-    NoFile,
-}
-
-impl BuildError {
-    /// Whether a smaller range may do: addresses, memory or threads are short.
-    pub(super) fn is_lack_of_room(&self) -> bool {
-        match self {
-            Self::Os(OsError { errno, .. }) | Self::Call { errno, .. } => {
-                [libc::ENOMEM, libc::EAGAIN].contains(errno)
-            }
-            _ => false,
-        }
-    }
-}
-
-impl From<Refused> for BuildError {
-    fn from(why: Refused) -> Self {
-        match why {
-            Refused::Os(why) => Self::Os(why),
-            Refused::Call(call, errno) => Self::Call { call, errno },
-        }
-    }
-}
 
 /// Makes a [`Pager`].
 pub struct PagerBuilder {

@@ -33,9 +33,10 @@
 
 use plimsoll_arena::os::OsError;
 
-use super::entry::{Ahead, Chunk, Demand, Frame, Seals};
+use super::entry::{Ahead, Chunk, Demand, Seals};
 use super::fixed::FixedGranules;
 use super::following::Looked;
+use super::frame::Frame;
 use super::held::{Held, Where};
 use super::ids::{ChunkId, FrameId, Id};
 use super::in_hand::InHand;
@@ -50,7 +51,7 @@ use super::space::{ALL, CHUNK_BYTES, GRANULES, Mask, Space};
 use super::state::{Event, State};
 use super::streams::Streams;
 use super::tables::{Lists, Ring, Table};
-use super::thrash::Counters;
+use super::thrash::{Count, Counters};
 use super::trace::Seen;
 
 /// Granules of a chunk, as a count.
@@ -194,8 +195,8 @@ impl Core {
     /// Puts a chunk of which granules entered data at the end of its queue. What passes through
     /// goes on doing so while the program goes in circles.
     pub(crate) fn entered(&mut self, chunk: ChunkId, granules: u64, now_ns: u64) {
-        self.chunk(chunk).entered_ns = now_ns;
-        let goes_on = self.chunk(chunk).passes == 1 && self.policy.mode() == Mode::Circles;
+        self.chunk(chunk).entered(now_ns);
+        let goes_on = self.chunk(chunk).passes() && self.policy.mode() == Mode::Circles;
         let queue = if goes_on { DataQueue::Passing } else { DataQueue::Resident };
         let now = self.in_data(chunk);
         self.queues.put(queue, chunk, End::Last, now - granules, now);
@@ -223,9 +224,9 @@ impl Core {
         let frame = self.chunk(chunk).its_frame();
         let waiting = self.chunk(chunk).mask(&[State::Limbo, State::Ahead]);
         let ahead = self.chunk(chunk).mask(&[State::Ahead]);
-        let mask = if self.frame(frame).huge == 1 { waiting } else { mask & waiting };
+        let mask = if self.frame(frame).is_huge() { waiting } else { mask & waiting };
         if self.chunk(chunk).mask(&[State::Limbo]) & mask != 0 {
-            self.chunk(chunk).passes = 0;
+            self.chunk(chunk).set_passes(false);
         }
         self.map(space, chunk, frame, mask, Event::Rescue, now_ns);
         self.held.pass(Where::Limbo, Where::Data, u64::from((mask & !ahead).count_ones()));
@@ -260,24 +261,17 @@ impl Core {
         event: Event,
         now_ns: u64,
     ) {
-        let huge = mask == ALL && self.frame(frame).huge == 1;
+        let huge = mask == ALL && self.frame(frame).is_huge();
         if !huge {
             self.take_apart(space, frame, 0);
         }
-        self.counters.busy_retries += space.enter(chunk, frame, mask);
-        self.mapped(frame, mask);
+        self.counters.add(Count::BusyRetries, space.enter(chunk, frame, mask));
+        self.vacated(frame, mask);
         let entry = self.chunk(chunk);
-        entry.huge = u32::from(huge);
+        entry.set_huge(huge);
         entry.served(mask);
         self.chunk(chunk).step(mask, event);
         self.entered(chunk, u64::from(mask.count_ones()), now_ns);
-    }
-
-    /// Notes that pages have left a frame for data.
-    pub(crate) fn mapped(&mut self, frame: FrameId, mask: Mask) {
-        let entry = self.frame(frame);
-        entry.present &= !mask;
-        entry.huge = 0;
     }
 
     /// The contents of `mask` are dead: drops what is at rest, and returns the granules that a
@@ -288,16 +282,16 @@ impl Core {
         let resident = entry.mask(&[State::Resident]) & mask;
         let limbo = entry.mask(&[State::Limbo, State::Ahead]) & mask;
         let ahead = entry.mask(&[State::Ahead]) & mask;
-        let frame = entry.frame;
+        let frame = entry.frame();
         entry.step(mask & !busy, Event::Discard);
         if mask & !busy == ALL {
-            entry.touches = 0;
+            entry.untouched();
         }
         entry.forget(mask & !busy);
         self.unshelve(space, chunk, mask & !busy);
         let entry = self.chunk(chunk);
         if resident != 0 {
-            entry.huge &= u32::from(resident == ALL);
+            entry.set_huge(entry.is_huge() && resident == ALL);
             let count = u64::from(resident.count_ones());
             self.held.leaving(count);
             space.discard(chunk, resident);
@@ -325,7 +319,7 @@ impl Core {
         let in_use = entry.mask(&[State::Writing, State::Clearing]) != 0;
         if entry.copies() == 0
             && !in_use
-            && let Some(slot) = entry.slot.take()
+            && let Some(slot) = entry.take_slot()
         {
             self.slots.give_back(slot);
         }
@@ -338,7 +332,7 @@ impl Core {
             self.counters.refault(1, distance);
             // What a queue would still have.
             let wasted = self.replay.is_on() && distance < self.budget / 2;
-            self.counters.plan_waste += u64::from(wasted);
+            self.counters.add(Count::PlanWaste, u64::from(wasted));
             self.policy.refault(1, distance, self.budget);
         }
     }
@@ -351,7 +345,7 @@ impl Core {
 
     /// Notes that somebody came for what was read ahead, which is in data now.
     pub(crate) fn came_ahead(&mut self, chunk: ChunkId, mask: Mask) {
-        self.counters.read_ahead_used += u64::from(mask.count_ones());
+        self.counters.add(Count::ReadAheadUsed, u64::from(mask.count_ones()));
         self.touched(chunk, mask, Seen::Ahead, false);
         self.note_refault(chunk, mask);
         self.streamed(chunk);
@@ -360,7 +354,7 @@ impl Core {
     /// Lets a chunk that was streamed in pass through, if that is the policy.
     pub(crate) fn streamed(&mut self, chunk: ChunkId) {
         let passes = self.policy.passes_through() && !self.replay.is_on();
-        self.chunk(chunk).passes = u32::from(passes);
+        self.chunk(chunk).set_passes(passes);
         if passes {
             self.enlist(DataQueue::Passing, chunk, End::Last);
         }

@@ -30,7 +30,7 @@ use super::queues::{Framed, Waiting};
 use super::space::{ALL, Mask, Space};
 use super::sync::{Guard, Lock, Signal};
 use super::tables::Table;
-use super::thrash::FailFast;
+use super::thrash::{Count, FailFast};
 use crate::backend::Backend;
 use crate::extent::Extent;
 use crate::seal::Key;
@@ -196,7 +196,7 @@ impl Engine {
         };
         *looks += u32::from(!others);
         let overdraw = *looks > LOOKS;
-        core.counters.overdrafts += u64::from(overdraw);
+        core.counters.add(Count::Overdrafts, u64::from(overdraw));
         (core, overdraw)
     }
 
@@ -224,8 +224,7 @@ impl Engine {
                 core = self.core.lock();
                 core.held.born(CHUNK);
                 self.space.adopt_huge(frame, worker);
-                let entry = core.frame(frame);
-                (entry.present, entry.huge, entry.compound) = (ALL, 1, 1);
+                core.frame(frame).receive(ALL, true);
                 newborn = ALL;
                 break;
             }
@@ -251,7 +250,7 @@ impl Engine {
     ) -> (Guard<'a, Core>, Mask) {
         let frame = core.own_frame(&self.space, chunk);
         // Pages that lay there unused are used from now on.
-        let found = core.frame(frame).present & mask;
+        let found = core.frame(frame).present() & mask;
         core.held.pass(Where::Spare, Where::InFlight, u64::from(found.count_ones()));
         if found != 0 {
             core.take_apart(&self.space, frame, found);
@@ -260,7 +259,7 @@ impl Engine {
         let (mut looks, mut overdraw, mut newborn) = (0, false, 0);
         core.in_hand.begin_to_gain();
         loop {
-            let missing = mask & !core.frame(frame).present;
+            let missing = mask & !core.frame(frame).present();
             if missing == 0 {
                 break;
             }
@@ -269,8 +268,8 @@ impl Engine {
                 let granule = core.spare_of(from).trailing_zeros() as usize;
                 core.take_apart(&self.space, from, 0);
                 self.space.shift((frame, place), (from, granule));
-                core.frame(from).present &= !(1 << granule);
-                core.frame(frame).present |= 1 << place;
+                core.frame(from).lose(1 << granule);
+                core.frame(frame).gain(1 << place);
                 core.held.pass(Where::Spare, Where::InFlight, 1);
                 core.settle(from);
             } else if core.room() > 0 || overdraw {
@@ -279,7 +278,7 @@ impl Engine {
                 core = self.bear_into(core, worker, frame, born);
                 newborn |= born;
             } else if let Some(blank) = core.framed.front(Framed::Blank) {
-                core.frame(blank).huge = 0;
+                core.frame(blank).split();
                 core.settle(blank);
             } else {
                 (core, overdraw) = self.look(core, worker, &mut looks);
@@ -304,7 +303,7 @@ impl Engine {
         let mut core = self.core.lock();
         core.held.born(granules);
         self.space.adopt_small(frame, mask, worker);
-        core.frame(frame).present |= mask;
+        core.frame(frame).gain(mask);
         core
     }
 

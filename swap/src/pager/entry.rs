@@ -1,10 +1,9 @@
-//! What the pager knows of a chunk, of a frame, and of a thread that waits.
+//! What the pager knows of a chunk, and of a thread that waits.
 //!
 //! ```text
 //!   Chunk   states of 32 granules, masks, its frame, its slot, 32 hashes, 32 repeated lanes and
 //!           32 places on shelves: 1.9 KB a 2 MiB
 //!   Seals   nonce and tag of 32 granules of an encrypted file: 768 bytes a 2 MiB
-//!   Frame   its owner, and which granules have pages
 //! ```
 //!
 //! All zero bits say: never touched, nothing owned.
@@ -36,33 +35,56 @@ pub(crate) struct Chunk {
     dead: Mask,
     /// It is in data, and the kernel did not move it when it was to leave.
     fixed: Mask,
-    /// The slot holds it as of `hashes`.
+    /// The slot holds it as of `whereabouts.hashes`.
     copies: Mask,
-    /// It is `lanes`, over and over, and in no file.
+    /// It is `whereabouts.lanes`, over and over, and in no file.
     repeats: Mask,
-    pub(crate) frame: Option<FrameId>,
-    /// Of the file.
-    pub(crate) slot: Option<SlotId>,
-    /// 1: entered data as one huge page, and nothing was cut from it since.
-    pub(crate) huge: u32,
-    /// 1: blocks smaller than a chunk live here, so pages stay small.
-    pub(crate) small: u32,
-    /// 1: it passes through, unless it is wanted while it is in limbo.
-    pub(crate) passes: u32,
+    frame: Option<FrameId>,
+    /// It entered data as one huge page, and nothing was cut from it since.
+    huge: bool,
+    /// Blocks smaller than a chunk live here, so pages stay small.
+    small: bool,
+    /// It passes through, unless it is wanted while it is in limbo.
+    passes: bool,
     /// Pages that were given one by one, since it was all dead or new; see sparse.rs.
-    pub(crate) touches: u32,
+    touches: u32,
     /// When it last entered data.
-    pub(crate) entered_ns: u64,
-    /// Where they are packed, if they are.
-    pub(crate) places: [Option<ShelfPlace>; GRANULES],
+    entered_ns: u64,
     /// `Core`'s clock of evictions when they last left memory; the low bits tell enough.
     left_at: [u32; GRANULES],
+    whereabouts: Whereabouts,
+}
+
+// SAFETY: integers, flags of which zero is `false`, numbers of which zero is `None`, and `State`,
+// whose zero is `Zero`.
+unsafe impl ZeroValid for Chunk {}
+
+/// What was noted when granules last left their pages: where their contents went, and their
+/// hashes. The states and masks say what of it counts.
+#[derive(Clone, Copy)]
+pub(crate) struct Whereabouts {
+    /// Of the file.
+    pub(crate) slot: Option<SlotId>,
+    /// Where they are packed, if they are.
+    pub(crate) places: [Option<ShelfPlace>; GRANULES],
+    /// Hashes of what the slot or the shelf has.
     pub(crate) hashes: [u128; GRANULES],
+    /// What fills those that repeat.
     pub(crate) lanes: [Filler; GRANULES],
 }
 
-// SAFETY: integers, numbers of which zero is `None`, and `State`, whose zero is `Zero`.
-unsafe impl ZeroValid for Chunk {}
+/// Where a worker has put a granule's contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contents {
+    /// Nowhere: they are zero, or the slot has them. The slot's copy stays as good as it was.
+    Same,
+    /// In the slot.
+    Written { hash: u128 },
+    /// On a shelf. The slot's copy is old.
+    Packed { hash: u128, place: ShelfPlace },
+    /// In the chunk's table: they are these 32 bytes, over and over. The slot's copy is old.
+    Repeating(Filler),
+}
 
 /// How the granules of a chunk were sealed when they were last written.
 #[derive(Clone, Copy)]
@@ -92,6 +114,93 @@ impl Chunk {
         frame
     }
 
+    /// Its frame, if it has one.
+    pub(crate) fn frame(&self) -> Option<FrameId> {
+        self.frame
+    }
+
+    /// Gives it a frame, or takes the frame away. `Core::own` and `Core::settle` alone call it:
+    /// they change the frame's owner too.
+    pub(crate) fn set_frame(&mut self, frame: Option<FrameId>) {
+        self.frame = frame;
+    }
+
+    /// Whether it entered data as one huge page, and nothing was cut from it since.
+    pub(crate) fn is_huge(&self) -> bool {
+        self.huge
+    }
+
+    /// It is in data as one huge page, or not any more.
+    pub(crate) fn set_huge(&mut self, huge: bool) {
+        self.huge = huge;
+    }
+
+    /// Whether blocks smaller than a chunk live here.
+    pub(crate) fn is_small(&self) -> bool {
+        self.small
+    }
+
+    /// Blocks smaller than a chunk live here from now on.
+    pub(crate) fn set_small(&mut self) {
+        self.small = true;
+    }
+
+    /// Whether it passes through.
+    pub(crate) fn passes(&self) -> bool {
+        self.passes
+    }
+
+    /// It passes through from now on, or no longer does.
+    pub(crate) fn set_passes(&mut self, passes: bool) {
+        self.passes = passes;
+    }
+
+    /// Pages that were given one by one since it was all dead or new.
+    pub(crate) fn touches(&self) -> u32 {
+        self.touches
+    }
+
+    /// One more page was given by itself.
+    pub(crate) fn touch(&mut self) {
+        self.touches += 1;
+    }
+
+    /// All of it is dead: pages may be given one by one again.
+    pub(crate) fn untouched(&mut self) {
+        self.touches = 0;
+    }
+
+    /// When it last entered data.
+    pub(crate) fn entered_ns(&self) -> u64 {
+        self.entered_ns
+    }
+
+    /// Granules of it enter data now.
+    pub(crate) fn entered(&mut self, now_ns: u64) {
+        self.entered_ns = now_ns;
+    }
+
+    /// Where contents went when granules last left their pages.
+    pub(crate) fn whereabouts(&self) -> &Whereabouts {
+        &self.whereabouts
+    }
+
+    /// The chunk gets a slot.
+    pub(crate) fn set_slot(&mut self, slot: SlotId) {
+        self.whereabouts.slot = Some(slot);
+    }
+
+    /// Takes its slot, if it has one. `Core::free_slot` alone calls it, when the file holds nothing
+    /// of the chunk.
+    pub(crate) fn take_slot(&mut self) -> Option<SlotId> {
+        self.whereabouts.slot.take()
+    }
+
+    /// Takes a granule's place on a shelf, if it has one.
+    pub(crate) fn take_place(&mut self, granule: usize) -> Option<ShelfPlace> {
+        self.whereabouts.places[granule].take()
+    }
+
     /// Granules that threads wait for.
     pub(crate) fn wanted(&self) -> Mask {
         self.wanted
@@ -117,12 +226,12 @@ impl Chunk {
         self.fixed
     }
 
-    /// Granules that the slot holds as of `hashes`.
+    /// Granules that the slot holds as of `whereabouts.hashes`.
     pub(crate) fn copies(&self) -> Mask {
         self.copies
     }
 
-    /// Granules that are `lanes`, over and over, and in no file.
+    /// Granules that are `whereabouts.lanes`, over and over, and in no file.
     pub(crate) fn repeats(&self) -> Mask {
         self.repeats
     }
@@ -188,12 +297,28 @@ impl Chunk {
         self.repeats &= !mask;
     }
 
-    /// Of the granules of `mask`, those of `written` were written to the slot, those of `repeats`
-    /// repeat, and those of `packed` are packed. The slot's copies of the last two are old ones;
-    /// those of the rest stay as good as they were.
-    pub(crate) fn note(&mut self, mask: Mask, written: Mask, repeats: Mask, packed: Mask) {
-        self.copies = (self.copies | written) & !(repeats | packed);
-        self.repeats = self.repeats & !mask | repeats;
+    /// Notes where a granule's contents were put. A place on a shelf that it had stays its own
+    /// until [`Chunk::take_place`].
+    pub(crate) fn keep(&mut self, granule: usize, contents: Contents) {
+        let bit = 1 << granule;
+        self.repeats &= !bit;
+        match contents {
+            Contents::Same => {}
+            Contents::Written { hash } => {
+                self.copies |= bit;
+                self.whereabouts.hashes[granule] = hash;
+            }
+            Contents::Packed { hash, place } => {
+                self.copies &= !bit;
+                self.whereabouts.hashes[granule] = hash;
+                self.whereabouts.places[granule] = Some(place);
+            }
+            Contents::Repeating(lane) => {
+                self.copies &= !bit;
+                self.repeats |= bit;
+                self.whereabouts.lanes[granule] = lane;
+            }
+        }
     }
 
     /// Granules leave memory when the clock of evictions shows so much. `Core::gone` alone calls
@@ -221,24 +346,6 @@ impl Chunk {
         }
     }
 }
-
-/// What is known of a frame.
-#[derive(Clone, Copy)]
-pub(crate) struct Frame {
-    pub(crate) owner: Option<ChunkId>,
-    /// Granules with pages.
-    pub(crate) present: Mask,
-    /// Granules whose pages a worker has, on their way into data.
-    pub(crate) lent: Mask,
-    /// 1: its pages are one huge page.
-    pub(crate) huge: u32,
-    /// 1: they came as one huge page, and those that nobody uses may be all zero; see
-    /// `Core::take_apart`.
-    pub(crate) compound: u32,
-}
-
-// SAFETY: integers, and a number of which zero is `None`.
-unsafe impl ZeroValid for Frame {}
 
 /// A thread waits for a page.
 #[derive(Clone, Copy)]

@@ -17,6 +17,7 @@ use super::queues::{DataQueue, End, Waiting};
 use super::space::{ALL, GRANULE_BYTES, Mask};
 use super::state::{Event, State};
 use super::sys::{now_ns, say};
+use super::thrash::Count;
 
 /// Chunks passed over in one look, pinned or wanted soon.
 const PINNED_MAX: u32 = 32;
@@ -35,20 +36,17 @@ impl Engine {
             return false;
         }
         let frame = core.own_frame(&self.space, chunk);
-        let stale = core.frame(frame).present & resident;
+        let stale = core.frame(frame).present() & resident;
         if stale != 0 {
             core.release_spare(&self.space, frame, stale);
         }
         let left = self.space.leave(chunk, frame, resident);
         core.note_fixed(chunk, left.refused);
         let (left, refused) = (left.moved, left.refused);
-        let huge = core.chunk(chunk).huge == 1 && left == ALL;
-        let entry = core.frame(frame);
-        entry.present |= left;
-        entry.huge = u32::from(huge);
-        entry.compound |= u32::from(huge);
+        let huge = core.chunk(chunk).is_huge() && left == ALL;
+        core.frame(frame).receive(left, huge);
         if left != 0 {
-            core.chunk(chunk).huge = 0;
+            core.chunk(chunk).set_huge(false);
             core.chunk(chunk).step(left, Event::Evict);
             let count = u64::from(left.count_ones());
             core.held.pass(Where::Data, Where::Limbo, count);
@@ -57,13 +55,13 @@ impl Engine {
             let dead = left & core.chunk(chunk).dead();
             if dead != 0 {
                 // Their pages are of use to others as they are.
-                core.counters.dead += u64::from(dead.count_ones());
+                core.counters.add(Count::Dead, u64::from(dead.count_ones()));
                 core.discard(&self.space, chunk, dead);
             }
         }
         if left != resident {
             // The rest is pinned, or fixed: later.
-            core.counters.pinned += u64::from(left | refused != resident);
+            core.counters.add(Count::Pinned, u64::from(left | refused != resident));
             let all_fixed = core.chunk(chunk).mask(&[State::Resident]) == refused;
             core.enlist(
                 if all_fixed { DataQueue::Fixed } else { DataQueue::Resident },
@@ -82,7 +80,7 @@ impl Engine {
             let Some(chunk) = core.victim() else { return Evicted::Nothing };
             let entry = core.chunk(chunk);
             let live = entry.mask(&[State::Resident]) & !entry.dead() != 0;
-            if live && now_ns() < entry.entered_ns + GRACE_NS {
+            if live && now_ns() < entry.entered_ns() + GRACE_NS {
                 return Evicted::TooYoung;
             }
             let resident = entry.mask(&[State::Resident]);
@@ -126,7 +124,7 @@ impl Core {
             // All of it is tried, to see what still is.
             return resident;
         }
-        let (whole, dead) = (entry.huge == 1, resident & entry.dead());
+        let (whole, dead) = (entry.is_huge(), resident & entry.dead());
         let leaving = self.replay.leaving(chunk.index(), resident, whole, passed);
         if whole && dead != resident { leaving } else { leaving | dead }
     }

@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering;
 use nix::libc;
 use plimsoll_arena::os::{InChild, Linux};
 
-use super::core::{CHUNK, Core};
+use super::core::Core;
 use super::crew::WATCHER;
 use super::engine::Engine;
 use super::entry::Ahead;
@@ -33,51 +33,13 @@ use super::queues::{DataQueue, End};
 use super::reversed::Reversed;
 use super::space::{ALL, CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, Refused, run};
 use super::state::State;
+use super::stats::PagerStats;
 use super::sys;
 use super::tables::Mapping;
 use super::thrash::Thrash;
 use super::trace::TraceEvent;
 use super::uffd::Door;
 use super::worker::Start;
-
-/// What a pager holds and has done. Bytes, where nothing else is said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each name says what it counts; docs explain the words")]
-pub struct PagerStats {
-    pub budget_bytes: u64,
-    pub held_bytes: u64,
-    pub held_bytes_peak: u64,
-    pub data_bytes: u64,
-    pub limbo_bytes: u64,
-    pub spare_bytes: u64,
-    pub file_bytes: u64,
-    pub faults: u64,
-    pub rescued_bytes: u64,
-    pub loads: u64,
-    pub read_bytes: u64,
-    pub read_ahead_bytes: u64,
-    pub read_ahead_used_bytes: u64,
-    pub rows_ahead_bytes: u64,
-    pub planned_bytes: u64,
-    pub unplanned_bytes: u64,
-    pub plan_waste_bytes: u64,
-    pub zero_filled_bytes: u64,
-    pub written_bytes: u64,
-    pub clean_bytes: u64,
-    pub found_zero_bytes: u64,
-    pub repeating_bytes: u64,
-    pub sealed_bytes: u64,
-    pub packed_bytes: u64,
-    pub unpacked_bytes: u64,
-    pub cleared_bytes: u64,
-    pub packed_now_bytes: u64,
-    pub shelf_bytes: u64,
-    pub dead_bytes: u64,
-    pub fixed_bytes: u64,
-    pub overdrafts: u64,
-    pub pinned: u64,
-    pub busy_retries: u64,
-}
 
 /// A range of memory under a budget. Drop gives the range back: nobody may use it any more.
 pub struct Pager {
@@ -290,7 +252,7 @@ impl Pager {
     /// granule resident.
     pub fn small_pages(&self, start: NonNull<u8>, bytes: usize) {
         self.each_chunk(start, bytes, Edge::Around, |core, chunk, _| {
-            core.chunk(chunk).small = 1;
+            core.chunk(chunk).set_small();
         });
     }
 
@@ -323,44 +285,7 @@ impl Pager {
             return PagerStats::default();
         }
         let _quiet = sys::Quiet::new();
-        let core = self.engine.core.lock();
-        let bytes = |granules: u64| granules * GRANULE_BYTES as u64;
-        let counters = core.counters;
-        PagerStats {
-            budget_bytes: bytes(core.budget()),
-            held_bytes: bytes(core.held.total()),
-            held_bytes_peak: bytes(core.held.peak()),
-            data_bytes: bytes(core.held.at(Where::Data)),
-            limbo_bytes: bytes(core.held.at(Where::Limbo) + core.held.at(Where::Ahead)),
-            spare_bytes: bytes(core.held.at(Where::Spare)),
-            file_bytes: bytes(core.slots.reserved() * CHUNK),
-            faults: counters.faults,
-            rescued_bytes: bytes(counters.rescued),
-            loads: counters.loads,
-            read_bytes: bytes(counters.loaded),
-            read_ahead_bytes: bytes(counters.read_ahead),
-            read_ahead_used_bytes: bytes(counters.read_ahead_used),
-            rows_ahead_bytes: bytes(counters.rows_ahead),
-            planned_bytes: bytes(core.replay.planned()),
-            unplanned_bytes: bytes(core.replay.unplanned()),
-            plan_waste_bytes: bytes(counters.plan_waste),
-            zero_filled_bytes: bytes(counters.zero_filled),
-            written_bytes: bytes(counters.written),
-            clean_bytes: bytes(counters.clean),
-            found_zero_bytes: bytes(counters.found_zero),
-            repeating_bytes: bytes(counters.repeating),
-            sealed_bytes: bytes(counters.sealed),
-            packed_bytes: bytes(counters.packed),
-            unpacked_bytes: bytes(counters.unpacked),
-            cleared_bytes: bytes(counters.cleared),
-            packed_now_bytes: bytes(core.shelves.granules),
-            shelf_bytes: bytes(core.held.at(Where::Shelf)),
-            dead_bytes: bytes(counters.dead),
-            fixed_bytes: bytes(core.fixed.granules()),
-            overdrafts: counters.overdrafts,
-            pinned: counters.pinned,
-            busy_retries: counters.busy_retries,
-        }
+        self.engine.core.lock().stats()
     }
 
     /// Sets the budget to what the account's limit leaves, where

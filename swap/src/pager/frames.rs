@@ -11,7 +11,6 @@
 //! Invariant: a frame of which pages are lent gets no owner.
 
 use super::core::Core;
-use super::entry::Frame;
 use super::held::Where;
 use super::ids::{ChunkId, FrameId, Id};
 use super::in_hand::Lent;
@@ -23,32 +22,30 @@ use super::sys::die;
 impl Core {
     /// The granules of a frame that its owner uses.
     fn used(&self, frame: FrameId) -> Mask {
-        let Some(owner) = self.frames[frame.index()].owner else { return 0 };
+        let Some(owner) = self.frames[frame.index()].owner() else { return 0 };
         use State::{Ahead, Limbo, Loading, Writing};
         self.chunks[owner.index()].mask(&[Limbo, Writing, Loading, Ahead])
     }
 
     /// The granules of a frame that have pages and no use.
     pub(crate) fn spare_of(&self, frame: FrameId) -> Mask {
-        self.frames[frame.index()].present & !self.used(frame)
+        self.frames[frame.index()].present() & !self.used(frame)
     }
 
     /// Puts a frame on the list it belongs on, and takes it from an owner that has no more use
     /// for it.
     pub(crate) fn settle(&mut self, frame: FrameId) {
         if self.used(frame) == 0
-            && let Some(chunk) = self.frame(frame).owner.take()
+            && let Some(chunk) = self.frame(frame).disown()
         {
-            self.chunk(chunk).frame = None;
-        }
-        if self.frame(frame).present == 0 {
-            self.frame(frame).compound = 0;
+            self.chunk(chunk).set_frame(None);
         }
         let spare = self.spare_of(frame);
-        let Frame { owner, present, lent, huge, .. } = *self.frame(frame);
-        match (owner, present, spare) {
-            (None, 0, _) if lent == 0 => self.framed.push_back(Framed::Free, frame),
-            (None, ALL, _) if huge == 1 => self.framed.push_back(Framed::Blank, frame),
+        let entry = self.frame(frame);
+        entry.settle();
+        match (entry.owner(), entry.present(), spare) {
+            (None, 0, _) if entry.lent() == 0 => self.framed.push_back(Framed::Free, frame),
+            (None, ALL, _) if entry.is_huge() => self.framed.push_back(Framed::Blank, frame),
             (_, _, 0) => self.framed.remove(frame),
             // Those of no chunk first: one can be lent.
             (None, ..) => self.framed.push_front(Framed::Spare, frame),
@@ -58,7 +55,7 @@ impl Core {
 
     /// The frame of `chunk`, which gets one if it has none.
     pub(crate) fn own_frame(&mut self, space: &Space, chunk: ChunkId) -> FrameId {
-        if let Some(frame) = self.chunk(chunk).frame {
+        if let Some(frame) = self.chunk(chunk).frame() {
             return frame;
         }
         if self.framed.len(Framed::Free) == 0 && self.frames_used < self.frames.len() {
@@ -82,26 +79,24 @@ impl Core {
     /// Gives `frame` to `chunk`.
     pub(crate) fn own(&mut self, chunk: ChunkId, frame: FrameId) {
         self.framed.remove(frame);
-        self.frame(frame).owner = Some(chunk);
-        self.chunk(chunk).frame = Some(frame);
+        self.frame(frame).own(chunk);
+        self.chunk(chunk).set_frame(Some(frame));
     }
 
     /// Lends spare pages for one granule of a chunk, which stay where they are until they leave for
     /// data; nobody gets their frame meanwhile. `None` if all that is spare lies in frames of
     /// chunks, or some of it where the granule belongs.
     pub(crate) fn lend_for(&mut self, space: &Space, chunk: ChunkId, mask: Mask) -> Option<Lent> {
-        if let Some(own) = self.chunk(chunk).frame
-            && self.frames[own.index()].present & mask != 0
+        if let Some(own) = self.chunk(chunk).frame()
+            && self.frames[own.index()].present() & mask != 0
         {
             return None;
         }
-        let nobodys = |frame: &FrameId| self.frames[frame.index()].owner.is_none();
+        let nobodys = |frame: &FrameId| self.frames[frame.index()].owner().is_none();
         let frame = self.framed.front(Framed::Spare).filter(nobodys)?;
         let granule = self.spare_of(frame).trailing_zeros() as usize;
         self.take_apart(space, frame, 0);
-        let entry = self.frame(frame);
-        entry.present &= !(1 << granule);
-        entry.lent |= 1 << granule;
+        self.frame(frame).lend(granule);
         self.held.pass(Where::Spare, Where::InFlight, 1);
         self.settle(frame);
         Some(Lent { frame, place: granule })
@@ -111,7 +106,7 @@ impl Core {
     /// some of its pages leave alone. Linux 6.12 and later would give back those that are all zero,
     /// and each would cost a fault once something is read into it. What is in use is left as it is.
     pub(crate) fn take_apart(&mut self, space: &Space, frame: FrameId, gained: Mask) {
-        if std::mem::take(&mut self.frame(frame).compound) == 1 {
+        if self.frame(frame).take_compound() {
             // SAFETY: spare pages are nobody's, and whoever holds the lock may use them; the caller
             // has those of `gained`, and is about to fill them.
             unsafe { space.mark(frame, self.spare_of(frame) | gained) };
@@ -120,8 +115,15 @@ impl Core {
 
     /// The lent pages of a frame have left.
     pub(crate) fn take_back(&mut self, lent: Lent) {
-        self.frame(lent.frame).lent &= !(1 << lent.place);
+        self.frame(lent.frame).take_back(lent.place);
         self.settle(lent.frame);
+    }
+
+    /// Notes that pages have left a frame.
+    pub(crate) fn vacated(&mut self, frame: FrameId, mask: Mask) {
+        let entry = self.frame(frame);
+        entry.lose(mask);
+        entry.split();
     }
 
     /// Gives spare pages of a frame back to the kernel.
@@ -129,9 +131,7 @@ impl Core {
         let count = u64::from(mask.count_ones());
         self.held.leaving(count);
         space.release(frame, mask);
-        let entry = self.frame(frame);
-        entry.present &= !mask;
-        entry.huge = 0;
+        self.vacated(frame, mask);
         self.held.uncharge(Where::Spare, count);
         self.settle(frame);
     }
@@ -155,7 +155,7 @@ impl Core {
     /// A frame whose granules are no longer used as one.
     pub(crate) fn cut(&mut self, frame: FrameId, mask: Mask) {
         if mask != ALL {
-            self.frame(frame).huge = 0;
+            self.frame(frame).split();
         }
     }
 }

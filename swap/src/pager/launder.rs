@@ -28,7 +28,7 @@ use crate::file::file_limit_bytes;
 
 use super::core::Core;
 use super::engine::Engine;
-use super::entry::Filler;
+use super::entry::{Contents, Filler};
 use super::held::Where;
 use super::ids::{ChunkId, Id, SlotId};
 use super::in_hand::Writing;
@@ -40,6 +40,7 @@ use super::space::{ALL, CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, runs};
 use super::state::{Event, State};
 use super::sync::Guard;
 use super::sys::{die, now_ns};
+use super::thrash::Count;
 use crate::seal::Sealed;
 
 /// Bytes of such an extent.
@@ -60,6 +61,20 @@ pub(crate) struct Found {
     lanes: [Filler; GRANULES],
     pub(crate) places: [Option<ShelfPlace>; GRANULES],
     seals: [Sealed; GRANULES],
+}
+
+impl Found {
+    /// Where a granule's contents are now.
+    fn contents(&self, granule: usize) -> Contents {
+        let has = |mask: Mask| mask & 1 << granule != 0;
+        let hash = self.hashes[granule];
+        match self.places[granule] {
+            Some(place) if has(self.packed) => Contents::Packed { hash, place },
+            _ if has(self.dirty) => Contents::Written { hash },
+            _ if has(self.repeats) => Contents::Repeating(self.lanes[granule]),
+            _ => Contents::Same,
+        }
+    }
 }
 
 /// What fills a granule, if it is the same 32 bytes over and over. Looks no further than the first
@@ -94,7 +109,7 @@ impl Engine {
         entry.step(ahead, Event::Drop);
         entry.step(dead, Event::Discard);
         entry.forget(dead);
-        core.counters.dead += u64::from(dead.count_ones());
+        core.counters.add(Count::Dead, u64::from(dead.count_ones()));
         core.limbo.remove(chunk);
         let count = |mask: Mask| u64::from(mask.count_ones());
         core.held.pass(Where::Ahead, Where::Spare, count(ahead));
@@ -112,7 +127,7 @@ impl Engine {
             return core;
         };
         let packer = worker.filter(|_| self.may_pack(&core));
-        let (copies, hashes) = (core.chunk(chunk).copies(), core.chunk(chunk).hashes);
+        let (copies, hashes) = (core.chunk(chunk).copies(), core.chunk(chunk).whereabouts().hashes);
         drop(core);
         let mut found = self.compare(&mut writing, copies, &hashes);
         if let Some(worker) = packer {
@@ -192,12 +207,12 @@ impl Engine {
         let mut core = self.core.lock();
         loop {
             let entry = core.chunk(chunk);
-            if let Some(slot) = entry.slot {
+            if let Some(slot) = entry.whereabouts().slot {
                 entry.set_stale(mask);
                 return slot;
             }
             match core.slots.take() {
-                Next::Slot(slot) => core.chunk(chunk).slot = Some(slot),
+                Next::Slot(slot) => core.chunk(chunk).set_slot(slot),
                 Next::Wait => {
                     let seen = self.progress.count();
                     drop(core);
@@ -238,7 +253,7 @@ impl Engine {
         let mut sealed = if self.key.is_some() { found.dirty } else { 0 };
         loop {
             let mut core = self.core.lock();
-            let huge = core.frame(frame).huge == 1;
+            let huge = core.frame(frame).is_huge();
             let wanted = core.chunk(chunk).wanted() & mask;
             let wanted = if huge && wanted != 0 { mask } else { wanted };
             if wanted & sealed == 0 {
@@ -275,13 +290,13 @@ impl Engine {
         core.unshelve(&self.space, chunk, found.packed & !packed);
         let count = |mask: Mask| u64::from(mask.count_ones());
         core.held.pass(Where::InFlight, Where::Spare, count(gone));
-        core.counters.written += count(found.dirty);
-        core.counters.found_zero += count(found.zero);
-        core.counters.repeating += count(found.repeats);
-        core.counters.packed += count(found.packed);
+        core.counters.add(Count::Written, count(found.dirty));
+        core.counters.add(Count::FoundZero, count(found.zero));
+        core.counters.add(Count::Repeating, count(found.repeats));
+        core.counters.add(Count::Packed, count(found.packed));
         let changed = found.dirty | found.packed | found.zero | found.repeats;
-        core.counters.clean += count(mask & !changed);
-        core.counters.sealed += if self.key.is_some() { count(found.dirty) } else { 0 };
+        core.counters.add(Count::Clean, count(mask & !changed));
+        core.counters.add(Count::Sealed, if self.key.is_some() { count(found.dirty) } else { 0 });
         let (hands, entry) = core.hands(chunk);
         hands.end_write(writing, entry);
         core.settle(frame);
@@ -295,21 +310,12 @@ impl Engine {
 }
 
 impl Core {
-    /// Notes where the contents of granules that leave memory are.
+    /// Notes where the contents were put of granules that a worker has compared.
     fn note(&mut self, chunk: ChunkId, mask: Mask, found: &Found) {
         let entry = self.chunk(chunk);
-        for granule in 0..GRANULES {
-            if (found.dirty | found.packed) & 1 << granule != 0 {
-                entry.hashes[granule] = found.hashes[granule];
-            }
-            if found.packed & 1 << granule != 0 {
-                entry.places[granule] = found.places[granule];
-            }
-            if found.repeats & 1 << granule != 0 {
-                entry.lanes[granule] = found.lanes[granule];
-            }
+        for granule in (0..GRANULES).filter(|granule| mask & 1 << granule != 0) {
+            entry.keep(granule, found.contents(granule));
         }
-        entry.note(mask, found.dirty, found.repeats, found.packed);
         if let Some(seals) = self.seals.get_mut(chunk.index()) {
             for granule in 0..GRANULES {
                 if found.dirty & 1 << granule != 0 {

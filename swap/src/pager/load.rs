@@ -17,17 +17,17 @@
 
 use super::core::{CHUNK, Core};
 use super::engine::Engine;
-use super::entry::{Ahead, Chunk, Demand, Filler};
+use super::entry::{Ahead, Demand, Whereabouts};
 use super::held::Where;
-use super::ids::{ChunkId, Id, SlotId};
+use super::ids::{ChunkId, Id};
 use super::in_hand::{Loading, Pages};
 use super::reversed::Batch;
-use super::shelves::ShelfPlace;
 use super::space::{ALL, CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, run, runs};
 use super::state::{Answer, Event, State, answer};
 use super::streams::Streams;
 use super::sync::Guard;
 use super::sys::{die, now_ns};
+use super::thrash::Count;
 use super::trace::Seen;
 use crate::seal::Sealed;
 
@@ -50,11 +50,8 @@ struct Fetch {
 /// How the contents of a chunk are had: from its slot or their places, known by hash or tag, or
 /// from their lanes.
 struct Source {
-    slot: Option<SlotId>,
-    hashes: [u128; GRANULES],
-    places: [Option<ShelfPlace>; GRANULES],
+    whereabouts: Whereabouts,
     seals: Option<[Sealed; GRANULES]>,
-    lanes: [Filler; GRANULES],
 }
 
 impl Engine {
@@ -91,7 +88,7 @@ impl Engine {
         let fetch = self.fetch_for(&mut core, demand.offset);
         core.touched(chunk, fetch.mask, Seen::Demand, demand.write == 1);
         let mut core = self.bring(core, worker, chunk, &fetch, Event::Loaded);
-        core.counters.stalled_ns += now_ns().saturating_sub(demand.since_ns);
+        core.counters.add(Count::StalledNs, now_ns().saturating_sub(demand.since_ns));
         drop(core);
         self.follow_limit_closely(worker);
     }
@@ -113,7 +110,7 @@ impl Engine {
             let (repeats, packed) = (mask & repeats, mask & packed);
             Fetch { mask, from_file: mask & on_disk, repeats, packed, whole }
         };
-        let may_be_whole = absent == ALL && entry.small == 0 && entry.frame.is_none();
+        let may_be_whole = absent == ALL && !entry.is_small() && entry.frame().is_none();
         let may_be_whole = may_be_whole && Self::may_be_huge(core);
         if on_disk | packed == 0 && may_be_whole {
             return part(ALL, true);
@@ -195,7 +192,7 @@ impl Engine {
         let entry = core.chunk(chunk);
         let mask = entry.mask(&[State::Disk]) & ahead.mask;
         let repeats = mask & entry.repeats();
-        let whole = mask == ALL && entry.frame.is_none() && entry.small == 0;
+        let whole = mask == ALL && entry.frame().is_none() && !entry.is_small();
         let whole = whole && Self::may_be_huge(&core);
         let fits = if whole {
             Self::has_chunk(&core)
@@ -217,11 +214,11 @@ impl Engine {
         if enters == 1 {
             core.touched(chunk, mask, Seen::Row, false);
             let mut core = self.bring(core, worker, chunk, &fetch, Event::Loaded);
-            core.counters.rows_ahead += u64::from(fetch.from_file.count_ones());
+            core.counters.add(Count::RowsAhead, u64::from(fetch.from_file.count_ones()));
             return;
         }
         let mut core = self.bring(core, worker, chunk, &fetch, Event::LoadedAhead);
-        core.counters.read_ahead += u64::from(fetch.from_file.count_ones());
+        core.counters.add(Count::ReadAhead, u64::from(fetch.from_file.count_ones()));
     }
 
     /// Reads or clears what `fetch` says, and ends with `event`.
@@ -245,9 +242,8 @@ impl Engine {
         let seals = core.seals.get(chunk.index()).map(|seals| seals.0);
         let entry = core.chunk(chunk);
         loading.got_pages(entry, lent);
-        let Chunk { slot, hashes, lanes, places, .. } = *entry;
+        let source = Source { whereabouts: *entry.whereabouts(), seals };
         drop(core);
-        let source = Source { slot, hashes, places, seals, lanes };
         self.fill(&mut loading, fetch, newborn, &source);
         let pages = loading.take_pages();
         let tries = match (event, lent) {
@@ -256,7 +252,7 @@ impl Engine {
             _ => 0,
         };
         let mut core = self.loaded(loading, pages, fetch, event);
-        core.counters.busy_retries += tries;
+        core.counters.add(Count::BusyRetries, tries);
         core
     }
 
@@ -268,7 +264,7 @@ impl Engine {
         }
         for (first, count) in runs(fetch.repeats) {
             let bytes = loading.bytes(&self.space, first, count);
-            let lanes = &source.lanes[first..first + count];
+            let lanes = &source.whereabouts.lanes[first..first + count];
             for (bytes, [low, high]) in bytes.chunks_exact_mut(GRANULE_BYTES).zip(lanes) {
                 for lane in bytes.as_chunks_mut::<32>().0 {
                     lane[..16].copy_from_slice(&low.to_ne_bytes());
@@ -278,14 +274,16 @@ impl Engine {
         }
         for granule in runs(fetch.packed).flat_map(|(first, count)| first..first + count) {
             let bytes = loading.bytes(&self.space, granule, 1);
-            let Some(place) = source.places[granule] else {
+            let Some(place) = source.whereabouts.places[granule] else {
                 die(format_args!("a packed granule has no place"))
             };
-            self.unpack(place, bytes, source.hashes[granule]);
+            self.unpack(place, bytes, source.whereabouts.hashes[granule]);
         }
         for (first, count) in runs(fetch.from_file) {
             let bytes = loading.bytes(&self.space, first, count);
-            let Some(slot) = source.slot else { die(format_args!("what is read has no slot")) };
+            let Some(slot) = source.whereabouts.slot else {
+                die(format_args!("what is read has no slot"))
+            };
             let at = (slot.index() * CHUNK_BYTES + first * GRANULE_BYTES) as u64;
             if let Err(why) = self.backend.read_at(at, bytes) {
                 die(format_args!("{why}"));
@@ -294,7 +292,7 @@ impl Engine {
                 self.open(bytes, &seals[first..first + count], chunk);
                 continue;
             }
-            let hashes = &source.hashes[first..first + count];
+            let hashes = &source.whereabouts.hashes[first..first + count];
             for (bytes, hash) in bytes.chunks_exact(GRANULE_BYTES).zip(hashes) {
                 if self.hash(bytes) != *hash {
                     changed(chunk);
@@ -328,18 +326,18 @@ impl Engine {
         hands.end_load(loading, entry, event);
         core.unshelve(&self.space, chunk, fetch.packed);
         let elsewhere = fetch.from_file | fetch.repeats | fetch.packed;
-        core.counters.zero_filled += count(fetch.mask & !elsewhere);
-        core.counters.unpacked += count(fetch.packed);
-        core.counters.loaded += count(fetch.from_file);
-        core.counters.loads += 1;
+        core.counters.add(Count::ZeroFilled, count(fetch.mask & !elsewhere));
+        core.counters.add(Count::Unpacked, count(fetch.packed));
+        core.counters.add(Count::Loaded, count(fetch.from_file));
+        core.counters.add(Count::Loads, 1);
         if event == Event::Loaded {
             let is_new = core.queues.queue_of(chunk).is_none();
             match pages.lent() {
                 Some(lent) => core.take_back(lent),
-                None => core.mapped(pages.frame(), fetch.mask),
+                None => core.vacated(pages.frame(), fetch.mask),
             }
             let entry = core.chunk(chunk);
-            entry.huge = u32::from(fetch.whole);
+            entry.set_huge(fetch.whole);
             entry.served(fetch.mask);
             core.held.pass(Where::InFlight, Where::Data, count(fetch.mask));
             core.entered(chunk, count(fetch.mask), now_ns());
@@ -358,7 +356,7 @@ impl Engine {
                 core.came_ahead(chunk, rescued);
             }
         }
-        if let Some(frame) = core.chunk(chunk).frame {
+        if let Some(frame) = core.chunk(chunk).frame() {
             core.settle(frame);
         }
         self.progress.raise();

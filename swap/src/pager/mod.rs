@@ -46,6 +46,7 @@
 
 mod advised;
 mod blocks;
+mod build_error;
 mod builder;
 mod core;
 mod crew;
@@ -55,6 +56,7 @@ mod evict;
 mod face;
 mod fixed;
 mod following;
+mod frame;
 mod frames;
 mod held;
 mod hints;
@@ -82,6 +84,7 @@ mod slots;
 mod space;
 mod sparse;
 mod state;
+mod stats;
 mod streams;
 mod sync;
 mod sys;
@@ -113,14 +116,16 @@ mod tests_rows;
 #[cfg(test)]
 mod tests_trace;
 
-pub use builder::{BuildError, PagerBuilder};
-pub use face::{Pager, PagerStats};
+pub use build_error::BuildError;
+pub use builder::PagerBuilder;
+pub use face::Pager;
 pub use hints::{cold, process, will_need};
 pub use paged::Paged;
 pub use planning::{PlanError, PlanUse};
 pub use probe::{Obstacle, Probe, UserMode, probe};
 pub use simulate::{Eviction, Moves, Played};
 pub use space::{CHUNK_BYTES, GRANULE_BYTES};
+pub use stats::PagerStats;
 pub use thrash::{FailFast, Thrash};
 pub use trace::{Seen, Trace, TraceEvent, TraceFault};
 pub use uffd::Door;

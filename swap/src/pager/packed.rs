@@ -24,7 +24,7 @@
 
 use super::core::Core;
 use super::engine::Engine;
-use super::entry::Demand;
+use super::entry::{Contents, Demand};
 use super::held::Where;
 use super::ids::{ChunkId, Id};
 use super::in_hand::{Clearing, Writing};
@@ -35,6 +35,7 @@ use super::space::{CHUNK_BYTES, GRANULE_BYTES, GRANULES, Mask, Space, runs};
 use super::state::State;
 use super::sync::Guard;
 use super::sys::{die, now_ns};
+use super::thrash::Count;
 use crate::seal::Sealed;
 
 /// Granules that are set aside at most: 1 MiB.
@@ -206,7 +207,8 @@ impl Engine {
         let bit: Mask = 1 << granule;
         let (hands, entry) = core.hands(chunk);
         let clearing = hands.begin_clear(chunk, entry, granule);
-        let (hash, place) = (entry.hashes[granule], entry.places[granule]);
+        let (hash, place) =
+            (entry.whereabouts().hashes[granule], entry.whereabouts().places[granule]);
         let Some(place) = place else { die(format_args!("a packed granule has no place")) };
         drop(core);
         // SAFETY: this worker's scratch, of which this is the only slice.
@@ -215,23 +217,23 @@ impl Engine {
         let slot = self.slot_for(chunk, bit);
         let mut sealed = [Sealed::default()];
         self.write_run(slot, granule, bytes, &mut sealed);
-        self.cleared(clearing, sealed[0])
+        self.cleared(clearing, hash, sealed[0])
     }
 
     /// Ends what [`Engine::clear`] began.
-    fn cleared(&self, clearing: Clearing, sealed: Sealed) -> Guard<'_, Core> {
+    fn cleared(&self, clearing: Clearing, hash: u128, sealed: Sealed) -> Guard<'_, Core> {
         let (chunk, granule) = clearing.place();
         let bit: Mask = 1 << granule;
         let mut core = self.core.lock();
-        core.counters.written += 1;
-        core.counters.cleared += 1;
-        core.counters.sealed += u64::from(self.key.is_some());
+        core.counters.add(Count::Written, 1);
+        core.counters.add(Count::Cleared, 1);
+        core.counters.add(Count::Sealed, u64::from(self.key.is_some()));
         if let Some(seals) = core.seals.get_mut(chunk.index()) {
             seals.0[granule] = sealed;
         }
         let (hands, entry) = core.hands(chunk);
         hands.end_clear(clearing, entry);
-        entry.note(bit, bit, 0, 0);
+        entry.keep(granule, Contents::Written { hash });
         let (wanted, dead) = (entry.wanted() & bit != 0, entry.dead() & bit != 0);
         entry.served(bit);
         let asks = wanted && entry.queue(granule);
@@ -271,14 +273,14 @@ impl Core {
         let owner = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]);
         let (chunk, granule) = (ChunkId::of(owner as usize / GRANULES), owner as usize % GRANULES);
         let entry = self.chunk(chunk);
-        let is_there = entry.places[granule] == Some(place);
+        let is_there = entry.whereabouts().places[granule] == Some(place);
         (is_there && entry.state(granule) == State::Packed).then_some((chunk, granule))
     }
 
     /// Gives up the places of granules, if they have any.
     pub(crate) fn unshelve(&mut self, space: &Space, chunk: ChunkId, mask: Mask) {
         for granule in runs(mask).flat_map(|(first, count)| first..first + count) {
-            let Some(place) = self.chunk(chunk).places[granule].take() else { continue };
+            let Some(place) = self.chunk(chunk).take_place(granule) else { continue };
             if let Some(shelf) = self.shelves.take(place) {
                 self.held.leaving(1);
                 space.release_shelf(shelf);

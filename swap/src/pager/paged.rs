@@ -39,7 +39,8 @@ use plimsoll_arena::process::{
 };
 use plimsoll_arena::{Moved, PageSource, Pages, PlainPages, Pressure, StaticSource, half_range};
 
-use super::builder::{BuildError, PagerBuilder};
+use super::build_error::BuildError;
+use super::builder::PagerBuilder;
 use super::face::Pager;
 use super::hints;
 use super::planning::PlanUse;

@@ -26,6 +26,7 @@ use super::space::{CHUNK_BYTES, GRANULE_BYTES, Space, run};
 use super::state::{Event, State};
 use super::streams::Streams;
 use super::sys::now_ns;
+use super::thrash::Count;
 use super::trace::Seen;
 
 /// Single pages of a chunk before it is taken for dense: one in each granule.
@@ -39,8 +40,8 @@ impl Engine {
     pub(crate) fn give_page(&self, core: &mut Core, offset: usize) -> bool {
         let (chunk, granule) = Core::place(offset);
         let entry = core.chunk(chunk);
-        let new = entry.state(granule) == State::Zero && entry.small == 0;
-        if !new || entry.touches >= TOUCHES_MAX || !Self::may_be_huge(core) || core.room() == 0 {
+        let new = entry.state(granule) == State::Zero && !entry.is_small();
+        if !new || entry.touches() >= TOUCHES_MAX || !Self::may_be_huge(core) || core.room() == 0 {
             return false;
         }
         let at = chunk.index() as u64 * CHUNK + granule as u64;
@@ -51,15 +52,15 @@ impl Engine {
         let window = core.streams.fault(at, widest);
         core.streams.brought(window, at + 1);
         let mask = run(granule, 1);
-        core.chunk(chunk).touches += 1;
+        core.chunk(chunk).touch();
         core.held.charge(Where::Data, 1);
         core.chunk(chunk).step(mask, Event::Load);
         self.space.fill_hole(offset, 1);
         core.held.born(1);
         core.chunk(chunk).step(mask, Event::Loaded);
-        core.chunk(chunk).huge = 0;
+        core.chunk(chunk).set_huge(false);
         core.chunk(chunk).served(mask);
-        core.counters.zero_filled += 1;
+        core.counters.add(Count::ZeroFilled, 1);
         core.touched(chunk, mask, Seen::Demand, false);
         core.entered(chunk, 1, now_ns());
         true
@@ -69,13 +70,13 @@ impl Engine {
     pub(crate) fn give_hole(&self, core: &mut Core, offset: usize) {
         let (chunk, _) = Core::place(offset);
         let entry = core.chunk(chunk);
-        let pages = if entry.touches >= TOUCHES_MAX || entry.touches == 0 {
+        let pages = if entry.touches() >= TOUCHES_MAX || entry.touches() == 0 {
             PAGES_MAX
         } else {
             self.space.pages_before(offset)
         };
-        if self.space.fill_hole(offset, pages.max(1)) {
-            core.chunk(chunk).touches += u32::from(pages == 0);
+        if self.space.fill_hole(offset, pages.max(1)) && pages == 0 {
+            core.chunk(chunk).touch();
         }
     }
 }

@@ -22,11 +22,12 @@ impl Engine {
         for chunk in (0..core.chunks.len()).map(ChunkId::of) {
             let entry = *core.chunk(chunk);
             let resident = count(entry.mask(&[State::Resident]));
-            let placed = entry.places.iter().filter(|place| place.is_some()).count() as u64;
+            let placed =
+                entry.whereabouts().places.iter().filter(|place| place.is_some()).count() as u64;
             assert_eq!(placed, count(entry.mask(&[State::Packed])), "{chunk:?} and its places");
             packed += placed;
             let waiting = count(entry.mask(&[State::Limbo, State::Ahead]));
-            let framed = entry.frame.is_some();
+            let framed = entry.frame().is_some();
             let limbo_list =
                 if entry.mask(&[State::Limbo]) != 0 { Waiting::Limbo } else { Waiting::Ahead };
             let list = (waiting > 0).then_some(limbo_list);
@@ -42,8 +43,8 @@ impl Engine {
             limbo += waiting;
         }
         for frame in 0..core.frames.len() {
-            assert_eq!(core.frames[frame].lent, 0, "frame {frame} is lent to nobody");
-            present += count(core.frames[frame].present);
+            assert_eq!(core.frames[frame].lent(), 0, "frame {frame} is lent to nobody");
+            present += count(core.frames[frame].present());
         }
         assert_eq!((data, passing), (core.held.at(Where::Data), core.queues.passing()));
         assert_eq!(fixed, core.fixed.granules());

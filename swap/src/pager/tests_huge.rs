@@ -131,7 +131,7 @@ fn a_huge_page_that_is_taken_apart_keeps_its_spare_pages() {
         }
         assert_eq!(words[i].load(Relaxed) == 0, i * 8 % CHUNK_BYTES >= MIB);
     }
-    let huge = |chunk: &ChunkId| engine.core.lock().chunk(*chunk).huge == 1;
+    let huge = |chunk: &ChunkId| engine.core.lock().chunk(*chunk).is_huge();
     let Some(chunk) = (0..8).map(ChunkId::of).find(huge) else {
         skipped("huge pages", "no chunk came as a whole");
         return;

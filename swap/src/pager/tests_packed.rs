@@ -7,6 +7,7 @@ use ark_bn254::Fr;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::entry::Contents;
 use super::ids::{ChunkId, Id};
 use super::space::GRANULES;
 use super::state::State;
@@ -245,7 +246,7 @@ fn threads_that_open_shelves_at_once_leave_none_empty() {
         // As if they came back.
         let mut core = engine.core.lock();
         for place in places.into_iter().flatten() {
-            core.chunk(ChunkId::of(0)).places[0] = Some(place);
+            core.chunk(ChunkId::of(0)).keep(0, Contents::Packed { hash: 0, place });
             core.unshelve(&engine.space, ChunkId::of(0), 1);
         }
         assert_eq!((core.shelves.count(), core.shelves.granules), (0, 0));

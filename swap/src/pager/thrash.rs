@@ -26,32 +26,42 @@ use super::space::GRANULE_BYTES;
 /// Powers of two of a distance in granules: up to 2^39, 32 PiB.
 const BUCKETS: usize = 40;
 
-/// Counts since the start, in granules where nothing else is said.
+/// What is counted. The unit is granules, but for `Faults`, `Loads`, `Overdrafts`, `Pinned` and
+/// `BusyRetries`, which count events, and `StalledNs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Count {
+    Faults,
+    Rescued,
+    Loaded,
+    Loads,
+    ReadAhead,
+    ReadAheadUsed,
+    RowsAhead,
+    PlanWaste,
+    ZeroFilled,
+    Written,
+    Clean,
+    FoundZero,
+    Repeating,
+    Sealed,
+    Packed,
+    Unpacked,
+    Cleared,
+    Dead,
+    Refaulted,
+    Overdrafts,
+    Pinned,
+    BusyRetries,
+    StalledNs,
+}
+
+/// How many things are counted.
+const COUNTS: usize = Count::StalledNs as usize + 1;
+
+/// Counts since the start. They only grow.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) faults: u64,
-    pub(crate) rescued: u64,
-    pub(crate) loaded: u64,
-    pub(crate) loads: u64,
-    pub(crate) read_ahead: u64,
-    pub(crate) read_ahead_used: u64,
-    pub(crate) rows_ahead: u64,
-    pub(crate) plan_waste: u64,
-    pub(crate) zero_filled: u64,
-    pub(crate) written: u64,
-    pub(crate) clean: u64,
-    pub(crate) found_zero: u64,
-    pub(crate) repeating: u64,
-    pub(crate) sealed: u64,
-    pub(crate) packed: u64,
-    pub(crate) unpacked: u64,
-    pub(crate) cleared: u64,
-    pub(crate) dead: u64,
-    pub(crate) refaulted: u64,
-    pub(crate) overdrafts: u64,
-    pub(crate) pinned: u64,
-    pub(crate) busy_retries: u64,
-    pub(crate) stalled_ns: u64,
+    counts: [u64; COUNTS],
     distances: Distances,
 }
 
@@ -115,9 +125,19 @@ impl Default for Distances {
 }
 
 impl Counters {
+    /// Adds to a count. `Refaulted` grows by [`Counters::refault`] alone.
+    pub(crate) fn add(&mut self, count: Count, more: u64) {
+        self.counts[count as usize] += more;
+    }
+
+    /// How many were counted.
+    pub(crate) fn of(&self, count: Count) -> u64 {
+        self.counts[count as usize]
+    }
+
     /// Notes that `granules` came back that were sent away when `distance` fewer had been.
     pub(crate) fn refault(&mut self, granules: u64, distance: u64) {
-        self.refaulted += granules;
+        self.add(Count::Refaulted, granules);
         let bucket = (u64::BITS - distance.leading_zeros()) as usize;
         self.distances.0[bucket.min(BUCKETS - 1)] += granules;
     }
@@ -128,7 +148,7 @@ impl Counters {
         let mut covered = 0;
         for (bucket, granules) in self.distances.0.iter().enumerate() {
             covered += granules;
-            if covered > 0 && covered * 2 >= self.refaulted {
+            if covered > 0 && covered * 2 >= self.of(Count::Refaulted) {
                 return Some(1 << bucket);
             }
         }
@@ -140,8 +160,8 @@ impl Counters {
         let growth = self.growth_for_half();
         Thrash {
             evicted_bytes: bytes(evicted),
-            refaulted_bytes: bytes(self.refaulted),
-            stalled: Duration::from_nanos(self.stalled_ns),
+            refaulted_bytes: bytes(self.of(Count::Refaulted)),
+            stalled: Duration::from_nanos(self.of(Count::StalledNs)),
             helpful_budget_bytes: growth.map(|growth| bytes(budget.saturating_add(growth))),
         }
     }

@@ -35,7 +35,7 @@ use super::space::{GRANULE_BYTES, GRANULES, Mask, run};
 use super::state::{Answer, State, answer};
 use super::streams::Streams;
 use super::sys::{self, die, now_ns};
-use super::thrash::{Advice, FailFast, Spent};
+use super::thrash::{Advice, Count, FailFast, Spent};
 use super::trace::Seen;
 use super::uffd::Intent;
 
@@ -142,7 +142,7 @@ impl Engine {
         }
         let (chunk, granule) = Core::place(offset);
         let mut core = self.core.lock();
-        core.counters.faults += 1;
+        core.counters.add(Count::Faults, 1);
         let state = core.chunk(chunk).state(granule);
         match answer(state) {
             Answer::Wake => {
@@ -179,7 +179,7 @@ impl Engine {
         core.rescue(&self.space, chunk, mask, now_ns());
         let count = u64::from(mask.count_ones());
         if state == State::Limbo {
-            core.counters.rescued += count;
+            core.counters.add(Count::Rescued, count);
             core.touched(chunk, mask, Seen::Limbo, intent == Intent::Write);
             return;
         }
@@ -282,7 +282,7 @@ impl Watch {
     fn look_at_stalls(&mut self, engine: &Engine) {
         let (stalled_ns, refaulted) = {
             let core = engine.core.lock();
-            (core.counters.stalled_ns, core.counters.refaulted)
+            (core.counters.of(Count::StalledNs), core.counters.of(Count::Refaulted))
         };
         let (now, processors) = (Instant::now(), self.processors);
         let spent = Spent::now(engine, stalled_ns);
