@@ -42,7 +42,7 @@
 //! `launder` and `load` the two directions, `packed` the memory on the way, of which `shelves` is
 //! the table and `press` the codec, `streams` and `reversed` who reads on, `worker` the
 //! threads, `watch` who sees that one is gone, `following` and `process` the limit, `held` what is
-//! held. docs/pager-internals.md has the details.
+//! held, `stats` what is told of it. docs/pager-internals.md has the details.
 
 mod advised;
 mod blocks;

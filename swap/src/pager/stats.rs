@@ -7,7 +7,8 @@ use super::held::Where;
 use super::space::GRANULE_BYTES;
 use super::thrash::Count;
 
-/// What a pager holds and has done. Bytes, where nothing else is said.
+/// What a pager holds and has done since it was made. Names that end in `_bytes`, or have it before
+/// `_peak`, are bytes; the others count events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each name says what it counts; docs explain the words")]
 pub struct PagerStats {
